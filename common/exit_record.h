@@ -67,8 +67,8 @@ char *exit_record_write(const struct exit_record *record);
 int exit_record_commit(int dir_fd, int fd, const char *text, struct error *error);
 
 /* The record of the attempt named by job, attempt and nonce of *ret. A number out of range, or a text that is not one
- * line of UTF-8 within its bound, reads as unknown. −EBADMSG, −EFBIG: not a record, or of another attempt; then there is
- * nothing to clear. */
+ * line of UTF-8 within its bound, reads as unknown. −EBADMSG, −EFBIG: not a record, or of another attempt; then there
+ * is nothing to clear. */
 int exit_record_read(const char *text, size_t size, struct exit_record *ret, struct error *error);
 void exit_record_clear(struct exit_record *record);
 

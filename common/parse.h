@@ -1,4 +1,5 @@
-/* Numbers and choices from text, whole string or nothing. Return 0, −EINVAL (not a number) or −ERANGE (outside min..max). */
+/* Numbers and choices from text, whole string or nothing. Return 0, −EINVAL (not a number) or −ERANGE (outside
+ * min..max). */
 #ifndef COMMON_PARSE_H
 #define COMMON_PARSE_H
 

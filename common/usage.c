@@ -44,7 +44,8 @@ int usage_option(int option, char **argv, const struct option *options, const ch
                 return wrong(word, "argument missing", command, error);
         if (optopt == 0)
                 return unknown(word, options, command, error);
-        /* A long option that exists has its value in optopt, too. Where letters follow the unknown one, optind is still at its word. */
+        /* A long option that exists has its value in optopt, too. Where letters follow the unknown one, optind is still
+         * at its word. */
         const char *next = argv[optind];
         bool among_letters = next && next[0] == '-' && next[1] != '-' && strchr(next, optopt);
         if (!among_letters && strncmp(word, "--", 2) == 0 && strchr(word, '='))

@@ -1,6 +1,6 @@
 /*
- * Job arrays: one spec, some of its keys taking several values, a job for each combination. The last key's values go fastest. A job
- * of an array is named NAME[learning_rate=2e-5,seed=1]: keys without their section.
+ * Job arrays: one spec, some of its keys taking several values, a job for each combination. The last key's values go
+ * fastest. A job of an array is named NAME[learning_rate=2e-5,seed=1]: keys without their section.
  */
 #ifndef CTL_ARRAY_H
 #define CTL_ARRAY_H

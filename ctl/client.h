@@ -6,10 +6,11 @@
  *   cleanup_message sd_bus_message *reply = NULL;
  *   client_call(client, "GetJob", &reply, &error, "t", id);
  *
- * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON where no
- * daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else BERTCTL_EXIT_FAILED.
- * A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else listens there. A call whose connection
- * is lost, as in a restart of bertd, is made again on another, unless it may have changed something.
+ * Every failure fills the error with one line and bertctl's exit code (include/bertd/exit.h): BERTCTL_EXIT_NO_DAEMON
+ * where no daemon answers or it went away, BERTCTL_EXIT_NO_SUCH_JOB, BERTCTL_EXIT_USAGE for a refused spec, else
+ * BERTCTL_EXIT_FAILED. A call waits for 9 s at most: bertd answers within 8, or it hangs, is stopped, or something else
+ * listens there. A call whose connection is lost, as in a restart of bertd, is made again on another, unless it may
+ * have changed something.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H
@@ -27,8 +28,8 @@
 
 struct client;
 
-/* Connects to `socket`; if NULL, to BERTD_SOCKET's, else to the user's daemon, else to the system daemon. If both answer, prints on
- * stderr which one is used. */
+/* Connects to `socket`; if NULL, to BERTD_SOCKET's, else to the user's daemon, else to the system daemon. If both
+ * answer, prints on stderr which one is used. */
 int client_connect(const char *socket, struct client **ret_client, struct error *error);
 
 /* Whether client_connect would connect to the system daemon. */
@@ -37,7 +38,8 @@ bool client_is_for_system(const char *socket);
 /* Connects again to the socket that answered, trying for `patience_usec` (0: once). */
 int client_reconnect(struct client *client, uint64_t patience_usec, struct error *error);
 
-/* Drops the connection; client_reconnect makes the next one. Until then client_bus is NULL and nothing may be called. */
+/* Drops the connection; client_reconnect makes the next one. Until then client_bus is NULL and nothing may be called.
+ */
 void client_disconnect(struct client *client);
 
 void client_free(struct client *client);
@@ -80,11 +82,13 @@ int client_check_protocol(struct client *client, struct error *error);
 
 int client_get_daemon(struct client *client, struct daemon_info *ret_daemon, struct error *error);
 
-/* Waits until something has changed that is durable since *serial, for `usec` at most, and without a call to bertd meanwhile. 1: *serial is
- * that of the change; 0: not yet, the next call waits further. *serial 0: none is known, *serial is set at once. Progress is not durable. */
+/* Waits until something has changed that is durable since *serial, for `usec` at most, and without a call to bertd
+ * meanwhile. 1: *serial is that of the change; 0: not yet, the next call waits further. *serial 0: none is known,
+ * *serial is set at once. Progress is not durable. */
 int client_next_change(struct client *client, uint64_t *serial, uint64_t usec, struct error *error);
 
-/* Waits until the job has ended or is paused; *ret_state is its state's name (caller frees). Survives restarts of the daemon. */
+/* Waits until the job has ended or is paused; *ret_state is its state's name (caller frees). Survives restarts of the
+ * daemon. */
 int client_wait_job(struct client *client, uint64_t id, char **ret_state, struct error *error);
 
 #endif

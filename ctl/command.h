@@ -1,6 +1,7 @@
 /*
- * A subcommand: a row of the table in main.c and one handler. The handler parses its own options with command_begin, does its
- * work, and returns an exit code of bertctl; where it fails it leaves the message in ctl->error, which main prints once.
+ * A subcommand: a row of the table in main.c and one handler. The handler parses its own options with command_begin,
+ * does its work, and returns an exit code of bertctl; where it fails it leaves the message in ctl->error, which main
+ * prints once.
  */
 #ifndef CTL_COMMAND_H
 #define CTL_COMMAND_H
@@ -34,7 +35,8 @@ struct command {
         const char *examples;                               /* command lines, or NULL */
 };
 
-/* Parses the options of ctl->command and checks the number of words. Returns 1: continue; 0: help was printed; −errno: see ctl->error. */
+/* Parses the options of ctl->command and checks the number of words. Returns 1: continue; 0: help was printed; −errno:
+ * see ctl->error. */
 int command_begin(struct ctl *ctl, const struct option_spec *options, size_t n_options, int argc, char **argv,
                   int min_words, int max_words, struct arguments *ret);
 

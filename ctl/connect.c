@@ -1,6 +1,7 @@
 /*
- * See client.h. Role: finds the socket and connects. Owns the sd-bus connection and the socket's path. The socket is connected by hand rather
- * than by address, because only then can "no such socket", "nobody listens" and "not allowed" be distinguished, which decides the cure.
+ * See client.h. Role: finds the socket and connects. Owns the sd-bus connection and the socket's path. The socket is
+ * connected by hand rather than by address, because only then can "no such socket", "nobody listens" and "not allowed"
+ * be distinguished, which decides the cure.
  */
 #include <errno.h>
 #include <grp.h>

@@ -1,7 +1,7 @@
 /*
- * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. Most take several jobs: each is tried,
- * each failure is printed on a separate line, the first failure's exit code is returned. A job's new state is printed for a person
- * only: if stdout is not a terminal, success is silent.
+ * What changes a job or stops the daemon: cancel, pause, resume, checkpoint, rm, shutdown. Most take several jobs: each
+ * is tried, each failure is printed on a separate line, the first failure's exit code is returned. A job's new state is
+ * printed for a person only: if stdout is not a terminal, success is silent.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +19,9 @@
 #include "ctl/unit.h"
 
 #define SHUTDOWN_TIMEOUT_USEC (60 * USEC_PER_SEC)
-#define SHUTDOWN_JOBS_TIMEOUT_USEC (3600 * USEC_PER_SEC) /* each job may take four times its grace time to checkpoint */
+#define SHUTDOWN_JOBS_TIMEOUT_USEC                                                         \
+        (3600 * USEC_PER_SEC) /* each job may take four times its grace time to checkpoint \
+                               */
 
 /* What is asked of one job. */
 struct request {
@@ -194,7 +196,8 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         return command_exit(ctl, r);
 }
 
-/* A pidfd of the bertd with this pid. −1: it cannot be watched, e.g. because the socket is forwarded from another host. */
+/* A pidfd of the bertd with this pid. −1: it cannot be watched, e.g. because the socket is forwarded from another host.
+ */
 static int open_daemon(uint64_t pid) {
         char path[64], name[32] = "";
 

@@ -1,6 +1,6 @@
 /*
- * See dict.h. Owns nothing: strings go to the caller's struct. Numbers are converted by value and clamped, so that a field whose
- * width a later protocol changes is still read.
+ * See dict.h. Owns nothing: strings go to the caller's struct. Numbers are converted by value and clamped, so that a
+ * field whose width a later protocol changes is still read.
  */
 #include "ctl/dict.h"
 

@@ -1,9 +1,11 @@
 /*
- * a{sv} into a struct, by a table of keys. Keys that the table lacks go to its DICT_OTHERS row, without one they are skipped (a
- * newer daemon may send more); a key that the message lacks keeps the struct's value; any D-Bus number fits any number field.
+ * a{sv} into a struct, by a table of keys. Keys that the table lacks go to its DICT_OTHERS row, without one they are
+ * skipped (a newer daemon may send more); a key that the message lacks keeps the struct's value; any D-Bus number fits
+ * any number field.
  *
  *   static const struct dict_field fields[] = { { "step", DICT_U64, offsetof(struct x, step) }, ... };
- *   dict_read(message, fields, ELEMENTSOF(fields), &x), then dict_clear(fields, ELEMENTSOF(fields), &x) when done with it
+ *   dict_read(message, fields, ELEMENTSOF(fields), &x), then dict_clear(fields, ELEMENTSOF(fields), &x) when done with
+ * it
  */
 #ifndef CTL_DICT_H
 #define CTL_DICT_H

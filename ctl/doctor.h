@@ -1,6 +1,7 @@
 /*
- * What `bertctl doctor` finds: a list of checks, each with a level, what was found, and the cure as a command. The checks are in
- * doctor_host.c (systemd, sessions, limits, devices), doctor_jobs.c (bertd, its socket and folders, space) and doctor_probe.c.
+ * What `bertctl doctor` finds: a list of checks, each with a level, what was found, and the cure as a command. The
+ * checks are in doctor_host.c (systemd, sessions, limits, devices), doctor_jobs.c (bertd, its socket and folders,
+ * space) and doctor_probe.c.
  */
 #ifndef CTL_DOCTOR_H
 #define CTL_DOCTOR_H

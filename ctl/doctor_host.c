@@ -1,4 +1,5 @@
-/* See doctor.h. The host's part: systemd and its sessions, cgroups, limits, memory, the clock, Open MPI. Nothing is changed. */
+/* See doctor.h. The host's part: systemd and its sessions, cgroups, limits, memory, the clock, Open MPI. Nothing is
+ * changed. */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pwd.h>

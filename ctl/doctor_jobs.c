@@ -1,4 +1,5 @@
-/* See doctor.h. The part of bertd: which one answers, who may use it, where it keeps its jobs, the GPUs, space for checkpoints. */
+/* See doctor.h. The part of bertd: which one answers, who may use it, where it keeps its jobs, the GPUs, space for
+ * checkpoints. */
 #include <errno.h>
 #include <glob.h>
 #include <grp.h>

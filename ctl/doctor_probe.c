@@ -1,7 +1,8 @@
 /*
- * See doctor.h. The proof: a job that counts, submitted from a new terminal. The terminal is closed (SIGHUP to its session), then
- * bertd is killed with SIGKILL and restarted the way it ran; each time the job must keep its pid and continue counting.
- * Owns: the terminal's child, the job (cancelled and removed whatever happens). Every wait has a limit.
+ * See doctor.h. The proof: a job that counts, submitted from a new terminal. The terminal is closed (SIGHUP to its
+ * session), then bertd is killed with SIGKILL and restarted the way it ran; each time the job must keep its pid and
+ * continue counting. Owns: the terminal's child, the job (cancelled and removed whatever happens). Every wait has a
+ * limit.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
- * What the daemon reports of a job, a checkpoint and itself (the a{sv} of include/bertd/bus.h) as structs. A struct that a
- * *_read filled, wholly or in part, is freed with its *_clear. Strings may be NULL; times are microseconds since the epoch,
- * 0 = not yet.
+ * What the daemon reports of a job, a checkpoint and itself (the a{sv} of include/bertd/bus.h) as structs. What a
+ * function *_read has filled, wholly or in part, is freed with its *_clear. Strings may be NULL; times are microseconds
+ * since the epoch, 0 = not yet.
  */
 #ifndef CTL_JOBINFO_H
 #define CTL_JOBINFO_H
@@ -19,9 +19,9 @@
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
         uint64_t last_step, lost_steps;
-        uint64_t memory; /* limit in bytes, 0 = none */
-        uint64_t
-                log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = from an older bertd, which does not report it */
+        uint64_t memory;       /* limit in bytes, 0 = none */
+        uint64_t log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = from an older bertd, which does not
+                                  report it */
         uint64_t log_keep;
         int64_t nice;
         int64_t exit_rank;           /* the rank that failed first, −1 = unknown */
@@ -62,8 +62,8 @@ struct daemon_info {
 /* Return 1, 0 at the end of the array they are read from, or −errno. */
 int job_info_read(sd_bus_message *message, struct job_info *ret);
 int checkpoint_info_read(sd_bus_message *message, struct checkpoint_info *ret);
-/* Gives a good checkpoint the state "missing" if its file does not exist: bertd itself opens no files of users. One that we may not
- * see stays good. */
+/* Gives a good checkpoint the state "missing" if its file does not exist: bertd itself opens no files of users. One
+ * that we may not see stays good. */
 void checkpoint_info_look(struct checkpoint_info *checkpoint);
 int daemon_info_read(sd_bus_message *message, struct daemon_info *ret);
 

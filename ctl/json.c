@@ -1,6 +1,6 @@
 /*
- * See json.h. json_pack is not used: setting keys one by one reads as the list of fields that it is, and a failed allocation
- * shows as a missing key, which json_object_set_new reports.
+ * See json.h. json_pack is not used: setting keys one by one reads as the list of fields that it is, and a failed
+ * allocation shows as a missing key, which json_object_set_new reports.
  */
 #include "ctl/json.h"
 

@@ -1,4 +1,5 @@
-/* Jobs, checkpoints and the daemon as JSON (field names of the command line's contract): times ISO 8601 UTC, what is unknown null. */
+/* Jobs, checkpoints and the daemon as JSON (field names of the command line's contract): times ISO 8601 UTC, what is
+ * unknown null. */
 #ifndef CTL_JSON_H
 #define CTL_JSON_H
 

@@ -1,6 +1,7 @@
 /*
- * See log_files.h. The shim renames from the newest to the oldest name, so files are opened from the newest name to the oldest: one that
- * is renamed meanwhile is met twice, never missed. log.first and log.busy show whether one was dropped meanwhile.
+ * See log_files.h. The shim renames from the newest to the oldest name, so files are opened from the newest name to the
+ * oldest: one that is renamed meanwhile is met twice, never missed. log.first and log.busy show whether one was dropped
+ * meanwhile.
  */
 #include "ctl/log_files.h"
 
@@ -207,7 +208,8 @@ static int copy_rest(int fd, struct last_state *last, struct error *error) {
         }
 }
 
-/* Moves the fd to where its last *lines lines begin, and takes what it has from *lines. `after`: something follows in a newer file. */
+/* Moves the fd to where its last *lines lines begin, and takes what it has from *lines. `after`: something follows in a
+ * newer file. */
 static int seek_lines(int fd, uint64_t *lines, bool *after) {
         char buffer[BLOCK];
         off_t at = lseek(fd, 0, SEEK_END);

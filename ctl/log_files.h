@@ -42,8 +42,8 @@ int log_files_open(const char *path, struct log_files *ret);
 void log_files_close(struct log_files *files);
 #define cleanup_log_files cleanup(log_files_close)
 
-/* To stdout: all, with a first line about what was dropped; or the last `lines`, of each of which, as of a progress bar, only the
- * state that a terminal would show last. */
+/* To stdout: all, with a first line about what was dropped; or the last `lines`, of each of which, as of a progress
+ * bar, only the state that a terminal would show last. */
 int log_files_print(struct log_files *files, uint64_t lines, bool following, struct error *error);
 
 struct log_reader {

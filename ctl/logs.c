@@ -1,7 +1,7 @@
 /*
- * bertctl logs: the output of one attempt, which this program opens itself with its user's own rights. Following survives rotation and
- * what others do to the files (log_files.h), later attempts (the daemon counts them) and restarts of bertd (bounded patience); it ends
- * when nobody reads any more. Without -n the bytes are passed on as they are.
+ * bertctl logs: the output of one attempt, which this program opens itself with its user's own rights. Following
+ * survives rotation and what others do to the files (log_files.h), later attempts (the daemon counts them) and restarts
+ * of bertd (bounded patience); it ends when nobody reads any more. Without -n the bytes are passed on as they are.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +98,8 @@ static int choose_attempt(struct follower *f, uint64_t attempt) {
         return 0;
 }
 
-/* Prints the attempt's output, at most `lines` lines, and what is missing of it. Returns 0, 1 if it has written nothing, or −errno. */
+/* Prints the attempt's output, at most `lines` lines, and what is missing of it. Returns 0, 1 if it has written
+ * nothing, or −errno. */
 static int print_log(struct follower *f, uint64_t lines, bool following) {
         cleanup_log_files struct log_files files = {};
 

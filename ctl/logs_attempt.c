@@ -1,4 +1,5 @@
-/* See logs_attempt.h. A job that is about to be tried again, or has just begun, is asked about because of the attempt before. */
+/* See logs_attempt.h. A job that is about to be tried again, or has just begun, is asked about because of the attempt
+ * before. */
 #include "ctl/logs_attempt.h"
 
 #include <inttypes.h>

@@ -7,8 +7,8 @@
 #include "ctl/jobinfo.h"
 #include "ctl/term.h"
 
-/* The newest that has written something, else `newest`; `base` is ".../attempt-". If it is not the running one, a line on stderr
- * names it and how it ended. */
+/* The newest that has written something, else `newest`; `base` is ".../attempt-". If it is not the running one, a line
+ * on stderr names it and how it ended. */
 uint64_t logs_attempt(const struct term *term, const struct job_info *job, const char *base, uint64_t newest);
 
 #endif

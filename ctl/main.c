@@ -1,6 +1,6 @@
 /*
- * bertctl: the client of bertd. This file holds the table of subcommands, the options before their names, and the one place where an
- * error is printed. Exit codes: include/bertd/exit.h.
+ * bertctl: the client of bertd. This file holds the table of subcommands, the options before their names, and the one
+ * place where an error is printed. Exit codes: include/bertd/exit.h.
  */
 #include <errno.h>
 #include <stdio.h>

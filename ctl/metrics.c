@@ -1,6 +1,6 @@
 /*
- * bertctl metrics: the rows of a run folder's metrics.jsonl, read with the caller's own rights. Rows are read from the file's end and
- * printed one by one: memory does not grow with the run.
+ * bertctl metrics: the rows of a run folder's metrics.jsonl, read with the caller's own rights. Rows are read from the
+ * file's end and printed one by one: memory does not grow with the run.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /*
- * Command lines by table: one struct option_spec an option; the same table prints --help. Options and arguments may be mixed; "--"
- * ends the options. A wrong command line is one line of error and BERTCTL_EXIT_USAGE, with the word that was meant where one is near.
+ * Command lines by table: one struct option_spec an option; the same table prints --help. Options and arguments may be
+ * mixed; "--" ends the options. A wrong command line is one line of error and BERTCTL_EXIT_USAGE, with the word that
+ * was meant where one is near.
  */
 #ifndef CTL_OPTIONS_H
 #define CTL_OPTIONS_H
@@ -28,7 +29,8 @@ struct option_spec {
         const char *name; /* without "--" */
         char letter;      /* 0: none */
         enum option_kind kind;
-        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched if not given */
+        void *value; /* bool, const char * (borrowed from argv), struct option_list, uint64_t or int64_t; untouched if
+                        not given */
         int64_t min, max;     /* of numbers */
         const char *argument; /* its name in the help; NULL for a flag */
         const char *help;     /* --help wraps it */
@@ -45,8 +47,8 @@ struct arguments {
         bool help; /* --help or -h was given: nothing else was checked */
 };
 
-/* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`. With
- * `stop_at_dashes`, what follows "--" is kept apart in `rest`; else it joins the words. */
+/* Parses argv[1..argc-1]; reorders argv. min_words..max_words arguments are wanted, named in the errors by `usage`.
+ * With `stop_at_dashes`, what follows "--" is kept apart in `rest`; else it joins the words. */
 int options_parse(const struct option_spec *options, size_t n_options, int argc, char **argv, bool stop_at_dashes,
                   struct arguments *ret, struct error *error);
 
@@ -54,8 +56,8 @@ int options_parse(const struct option_spec *options, size_t n_options, int argc,
 int options_check_count(const struct arguments *arguments, int min_words, int max_words, const char *name,
                         const char *usage, struct error *error);
 
-/* Prints the words of `text` in lines of at most 79 columns, each from column `indent` on; the cursor is at `column`. "\n" in the text begins
- * a line. */
+/* Prints the words of `text` in lines of at most 79 columns, each from column `indent` on; the cursor is at `column`.
+ * "\n" in the text begins a line. */
 void print_wrapped(const char *text, unsigned indent, unsigned column);
 
 /* The options of --help, by section. */

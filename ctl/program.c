@@ -1,6 +1,7 @@
 /*
- * See program.h. Tries the exec itself: a traced child executes the program and is killed as soon as the exec has succeeded,
- * before its first instruction. If that is not possible (no ptrace, no further process), stat and access decide.
+ * See program.h. Tries the exec itself: a traced child executes the program and is killed as soon as the exec has
+ * succeeded, before its first instruction. If that is not possible (no ptrace, no further process), stat and access
+ * decide.
  */
 #include "ctl/program.h"
 
@@ -206,8 +207,8 @@ static int exec_error(const char *name, const char *path, enum program_use use, 
         }
 }
 
-/* What may be so because it is tried here and now, of a file that may be executed: a security module that allows no tracing, want of
- * memory, an interpreter that is looked at by itself. */
+/* What may be so because it is tried here and now, of a file that may be executed: a security module that allows no
+ * tracing, want of memory, an interpreter that is looked at by itself. */
 static bool is_of_the_trial(int r) {
         return r == -ENOSYS || r == -EPERM || r == -EACCES || r == -EAGAIN || r == -ENOMEM || r == -EMFILE ||
                r == -ENFILE;

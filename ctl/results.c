@@ -1,7 +1,7 @@
 /*
- * bertctl results: compares the jobs of an array, one line per job, and prints means over seeds. A job's keys are in its name
- * (array.h); its figures come from its run folder's metrics.jsonl, read with the caller's own rights: the best validation and
- * the test.
+ * bertctl results: compares the jobs of an array, one line per job, and prints means over seeds. A job's keys are in
+ * its name (array.h); its figures come from its run folder's metrics.jsonl, read with the caller's own rights: the best
+ * validation and the test.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -95,8 +95,8 @@ static bool is_known(const struct members *all, const char *name) {
         return false;
 }
 
-/* The caller's jobs, or for root those of the newest one's user; with the keys of the newest, since others are another array; of
- * several jobs of one name the newest, which the list has first. Then in the order of submission. */
+/* The caller's jobs, or for root those of the newest one's user; with the keys of the newest, since others are another
+ * array; of several jobs of one name the newest, which the list has first. Then in the order of submission. */
 static int collect(const struct job_list *jobs, const char *array, struct members *ret, struct error *error) {
         uint64_t uid = geteuid();
         size_t others = 0;

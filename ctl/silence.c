@@ -1,6 +1,6 @@
 /*
- * See silence.h. The kernel knows which process listens (SO_PEERCRED), /proc what it is and whether it is stopped. Of a passed socket
- * that is systemd, of another pid namespace nobody: then the message has only what is certain.
+ * See silence.h. The kernel knows which process listens (SO_PEERCRED), /proc what it is and whether it is stopped. Of a
+ * passed socket that is systemd, of another pid namespace nobody: then the message has only what is certain.
  */
 #include "ctl/silence.h"
 

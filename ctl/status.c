@@ -1,6 +1,6 @@
 /*
- * bertctl status: one job or the overview, once, as JSON, or refreshed in place. Invariant of the refresh: a frame never has more
- * rows than the window, so that going up by the frame's rows reaches its first line.
+ * bertctl status: one job or the overview, once, as JSON, or refreshed in place. Invariant of the refresh: a frame
+ * never has more rows than the window, so that going up by the frame's rows reaches its first line.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* What `status` shows, drawn to a stream: knows jobs and the terminal, not the daemon, so that a test can draw anything. */
+/* What `status` shows, drawn to a stream: knows jobs and the terminal, not the daemon, so that a test can draw
+ * anything. */
 #ifndef CTL_STATUS_VIEW_H
 #define CTL_STATUS_VIEW_H
 

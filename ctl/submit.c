@@ -1,6 +1,6 @@
 /*
- * bertctl submit: a spec file, an array of them, or a command line becomes a job. A command's options are keys of a spec: one table,
- * common/spec's, knows what each takes.
+ * bertctl submit: a spec file, an array of them, or a command line becomes a job. A command's options are keys of a
+ * spec: one table, common/spec's, knows what each takes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -242,7 +242,8 @@ static int tell_id(struct ctl *ctl, uint64_t id) {
                            strerror(errno));
 }
 
-/* Sends the array's jobs, whose specs were checked before, and prints their ids one by one, or collects them in `ids`. */
+/* Sends the array's jobs, whose specs were checked before, and prints their ids one by one, or collects them in `ids`.
+ */
 static int send_array(struct ctl *ctl, const struct source *source, const struct array *array, json_t *ids) {
         cleanup_client struct client *client = NULL;
         size_t total = array_size(array), i = 0;

@@ -1,6 +1,6 @@
 /*
- * See table.h. Owns the cells' text. Invariants: cells are stored row by row, n_columns to a row; a column whose cells are all
- * empty is not printed at all.
+ * See table.h. Owns the cells' text. Invariants: cells are stored row by row, n_columns to a row; a column whose cells
+ * are all empty is not printed at all.
  */
 #include "ctl/table.h"
 

@@ -1,6 +1,6 @@
 /*
- * Aligned columns that fit the terminal: first flexible columns shrink (to at least their title or minimum), then columns are
- * dropped by their `drop` rank. Output that is not for a terminal (width 0) is never cut.
+ * Aligned columns that fit the terminal: first flexible columns shrink (to at least their title or minimum), then
+ * columns are dropped by their `drop` rank. Output that is not for a terminal (width 0) is never cut.
  *
  *   cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
  *   table_cell(table, STYLE_NONE, "%llu", id); ...      one call a column, row after row

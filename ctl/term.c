@@ -1,6 +1,6 @@
 /*
- * See term.h. Width and classes of characters come from the C.UTF-8 locale whatever the user's is, since all our text is UTF-8;
- * the user's own locale only decides whether we draw with glyphs beyond ASCII.
+ * See term.h. Width and classes of characters come from the C.UTF-8 locale whatever the user's is, since all our text
+ * is UTF-8; the user's own locale only decides whether we draw with glyphs beyond ASCII.
  */
 #include "ctl/term.h"
 

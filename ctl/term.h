@@ -29,8 +29,8 @@ struct term {
 /* Looks at `fd`, the environment and the locale; call it again when the window may have changed. */
 void term_init(struct term *term, int fd);
 
-/* Sleeps, and ends the program, as a write to a closed pipe does, where nobody reads stdout any more: a follower of something silent
- * would not notice else. */
+/* Sleeps, and ends the program, as a write to a closed pipe does, where nobody reads stdout any more: a follower of
+ * something silent would not notice else. */
 void term_pause(unsigned milliseconds);
 
 /* Escape sequence that begins a style, or "". */
@@ -41,8 +41,8 @@ const char *term_plain(const struct term *term);
 /* Columns that a UTF-8 text takes as text_put shows it. */
 size_t text_width(const char *text);
 
-/* Writes `text` with control characters, invalid UTF-8 and direction overrides as '?', cut to `width` columns with an ellipsis at
- * the end where it is longer (width 0: never cut). Returns the columns written. */
+/* Writes `text` with control characters, invalid UTF-8 and direction overrides as '?', cut to `width` columns with an
+ * ellipsis at the end where it is longer (width 0: never cut). Returns the columns written. */
 size_t text_put(FILE *out, const struct term *term, const char *text, size_t width);
 
 /* A bar of `width` columns, `fraction` (0..1) of it full. */

@@ -1,4 +1,5 @@
-/* systemd's units of the system daemon: bertd.service, and bertd.socket to which clients connect. Both may be missing. */
+/* systemd's units of the system daemon: bertd.service, and bertd.socket to which clients connect. Both may be missing.
+ */
 #ifndef CTL_UNIT_H
 #define CTL_UNIT_H
 

@@ -18,7 +18,8 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
         return 0;
 }
 
-/* Whether bertd is alive: any answer counts, errors too. Never on another connection: the awaited answer comes on this one. */
+/* Whether bertd is alive: any answer counts, errors too. Never on another connection: the awaited answer comes on this
+ * one. */
 static int ping(struct client *client, struct error *error) {
         cleanup_message sd_bus_message *message = NULL;
 
@@ -42,7 +43,8 @@ static int late_send(struct client *client, sd_bus_message *message, struct late
         return r < 0 ? call_failed(client, r, NULL, sd_bus_message_get_member(message), error) : 0;
 }
 
-/* A bertd that sleeps waits for calls, and need not be woken to know that; one that does not may hang, or is stopped. */
+/* A bertd that sleeps waits for calls, and need not be woken to know that; one that does not may hang, or is stopped.
+ */
 static int look(struct client *client, struct late *late, uint64_t now, struct error *error) {
         late->next_look = now + LOOK_INTERVAL_USEC;
         if (now < late->next_ping && silence_is_sleep(sd_bus_get_fd(client->bus)))

@@ -1,5 +1,6 @@
 /*
- * The table of a spec's keys, one row each, and the texts that a file, a stage or an option gives for them. Only for common/spec/.
+ * The table of a spec's keys, one row each, and the texts that a file, a stage or an option gives for them. Only for
+ * common/spec/.
  */
 #ifndef COMMON_SPEC_FIELDS_H
 #define COMMON_SPEC_FIELDS_H
@@ -37,15 +38,15 @@ struct field {
         int kinds;            /* bit set of job kinds in which the key may appear */
         size_t offset, count; /* in struct spec: of the value; of a list's number of entries */
         const char *fallback; /* default, as text */
-        double min,
-                max; /* numbers; whole ones are below 2^53, or SEED_MAX. Texts: at most `max` bytes on one line; 0: any */
+        double min, max; /* numbers; whole ones are below 2^53, or SEED_MAX. Texts: at most `max` bytes on one line; 0:
+                            any */
         const char *const *names; /* enums only */
         size_t n_names;
         bool required; /* lists only */
         bool optional; /* numbers only: without a text, the value is `absent` and is not written back */
         int absent;
-        unsigned
-                entry; /* a number in a list of two: 1 the first, whose row is followed by the second's, 2; 0: not in a list */
+        unsigned entry; /* a number in a list of two: 1 the first, whose row is followed by the second's, 2; 0: not in a
+                           list */
         const char *wire; /* key of Submit (include/bertd/bus.h) that has this value; NULL: bertd is not sent it */
         bool sparse;      /* sent only if it is not the default: older daemons do not know the key */
 };

@@ -1,4 +1,5 @@
-/* A spec as text and as values of Submit: every key of its kind, by the same table that reads it. Owns nothing between calls. */
+/* A spec as text and as values of Submit: every key of its kind, by the same table that reads it. Owns nothing between
+ * calls. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -21,8 +21,8 @@ extern const struct place file_place, stage_place, task_place;
 /* The place of each part. */
 const struct place *place_of_parts(const struct place *place);
 
-/* The name that a row has in the place: its key's or, in the buffer, its section's if it is the section's first row; else NULL.
- * Row spec_n_fields is the list of parts. */
+/* The name that a row has in the place: its key's or, in the buffer, its section's if it is the section's first row;
+ * else NULL. Row spec_n_fields is the list of parts. */
 const char *place_name(const struct place *place, size_t row, char buffer[NAME_SIZE]);
 
 /* The row that a word names; spec_n_fields: the list of parts; greater: not a key here. */

@@ -1,6 +1,6 @@
 /*
- * A spec being read: values.c reads one key, spec.c all keys, stages.c the stages; check.c does the checks that involve several keys. Only for
- * these.
+ * A spec being read: values.c reads one key, spec.c all keys, stages.c the stages; check.c does the checks that involve
+ * several keys. Only for these.
  */
 #ifndef COMMON_SPEC_READER_H
 #define COMMON_SPEC_READER_H

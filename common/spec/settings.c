@@ -1,4 +1,5 @@
-/* See spec.h: keys set by options. They replace the file's texts before those are read, so that both are checked alike. */
+/* See spec.h: keys set by options. They replace the file's texts before those are read, so that both are checked alike.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Where a spec comes from: a regular file, or standard input, a pipe or a device (spec_read in spec.h reads all of them). */
+/* Where a spec comes from: a regular file, or standard input, a pipe or a device (spec_read in spec.h reads all of
+ * them). */
 #ifndef COMMON_SPEC_SOURCE_H
 #define COMMON_SPEC_SOURCE_H
 

@@ -1,6 +1,6 @@
 /*
- * See spec.h. yaml.c gives the file with every scalar still text; here one table, fields.c, turns text into numbers, enums and
- * absolute paths, with ranges and defaults. A new key is one row there, and its member in struct spec.
+ * See spec.h. yaml.c gives the file with every scalar still text; here one table, fields.c, turns text into numbers,
+ * enums and absolute paths, with ranges and defaults. A new key is one row there, and its member in struct spec.
  */
 #include "common/spec/spec.h"
 

@@ -1,7 +1,7 @@
 /*
- * A job spec: YAML read with libyaml, checked, its relative paths made absolute. bertctl submits the normalised text (spec_format); the
- * trainer reads it again. What is wrong is refused with file, line and key (contract C10), or with the option that set the key. An absent
- * key has the default stated here.
+ * A job spec: YAML read with libyaml, checked, its relative paths made absolute. bertctl submits the normalised text
+ * (spec_format); the trainer reads it again. What is wrong is refused with file, line and key (contract C10), or with
+ * the option that set the key. An absent key has the default stated here.
  */
 #ifndef COMMON_SPEC_H
 #define COMMON_SPEC_H
@@ -87,8 +87,8 @@ struct spec_log {
         uint64_t max_size;
         uint32_t keep;
 };
-/* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the run begins with,
- * NULL: random ones. finetune takes config and vocab from there where they are NULL. */
+/* config.json (Hugging Face keys), vocab.txt; the checkpoint (finetune: or the Hugging Face folder) whose weights the
+ * run begins with, NULL: random ones. finetune takes config and vocab from there where they are NULL. */
 struct spec_model {
         char *config, *vocab, *init;
         enum init_head head; /* keep; finetune: whether init's classifier is kept, each class by its name */
@@ -96,7 +96,8 @@ struct spec_model {
 struct spec_data {
         char **train; /* prefixes of .bin/.idx pairs, at least one; finetune: or files of texts (spec_is_texts) */
         uint32_t n_train;
-        char **train_weights; /* optional: shares of the samples, one for each of train, above 0; as the file has them */
+        char **train_weights; /* optional: shares of the samples, one for each of train, above 0; as the file has them
+                               */
         uint32_t n_train_weights;
         double *weights;   /* (n_train) train_weights as numbers; NULL: every window once an epoch */
         char **validation; /* optional, as train */
@@ -172,7 +173,8 @@ struct spec_stage {
 
 /*
  * A run of several stages has one spec for each in `stages`: the whole file, overridden by the stage's own keys. The
- * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without stages.
+ * outer one then has the values of the first stage. spec_at gives the spec that a stage runs by, with or without
+ * stages.
  */
 struct spec {
         char *name;               /* default: the spec file's name without .yaml, or "job" */
@@ -221,13 +223,14 @@ static inline const char *spec_model_path(const struct spec *spec) {
 /* The character that data.delimiter names: itself, a punctuation mark or a tab, or "tab", "\\t"; NUL: none. */
 char spec_delimiter(const char *text);
 
-/* Whether the path is a file of texts (.csv, .tsv, .jsonl), from which finetune makes a corpus, rather than a corpus' prefix. */
+/* Whether the path is a file of texts (.csv, .tsv, .jsonl), from which finetune makes a corpus, rather than a corpus'
+ * prefix. */
 bool spec_is_texts(const char *path);
 
 #define SPEC_STDIN "-" /* as a path: standard input */
 
-/* Reads and checks a spec; relative paths are taken from the file's folder; of standard input, a pipe or a device, from the current
- * one, and its name by default is "job". The caller frees with spec_free. */
+/* Reads and checks a spec; relative paths are taken from the file's folder; of standard input, a pipe or a device, from
+ * the current one, and its name by default is "job". The caller frees with spec_free. */
 int spec_load(const char *path, struct spec **ret_spec, struct error *error);
 
 /* A key set by an option, which overrides the file's. */
@@ -237,13 +240,14 @@ struct spec_setting {
         const char *value;
 };
 
-/* The two halves of spec_load. `path` is the name in messages, and determines the folder. A pipe can only be read once. Caller frees the text. */
+/* The two halves of spec_load. `path` is the name in messages, and determines the folder. A pipe can only be read once.
+ * Caller frees the text. */
 int spec_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
 int spec_parse(const char *path, const char *text, size_t size, const struct spec_setting *settings, size_t n,
                struct spec **ret_spec, struct error *error);
 
-/* A job of kind command without a file, from a NULL-terminated command and options. Relative paths are relative to the current folder; the
- * default name is the program's. */
+/* A job of kind command without a file, from a NULL-terminated command and options. Relative paths are relative to the
+ * current folder; the default name is the program's. */
 int spec_of_command(char *const *command, const struct spec_setting *settings, size_t n, struct spec **ret_spec,
                     struct error *error);
 
@@ -263,8 +267,8 @@ typedef void (*spec_each_t)(void *userdata, const char *key, bool path, const ch
 void spec_walk(const struct spec *spec, spec_each_t each, void *userdata);
 
 /* Calls `each` for every value that Submit takes (include/bertd/bus.h): its key, D-Bus type ('a': as) and the value as
- * sd_bus_message_append_basic expects it; for a list, the NULL-terminated array. Skips absent values. Stops at the first negative
- * result and returns it, else 0. */
+ * sd_bus_message_append_basic expects it; for a list, the NULL-terminated array. Skips absent values. Stops at the
+ * first negative result and returns it, else 0. */
 typedef int (*spec_sent_t)(void *userdata, const char *key, char type, const void *value);
 int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata);
 

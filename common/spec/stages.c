@@ -1,4 +1,5 @@
-/* See reader.h: runs of several stages and tasks. A stage is the file with the stage's own keys in place. Owns nothing. */
+/* See reader.h: runs of several stages and tasks. A stage is the file with the stage's own keys in place. Owns nothing.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /*
- * See yaml.h. Follows libyaml's events and accepts only the keys and shapes that the table has at each place, so nesting is bounded by the
- * table. Owns the parser and the current event; the caller owns what was read, also after an error.
+ * See yaml.h. Follows libyaml's events and accepts only the keys and shapes that the table has at each place, so
+ * nesting is bounded by the table. Owns the parser and the current event; the caller owns what was read, also after an
+ * error.
  */
 #include "common/spec/yaml.h"
 

@@ -13,8 +13,9 @@
 /* Whether a plain scalar means that there is no value: "", "~", "null". */
 bool yaml_is_null(const char *text);
 
-/* Fills `file`, which is empty, and is the caller's to part_free, in any case. Refuses, naming line and key: what is not one plain YAML
- * document (anchors, aliases, merge keys, tags, NUL), unknown and repeated keys, wrong shapes, null. `path` is for messages. */
+/* Fills `file`, which is empty, and is the caller's to part_free, in any case. Refuses, naming line and key: what is
+ * not one plain YAML document (anchors, aliases, merge keys, tags, NUL), unknown and repeated keys, wrong shapes, null.
+ * `path` is for messages. */
 int yaml_read(const char *path, const char *text, size_t size, struct part *file, struct error *error);
 
 /* Its texts must be UTF-8. Caller frees. */

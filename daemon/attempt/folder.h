@@ -49,9 +49,10 @@ bool files_is_folder(const char *path);
 /* For the shim's output before it has a log (fork launcher): an fd, or −errno. */
 int files_open_shim_log(int jobs_fd, const struct job *job);
 
-/* Takes the record of an end (exit_record_write) into job->attempt (exit code, signal, class, reason, step, rank, host, evidence, samples) and
- * the job's ledger, which is whole (what of its checkpoints below run_dir came and went). Its user may have made it: a record of another
- * attempt, or one that is none, is refused, and nothing is changed. `*ret_requested`: the stop was asked for. */
+/* Takes the record of an end (exit_record_write) into job->attempt (exit code, signal, class, reason, step, rank, host,
+ * evidence, samples) and the job's ledger, which is whole (what of its checkpoints below run_dir came and went). Its
+ * user may have made it: a record of another attempt, or one that is none, is refused, and nothing is changed.
+ * `*ret_requested`: the stop was asked for. */
 int files_use_record(const char *text, size_t size, struct job *job, const char *run_dir, bool *ret_requested,
                      struct error *error);
 

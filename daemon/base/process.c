@@ -113,7 +113,8 @@ static bool has_uid(const char *status, uid_t uid) {
         return line && sscanf(line, " Uid: %u %u", &real, &effective) == 2 && effective == uid;
 }
 
-/* "Max cpu time  unlimited  unlimited  seconds": in the order of the resources' numbers, the values from column 26 on. */
+/* "Max cpu time  unlimited  unlimited  seconds": in the order of the resources' numbers, the values from column 26 on.
+ */
 static bool read_limit(const char *line, struct rlimit *ret) {
         char soft[24], hard[24];
         uint64_t values[2] = { UINT64_MAX, UINT64_MAX };

@@ -1,6 +1,6 @@
 /*
- * See act.h. Role: submit, what changes a job, and what is read of one. Owns nothing. Invariants: what an act alters it has saved first, or
- * inserted, so that it can be undone; nothing here knows a bus or a message.
+ * See act.h. Role: submit, what changes a job, and what is read of one. Owns nothing. Invariants: what an act alters it
+ * has saved first, or inserted, so that it can be undone; nothing here knows a bus or a message.
  */
 #include "daemon/bus/act.h"
 
@@ -104,8 +104,8 @@ static int take_limits(const struct act *a, struct submission *submission, struc
         return 0;
 }
 
-/* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's permissions and the
- * trainer's own lock there decide. */
+/* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's
+ * permissions and the trainer's own lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
         bool trains = s->kind != JOB_COMMAND;
 

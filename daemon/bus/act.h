@@ -1,6 +1,6 @@
 /*
- * What a client asks for, done: the node and plain values in, an answer or a refusal out. It knows no bus: methods.c reads a message into
- * these values and sends what comes of it; a test calls it as it is.
+ * What a client asks for, done: the node and plain values in, an answer or a refusal out. It knows no bus: methods.c
+ * reads a message into these values and sends what comes of it; a test calls it as it is.
  *
  * An act that changes a job is run within a commit (plan/settle.h): act_undo puts everything back if that fails.
  */

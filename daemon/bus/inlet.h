@@ -52,12 +52,14 @@ struct inlet_owner {
 /* A call of this user has taken so long. */
 void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec);
 
-/* Takes `client_fd`, borrows `owner`. `*ret_fd` is the end that sd-bus reads, the caller's. End of file is passed on as such. */
+/* Takes `client_fd`, borrows `owner`. `*ret_fd` is the end that sd-bus reads, the caller's. End of file is passed on as
+ * such. */
 int inlet_new(struct inlets *inlets, int client_fd, uid_t uid, const struct inlet_owner *owner, void *userdata,
               int *ret_fd, struct inlet **ret);
 void inlet_free(struct inlet *inlet);
 
-/* Bytes of the message that was passed on last, which is the one that sd-bus dispatches. 0: none was, or there is no inlet. */
+/* Bytes of the message that was passed on last, which is the one that sd-bus dispatches. 0: none was, or there is no
+ * inlet. */
 size_t inlet_message_size(const struct inlet *inlet);
 
 #endif

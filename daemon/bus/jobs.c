@@ -1,5 +1,6 @@
 /*
- * See methods.h. Role: messages of what changes jobs, into acts and back. Owns nothing. Invariant: what is decided is decided in act.c.
+ * See methods.h. Role: messages of what changes jobs, into acts and back. Owns nothing. Invariant: what is decided is
+ * decided in act.c.
  */
 #include "daemon/bus/methods.h"
 #include "daemon/bus/submit.h"

@@ -1,6 +1,6 @@
 /*
- * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: jobs.c (what changes jobs),
- * reads.c, shim_calls.c. They decode and answer; act.h does it. Nobody else includes this.
+ * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: jobs.c (what changes
+ * jobs), reads.c, shim_calls.c. They decode and answer; act.h does it. Nobody else includes this.
  */
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H

@@ -1,6 +1,6 @@
 /*
- * Submit's a{sv} (include/bertd/bus.h): keys, types and bounds are those of rules/job_fields.h. A submission is checked whole before anything
- * is stored; the error's text names the key and what was expected.
+ * Submit's a{sv} (include/bertd/bus.h): keys, types and bounds are those of rules/job_fields.h. A submission is checked
+ * whole before anything is stored; the error's text names the key and what was expected.
  *
  *   cleanup_submission struct submission submission = {};
  *   submission_defaults(&submission);

@@ -1,4 +1,5 @@
-/* Calls that are answered later: Wait, WaitChange, and a submission whose user is being looked up. Each counts against its peer. */
+/* Calls that are answered later: Wait, WaitChange, and a submission whose user is being looked up. Each counts against
+ * its peer. */
 #ifndef DAEMON_BUS_WAITS_H
 #define DAEMON_BUS_WAITS_H
 

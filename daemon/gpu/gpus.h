@@ -1,4 +1,5 @@
-/* The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs if the driver reports them), at most 64. Pure except gpus_find. */
+/* The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs if the driver reports them), at most 64. Pure except
+ * gpus_find. */
 #ifndef DAEMON_GPUS_H
 #define DAEMON_GPUS_H
 
@@ -16,7 +17,8 @@ struct gpus {
         char names[GPUS_MAX][GPU_NAME_MAX];
 };
 
-/* `option`: NULL = what the NVIDIA driver lists (NVML, else /proc), a number = indices 0…N−1, else names separated by commas. */
+/* `option`: NULL = what the NVIDIA driver lists (NVML, else /proc), a number = indices 0…N−1, else names separated by
+ * commas. */
 int gpus_find(const char *option, struct gpus *ret, struct error *error);
 
 /* `want` of those outside `taken`, lowest first, as a bit mask; 0 if there are not enough. */

@@ -4,7 +4,8 @@
 
 #include "daemon/store/store.h"
 
-/* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names the step. */
+/* Between fork and exec: group list, ids, umask and limits of the job's user. Returns 0 or −errno, `*ret_what` names
+ * the step. */
 int launcher_become(const struct job *job, const struct job_inputs *inputs, const char **ret_what);
 
 #endif

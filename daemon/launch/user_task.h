@@ -1,4 +1,5 @@
-/* Short-lived children that run as a job's user: removing its files, its on_exit program. Each is killed after a limit. */
+/* Short-lived children that run as a job's user: removing its files, its on_exit program. Each is killed after a limit.
+ */
 #ifndef DAEMON_LAUNCH_USER_TASK_H
 #define DAEMON_LAUNCH_USER_TASK_H
 

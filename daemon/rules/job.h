@@ -1,8 +1,7 @@
 /*
- * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on start
- * and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, command, environment, limits) stay in
- * state.db.
- * job_fields.h has the fields that are stored, and what they mean.
+ * A job and its newest attempt as the daemon keeps them in memory. The store owns every struct job: it creates them on
+ * start and at submit, writes them on each transition, and frees them on rm. Large inputs (spec, command, environment,
+ * limits) stay in state.db. job_fields.h has the fields that are stored, and what they mean.
  *
  * Times are microseconds since the epoch, 0 = not yet.
  */

@@ -1,4 +1,5 @@
-/* See copies.h. Role: makes and finds the copies. Owns nothing. Invariant: a copy is made under another name and renamed once it is complete. */
+/* See copies.h. Role: makes and finds the copies. Owns nothing. Invariant: a copy is made under another name and
+ * renamed once it is complete. */
 #include "daemon/store/copies.h"
 
 #include <errno.h>

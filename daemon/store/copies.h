@@ -1,6 +1,6 @@
 /*
- * Copies of state.db beside it, made before a migration: PATH.schema-N, N being the schema; if that name is taken, PATH.schema-N.2, and so on.
- * An older bertd can be started on one again. Only the store's files include it.
+ * Copies of state.db beside it, made before a migration: PATH.schema-N, N being the schema; if that name is taken,
+ * PATH.schema-N.2, and so on. An older bertd can be started on one again. Only the store's files include it.
  */
 #ifndef DAEMON_STORE_COPIES_H
 #define DAEMON_STORE_COPIES_H

@@ -1,4 +1,5 @@
-/* See migrate.h. Role: what schemas 1 to 5, whose numbers stood for several shapes, lack of the last of them. Owns nothing. */
+/* See migrate.h. Role: what schemas 1 to 5, whose numbers stood for several shapes, lack of the last of them. Owns
+ * nothing. */
 #include "daemon/store/migrate.h"
 
 #include <stddef.h>

@@ -1,7 +1,8 @@
 /*
- * See migrate.h. Role: migrates every earlier schema to the current one. It looks at the shape of the database, not at the number: missing
- * columns are added, and tables with older constraints are rebuilt, because SQLite cannot make a table STRICT. Owns nothing.
- * Invariants: one transaction, so that after a crash the schema is the old or the new one; no row is lost without a log line.
+ * See migrate.h. Role: migrates every earlier schema to the current one. It looks at the shape of the database, not at
+ * the number: missing columns are added, and tables with older constraints are rebuilt, because SQLite cannot make a
+ * table STRICT. Owns nothing. Invariants: one transaction, so that after a crash the schema is the old or the new one;
+ * no row is lost without a log line.
  */
 #include "daemon/store/migrate.h"
 

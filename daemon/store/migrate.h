@@ -13,8 +13,8 @@ int store_create(sqlite3 *db, struct error *error);
 /* Whether the database of that version matches schema.h: 0 or 1. */
 int store_is_current(sqlite3 *db, int64_t version, struct error *error);
 
-/* In one transaction, whatever the shape of that version is. Rows that the tables' CHECKs refuse are corrected or set aside in
- * table `refused`; `log` gets a line for each job. */
+/* In one transaction, whatever the shape of that version is. Rows that the tables' CHECKs refuse are corrected or set
+ * aside in table `refused`; `log` gets a line for each job. */
 int store_migrate(sqlite3 *db, int64_t version, void (*log)(const char *text), struct error *error);
 
 /* legacy.c */

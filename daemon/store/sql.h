@@ -1,4 +1,5 @@
-/* The statements of state.db, whose tables are in schema.h. Only the store's files include it (and the tests, to see that every statement prepares). */
+/* The statements of state.db, whose tables are in schema.h. Only the store's files include it (and the tests, to see
+ * that every statement prepares). */
 #ifndef DAEMON_STORE_SQL_H
 #define DAEMON_STORE_SQL_H
 

@@ -11,7 +11,7 @@
 #define BERTD_NOTIFY_SAMPLES "X_BERTD_SAMPLES"        /* FIRST-LAST: global samples of the update that begins now */
 #define BERTD_NOTIFY_STALL "X_BERTD_CHECKPOINT_STALL" /* seconds that the last checkpoint stalled training */
 #define BERTD_NOTIFY_WRITE "X_BERTD_CHECKPOINT_WRITE" /* seconds from its snapshot to its durable rename */
-#define BERTD_NOTIFY_BUSY \
+#define BERTD_NOTIFY_BUSY                                                                                          \
         "X_BERTD_BUSY" /* work between two steps ("evaluation"); until the next step or an empty value, WATCHDOG=1 \
                           counts as a sign of life for the hang check */
 #define BERTD_NOTIFY_MAX 4096 /* bytes of one datagram */

@@ -1,6 +1,7 @@
 /*
- * The write of a checkpoint of BERT base (weights and both moments) beside a plain write and fsync of the same bytes, alternated,
- * on the file system of FOLDER. Prints Markdown: seconds of each pair and the medians. Prints figures, passes no judgement.
+ * The write of a checkpoint of BERT base (weights and both moments) beside a plain write and fsync of the same bytes,
+ * alternated, on the file system of FOLDER. Prints Markdown: seconds of each pair and the medians. Prints figures,
+ * passes no judgement.
  *
  *   bench_checkpoint FOLDER [PAIRS]   7
  */

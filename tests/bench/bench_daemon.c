@@ -3,11 +3,11 @@
  *
  *   bench_daemon SOCKET FOLDER JOBS QUEUED [CLIENTS JOBS_BEFORE]
  *
- * Submits JOBS command jobs one by one and alternates each with a raw 4 KiB write + fsync in FOLDER (a folder on the state
- * database's disk), then fills up to QUEUED jobs and times GetJob and a page of ListJobs. Prints one "name p50 p99 unit" a line.
- * With CLIENTS, that many connections take turns, each calling once a second as `bertctl status -w` does; being root, each 50 of them
- * are another user's. JOBS_BEFORE: how many jobs there are already.
- * The caller has filled the daemon's slots, so that nothing starts meanwhile.
+ * Submits JOBS command jobs one by one and alternates each with a raw 4 KiB write + fsync in FOLDER (a folder on the
+ * state database's disk), then fills up to QUEUED jobs and times GetJob and a page of ListJobs. Prints one "name p50
+ * p99 unit" a line. With CLIENTS, that many connections take turns, each calling once a second as `bertctl status -w`
+ * does; being root, each 50 of them are another user's. JOBS_BEFORE: how many jobs there are already. The caller has
+ * filled the daemon's slots, so that nothing starts meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,11 +1,11 @@
 /*
- * Speed of the CPU backend: one training step (forward, backward, norm, AdamW) of some models in seconds, its forward and
- * backward (`pass`) in seconds and in GFLOP/s by RECIPES' formula, the sgemm peak measured just before with the same number of
- * threads (one single-threaded sgemm of 512 × 384 × 768 a thread), and the process's peak memory in MB. Medians of the repeats; a
- * line of JSON for each model. Prints figures, passes no judgement.
+ * Speed of the CPU backend: one training step (forward, backward, norm, AdamW) of some models in seconds, its forward
+ * and backward (`pass`) in seconds and in GFLOP/s by RECIPES' formula, the sgemm peak measured just before with the
+ * same number of threads (one single-threaded sgemm of 512 × 384 × 768 a thread), and the process's peak memory in MB.
+ * Medians of the repeats; a line of JSON for each model. Prints figures, passes no judgement.
  *
- *   bench_model [MODEL…]   the names below; all without arguments. OMP_NUM_THREADS as given. In `texts` two of three samples have
- *                          240 tokens and one 121, as single-segment texts may.
+ *   bench_model [MODEL…]   the names below; all without arguments. OMP_NUM_THREADS as given. In `texts` two of three
+ * samples have 240 tokens and one 121, as single-segment texts may.
  */
 #include <cblas.h>
 #include <omp.h>

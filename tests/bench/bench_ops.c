@@ -1,11 +1,13 @@
 /*
- * Where a step's time goes: a training step of a model, each operation of it timed alone and held against its floor, the greater of its
- * bytes over the memory's measured rate and its FLOPs over the matrix product's. Prints a table for docs/.
+ * Where a step's time goes: a training step of a model, each operation of it timed alone and held against its floor,
+ * the greater of its bytes over the memory's measured rate and its FLOPs over the matrix product's. Prints a table for
+ * docs/.
  *
  *   bench_ops CONFIG.json LENGTH SAMPLES [fp32|tf32|bf16|fp16]
  *
- * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU, whose product's rate is the best that
- * one of the step's has. An operation is done REPEATS times between two waits; a backend that waits less is faster than their sum.
+ * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU, whose product's rate
+ * is the best that one of the step's has. An operation is done REPEATS times between two waits; a backend that waits
+ * less is faster than their sum.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /*
- * A stand-in for libnvidia-ml.so.1 (BERTD_NVML names it to bertd). The file that FAKE_NVML names says, line by line, what there is:
+ * A stand-in for libnvidia-ml.so.1 (BERTD_NVML names it to bertd). The file that FAKE_NVML names says, line by line,
+ * what there is:
  *
  *   gpu UUID TOTAL_MIB USED_MIB [PID:MIB ...]
  *   delay SECONDS      that nvmlInit_v2 takes

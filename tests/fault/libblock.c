@@ -1,5 +1,5 @@
-/* LD_PRELOAD: in bertd and bertd-shim who opens what shows a process's memory (/proc/PID/environ, /proc/PID/cmdline) hangs, as it does
- * where the process holds its memory's lock in the kernel. */
+/* LD_PRELOAD: in bertd and bertd-shim who opens what shows a process's memory (/proc/PID/environ, /proc/PID/cmdline)
+ * hangs, as it does where the process holds its memory's lock in the kernel. */
 #undef _FILE_OFFSET_BITS
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,8 @@
 /*
- * LD_PRELOAD: the clocks of a process, moved by the seconds in the file that CLOCK_OFFSET names: 8 bytes for the wall clock, and, where
- * they are there, 8 for the time since boot. The file may change at any time. Other clocks and all timers are the kernel's own: that is
- * what setting the wall clock does to a host; a timer on the time since boot is then looked at when something else wakes its process.
+ * LD_PRELOAD: the clocks of a process, moved by the seconds in the file that CLOCK_OFFSET names: 8 bytes for the wall
+ * clock, and, where they are there, 8 for the time since boot. The file may change at any time. Other clocks and all
+ * timers are the kernel's own: that is what setting the wall clock does to a host; a timer on the time since boot is
+ * then looked at when something else wakes its process.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

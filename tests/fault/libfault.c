@@ -1,8 +1,8 @@
 /*
  * LD_PRELOAD: fails one call of one kind in one program. The environment says which:
  *   FAULT_PROGRAM  the program's name; others are left alone
- *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, exec (execvp), sqlite (sqlite3_step)
- *   FAULT_N        the how-manieth of them, counted over all processes of that name
+ *   FAULT_CALL     malloc (calloc, realloc), write (pwrite), fsync (fdatasync), rename (renameat), unlink, fork, exec
+ * (execvp), sqlite (sqlite3_step) FAULT_N        the how-manieth of them, counted over all processes of that name
  *   FAULT_COUNT    a file of 16 bytes: the count, then the signal of a process of that name that crashed, else 0;
  *                  UINT64_MAX: libsystemd ended one by an assertion of its own
  *   FAULT_KILL     if set: the call does not fail, the process dies of SIGKILL before it
@@ -64,7 +64,8 @@ static bool fails(const char *call, int code) {
         return true;
 }
 
-/* Version 252 asserts, of a connection that it could not make for want of memory, that it is empty (bus_free): not ours to mend. */
+/* Version 252 asserts, of a connection that it could not make for want of memory, that it is empty (bus_free): not ours
+ * to mend. */
 void abort(void) {
         void (*real)(void) = (void (*)(void)) dlsym(RTLD_NEXT, "abort");
         Dl_info caller;
@@ -121,8 +122,8 @@ int sqlite3_step(void *statement) {
         return !reads_schema && fails("sqlite", EIO) ? 10 /* SQLITE_IOERR */ : real(statement);
 }
 
-/* SQLite's own asks the statement for its result, and one that was never stepped says "ok": the statements after it would run. Our
- * programs pass no callback; SQLite itself does, to read its schema. */
+/* SQLite's own asks the statement for its result, and one that was never stepped says "ok": the statements after it
+ * would run. Our programs pass no callback; SQLite itself does, to read its schema. */
 int sqlite3_exec(void *db, const char *sql, void *callback, void *userdata, char **message) {
         int (*prepare)(void *, const char *, int, void **, const char **) =
                 (int (*)(void *, const char *, int, void **, const char **)) dlsym(RTLD_NEXT, "sqlite3_prepare_v2");

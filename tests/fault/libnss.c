@@ -1,5 +1,5 @@
-/* LD_PRELOAD: a user database behind a server. While the file that NSS_FAULT names says "hang", whoever asks waits; while it says "fail",
- * it fails for all but root; else the host's own answers. */
+/* LD_PRELOAD: a user database behind a server. While the file that NSS_FAULT names says "hang", whoever asks waits;
+ * while it says "fail", it fails for all but root; else the host's own answers. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <grp.h>

@@ -1,6 +1,7 @@
 /*
- * What the fuzzers share. Each fuzz_<target>.c is one LLVMFuzzerTestOneInput over the project's own code, which reads files: an input is
- * written into a folder of the process's own, in $TMPDIR. Whoever starts a fuzzer removes that folder (scripts/fuzz does).
+ * What the fuzzers share. Each fuzz_<target>.c is one LLVMFuzzerTestOneInput over the project's own code, which reads
+ * files: an input is written into a folder of the process's own, in $TMPDIR. Whoever starts a fuzzer removes that
+ * folder (scripts/fuzz does).
  *
  * A wrong answer is as much a find as a crash: what must hold after an input is asserted.
  */

@@ -1,11 +1,11 @@
 /*
- * Every method of org.bertd1.Manager with arbitrary well-typed arguments, by its own row of the method table (methods.c is a part of
- * this file), in sequences, over real connections to a real manager with a state folder of its own. An input is a list of steps: calls
- * of the daemon's user and of another (where we are root), a shim's words, a shim's death, a lost connection; at the end, half of the
- * time, a daemon that reads the same state folder again.
+ * Every method of org.bertd1.Manager with arbitrary well-typed arguments, by its own row of the method table (methods.c
+ * is a part of this file), in sequences, over real connections to a real manager with a state folder of its own. An
+ * input is a list of steps: calls of the daemon's user and of another (where we are root), a shim's words, a shim's
+ * death, a lost connection; at the end, half of the time, a daemon that reads the same state folder again.
  *
- * Nothing is run: the launcher starts no shim and fork gives a child that ends at once. Attempts end by the step GONE. Time is
- * counted in calls, so that an input does the same each time.
+ * Nothing is run: the launcher starts no shim and fork gives a child that ends at once. Attempts end by the step GONE.
+ * Time is counted in calls, so that an input does the same each time.
  */
 #include <errno.h>
 #include <ftw.h>

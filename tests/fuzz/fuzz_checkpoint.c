@@ -1,7 +1,7 @@
 /*
- * A checkpoint file, every byte of it. Hardly a changed file gets past its digests: so it is read a second time with digests that
- * agree with whatever the file says of itself (the linker puts __wrap_checkpoint_digest and its like in their place). Then it is opened
- * as each command does: with all that belongs to it.
+ * A checkpoint file, every byte of it. Hardly a changed file gets past its digests: so it is read a second time with
+ * digests that agree with whatever the file says of itself (the linker puts __wrap_checkpoint_digest and its like in
+ * their place). Then it is opened as each command does: with all that belongs to it.
  */
 #include <errno.h>
 #include <stdbool.h>

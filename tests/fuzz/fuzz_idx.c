@@ -1,4 +1,5 @@
-/* A corpus that somebody brought: flags, sizes of .idx and sidecar, then .idx, sidecar and .bin. What is accepted is read whole. */
+/* A corpus that somebody brought: flags, sizes of .idx and sidecar, then .idx, sidecar and .bin. What is accepted is
+ * read whole. */
 #include <string.h>
 
 #include "bertd/exit.h"

@@ -1,6 +1,7 @@
 /*
- * Datagrams at a job's NOTIFY_SOCKET, split at byte 0x1e, on the shim's own socket; what the shim makes of them goes over a
- * connection to a bertd that only looks: each report must arrive. Paths in a datagram can name /proc/self/cwd/step-000000012.ckpt.
+ * Datagrams at a job's NOTIFY_SOCKET, split at byte 0x1e, on the shim's own socket; what the shim makes of them goes
+ * over a connection to a bertd that only looks: each report must arrive. Paths in a datagram can name
+ * /proc/self/cwd/step-000000012.ckpt.
  */
 #include <math.h>
 #include <string.h>

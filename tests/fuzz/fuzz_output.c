@@ -1,5 +1,5 @@
-/* The end of a job's output, from which the shim tells how it ended: the verdict is written as exit.json, and bertd must read there
- * what was meant. */
+/* The end of a job's output, from which the shim tells how it ended: the verdict is written as exit.json, and bertd
+ * must read there what was meant. */
 #include <fcntl.h>
 #include <string.h>
 

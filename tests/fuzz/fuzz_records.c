@@ -1,4 +1,5 @@
-/* A file of texts in every format. The first byte says how it is read: lenient there is a record for each line, whatever is in it. */
+/* A file of texts in every format. The first byte says how it is read: lenient there is a record for each line,
+ * whatever is in it. */
 #include <stdbool.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* A model.safetensors that somebody brought. What is accepted covers the file without a hole, and every byte of it can be read. */
+/* A model.safetensors that somebody brought. What is accepted covers the file without a hole, and every byte of it can
+ * be read. */
 #include <string.h>
 
 #include "bertd/exit.h"

@@ -1,4 +1,5 @@
-/* A job spec: any file is read or refused in one line, and what was read is the same when it has been written and read again. */
+/* A job spec: any file is read or refused in one line, and what was read is the same when it has been written and read
+ * again. */
 #include <string.h>
 
 #include "common/cleanup.h"

@@ -1,6 +1,6 @@
 /*
- * Arbitrary well-typed arguments of a D-Bus method, made from an input's bytes. Keys of a{sv} are mostly those that bertd knows, with
- * their types; texts and numbers are often ones that mean something.
+ * Arbitrary well-typed arguments of a D-Bus method, made from an input's bytes. Keys of a{sv} are mostly those that
+ * bertd knows, with their types; texts and numbers are often ones that mean something.
  */
 #ifndef TESTS_FUZZ_VALUES_H
 #define TESTS_FUZZ_VALUES_H

@@ -45,8 +45,8 @@ static inline const struct cuda_module *module_load(void) {
 }
 #endif
 
-/* Calls `check` with the module open in each precision; adds up what it returns, and 1 for each precision that cannot be opened.
- * Returns main()'s exit status. */
+/* Calls `check` with the module open in each precision; adds up what it returns, and 1 for each precision that cannot
+ * be opened. Returns main()'s exit status. */
 static inline int module_in_each_precision(int (*check)(const struct cuda_module *module, enum cuda_precision precision,
                                                         const struct ops *ops)) {
         char text[CUDA_TEXT_MAX];

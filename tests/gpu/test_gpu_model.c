@@ -1,7 +1,7 @@
 /*
- * Whole models on the CUDA backend, in every precision: the losses of three updates beside the CPU's, with dropout and ragged samples,
- * and the same bits when they are done again. Pretraining of BERT and ALBERT and a classifier of several layers and tasks; micro-batches as
- * graphs. With a GPU, or emulated; see module.h.
+ * Whole models on the CUDA backend, in every precision: the losses of three updates beside the CPU's, with dropout and
+ * ragged samples, and the same bits when they are done again. Pretraining of BERT and ALBERT and a classifier of
+ * several layers and tasks; micro-batches as graphs. With a GPU, or emulated; see module.h.
  */
 #include <math.h>
 #include <setjmp.h>

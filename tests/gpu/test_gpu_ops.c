@@ -1,5 +1,6 @@
 /*
- * The CUDA backend's table against the fp64 twins (ops_checks.h), in every precision. With a GPU, or emulated; see module.h.
+ * The CUDA backend's table against the fp64 twins (ops_checks.h), in every precision. With a GPU, or emulated; see
+ * module.h.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,8 +13,8 @@
 #include "tests/gpu/module.h"
 #include "tests/ops/ops_checks.h"
 
-/* Of the NMSE; of bf16 and fp16 four times, so of the error twice, what PyTorch's operations have (tests/gpu/torch_errors.py: 5.2e-6 and
- * 8.4e-8 for attention, 6.0e-6 and 9.4e-8 for a sum with its LayerNorm). */
+/* Of the NMSE; of bf16 and fp16 four times, so of the error twice, what PyTorch's operations have
+ * (tests/gpu/torch_errors.py: 5.2e-6 and 8.4e-8 for attention, 6.0e-6 and 9.4e-8 for a sum with its LayerNorm). */
 static const double limits[CUDA_PRECISION_MAX] = {
         [CUDA_FP32] = 2e-12, /* 1.6e-13 measured, emulated */
         [CUDA_TF32] = 1e-5,  /* not measured */

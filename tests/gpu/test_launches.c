@@ -1,6 +1,6 @@
 /*
- * What a training step of each published model would launch: every grid, block and shared memory within a GPU's limits, at 128 and at 512
- * tokens, in bf16. The module's source is compiled for the host (emulation/); kernels are not run.
+ * What a training step of each published model would launch: every grid, block and shared memory within a GPU's limits,
+ * at 128 and at 512 tokens, in bf16. The module's source is compiled for the host (emulation/); kernels are not run.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* See ops_checks.h. A pair is one tensor in both backends, equal at first; drop() frees all pairs and places of a check. */
+/* See ops_checks.h. A pair is one tensor in both backends, equal at first; drop() frees all pairs and places of a
+ * check. */
 #include "tests/ops/ops_checks.h"
 
 #include <math.h>

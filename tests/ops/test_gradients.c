@@ -80,7 +80,8 @@ static void note_ready(void *context, uint32_t tensor) {
         memcpy(r->then + t->offset, (double *) model_gradients(r->model) + t->offset, t->n_elements * sizeof(double));
 }
 
-/* Each tensor was called complete once, and nothing was added to it afterwards; the word table came last but for its neighbours. */
+/* Each tensor was called complete once, and nothing was added to it afterwards; the word table came last but for its
+ * neighbours. */
 static void check_ready(const struct readiness *r) {
         const double *g = model_gradients(r->model);
 
@@ -342,8 +343,8 @@ static void test_classifier(void **state) {
         free(t);
 }
 
-/* Every place where BERT drops does so, each with a mask of its own, and none in an evaluation: forward and backward share these, so
- * that a place which is forgotten has right gradients. */
+/* Every place where BERT drops does so, each with a mask of its own, and none in an evaluation: forward and backward
+ * share these, so that a place which is forgotten has right gradients. */
 static void test_dropout_places(void **state) {
         enum { LAYERS = 2, PLACES = 1 + 3 * LAYERS };
         struct model_config config = helper_config(19, 12, LAYERS, 3, 20, 0.25);

@@ -85,7 +85,8 @@ static void test_masks(void **state) {
         assert_true(fabs(kept / n - 0.9) < 0.01);
 }
 
-/* c (rows, 37) = a (rows, 401) b by an instruction set, operands along or across the depth; false: the machine lacks it. */
+/* c (rows, 37) = a (rows, 401) b by an instruction set, operands along or across the depth; false: the machine lacks
+ * it. */
 static bool multiply(unsigned variant, uint32_t rows, unsigned layout, float *c) {
         static float a[29 * 401], b[37 * 401], packed[CPU_GEMM_PACKED] __attribute__((aligned(64)));
         bool a_across = layout & 1, b_across = layout & 2;

@@ -1,6 +1,7 @@
 /*
- * Holds the trainer against transformers: parity FOLDER CHECKPOINT. CHECKPOINT is what `bert-trainer import FOLDER` made;
- * FOLDER/expected.safetensors (by make-golden) holds a batch and what PyTorch made of it in fp32 without dropout, all as F64:
+ * Holds the trainer against transformers: parity FOLDER CHECKPOINT. CHECKPOINT is what `bert-trainer import FOLDER`
+ * made; FOLDER/expected.safetensors (by make-golden) holds a batch and what PyTorch made of it in fp32 without dropout,
+ * all as F64:
  *
  *   ids, types, labels (B, S)    padding is −1, labels −1 where nothing is masked;   sentence (B)
  *   hidden (T, H), mlm_logits (M, V), sentence_logits (B, 2), loss (1)
@@ -176,8 +177,8 @@ static double global_norm(void) {
 #define GRADIENT_BOUND 3e-5 /* 3.6e-6 measured */
 #define KEY_BIAS_BOUND 4e-8 /* 4.3e-9 measured */
 
-/* ‖g − r‖ ≤ bound · max(‖r‖, 1e-6 · global norm). A key's bias has no true gradient (softmax does not see it), only rounding on both
- * sides: that is held below its own bound of the global norm. */
+/* ‖g − r‖ ≤ bound · max(‖r‖, 1e-6 · global norm). A key's bias has no true gradient (softmax does not see it), only
+ * rounding on both sides: that is held below its own bound of the global norm. */
 static double deviation(const struct model_tensor *t, double norm) {
         const struct safetensors_tensor *r = want_of("gradient", t);
         const float *g = (const float *) model_gradients(model) + t->offset;

@@ -1,7 +1,7 @@
 /*
- * Classifiers, optimizers and learning rates beside golden/oracles.safetensors: what PyTorch and transformers make of the same models and
- * batch (make-oracles, which names and describes what is in it). The tables below say in the trainer's terms what make-oracles' say in
- * theirs. By the fp64 backend, and by the CPU's.
+ * Classifiers, optimizers and learning rates beside golden/oracles.safetensors: what PyTorch and transformers make of
+ * the same models and batch (make-oracles, which names and describes what is in it). The tables below say in the
+ * trainer's terms what make-oracles' say in theirs. By the fp64 backend, and by the CPU's.
  */
 #include <omp.h>
 #include <setjmp.h>

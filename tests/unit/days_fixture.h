@@ -1,4 +1,5 @@
-/* A daemon of test_days', on a loop whose clock the test turns: its launcher, its shims, its GPUs' driver and its disk are the test's. */
+/* A daemon of test_days', on a loop whose clock the test turns: its launcher, its shims, its GPUs' driver and its disk
+ * are the test's. */
 #ifndef TESTS_UNIT_DAYS_FIXTURE_H
 #define TESTS_UNIT_DAYS_FIXTURE_H
 

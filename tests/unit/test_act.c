@@ -1,6 +1,6 @@
 /*
- * What clients ask for, without a bus: acts are called with plain values on a node that has no socket, whose clock the test turns. Its launcher and
- * its shim are the test's.
+ * What clients ask for, without a bus: acts are called with plain values on a node that has no socket, whose clock the
+ * test turns. Its launcher and its shim are the test's.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -423,8 +423,8 @@ static void write_small(const struct rundir *rundir, uint64_t step) {
         free(path);
 }
 
-/* What a full or broken disk does to the last steps of writing: the Nth fsync fails, the checksum is written in part. The linker puts
- * these in the place of the real ones; with offsets of 64 bits, pwrite is pwrite64. */
+/* What a full or broken disk does to the last steps of writing: the Nth fsync fails, the checksum is written in part.
+ * The linker puts these in the place of the real ones; with offsets of 64 bits, pwrite is pwrite64. */
 int __wrap_fsync(int fd);
 int __real_fsync(int fd);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t size, off_t at);

@@ -1,4 +1,5 @@
-/* config.json: what is read, what defaults, what is refused and how it is named; hashes; the parameter counts of RECIPES. */
+/* config.json: what is read, what defaults, what is refused and how it is named; hashes; the parameter counts of
+ * RECIPES. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -106,7 +106,8 @@ static bool state_of(uint32_t vocab_size, char hex[CORPUS_HASH_MAX]) {
         return corpus_state(corpus, vocab_size, hex);
 }
 
-/* What was read once need not be read again as long as its state is the same: nothing that changes the ids leaves it so. */
+/* What was read once need not be read again as long as its state is the same: nothing that changes the ids leaves it
+ * so. */
 static void test_state(void **state) {
         char first[CORPUS_HASH_MAX], again[CORPUS_HASH_MAX], other[CORPUS_HASH_MAX];
         struct stat before;

@@ -1,6 +1,6 @@
 /*
- * Days of a daemon's life, with its own objects and a clock that the test turns (tests/loop_turned.h): what it waits for, how long, and
- * what it gives up after. Shims are this test's: processes that do nothing.
+ * Days of a daemon's life, with its own objects and a clock that the test turns (tests/loop_turned.h): what it waits
+ * for, how long, and what it gives up after. Shims are this test's: processes that do nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 
 /* ---- back-off and budget ---- */
 
-/* Each pause is the double of the one before, less a quarter at most, up to the longest; after the budget there is no more. */
+/* Each pause is the double of the one before, less a quarter at most, up to the longest; after the budget there is no
+ * more. */
 static void test_backoff(void **state) {
         static const uint64_t pauses[] = { 5, 10, 20, 40, 80, 100, 100 };
         struct fixture *f = *state;
@@ -46,7 +47,8 @@ static void test_long_budget(void **state) {
         assert_non_null(strstr(job->reason, "failed 71 times"));
 }
 
-/* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest attempts are kept. */
+/* A job that makes progress is never given up; yet it starts 60 times an hour at most, and its oldest and newest
+ * attempts are kept. */
 static void test_progress(void **state) {
         struct fixture *f = *state;
         struct job *job = submit(f, 0, 0, 0);
@@ -256,7 +258,8 @@ static void test_sweeper(void **state) {
 
 /* ---- a host that has no process left ---- */
 
-/* What an attempt left is looked for until it can be, however long that takes; of one that was cancelled for a while. */
+/* What an attempt left is looked for until it can be, however long that takes; of one that was cancelled for a while.
+ */
 static void test_no_sweeper(void **state) {
         struct fixture *f = *state;
         struct job *job = submit(f, 5, 5, 600);
@@ -318,7 +321,8 @@ static void test_no_helpers(void **state) {
 
 static const uint64_t gib = UINT64_C(1) << 30;
 
-/* The driver is asked twice a minute, every 2 s while a GPU cannot be given; one that is clean again is given at once. */
+/* The driver is asked twice a minute, every 2 s while a GPU cannot be given; one that is clean again is given at once.
+ */
 static void test_gpus(void **state) {
         struct fixture *f = *state;
 

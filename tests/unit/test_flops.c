@@ -1,5 +1,5 @@
-/* FLOPs of a step beside numbers computed by hand from the formula in model.h: a sequence of 5 tokens, one of 3, of which one token is masked;
- * H = 4, F = 6, V = 10, two layers. */
+/* FLOPs of a step beside numbers computed by hand from the formula in model.h: a sequence of 5 tokens, one of 3, of
+ * which one token is masked; H = 4, F = 6, V = 10, two layers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +40,8 @@ static void test_pretraining(void **state) {
 
         assert_flops(3 * (2 * LAYER + POOLER + MASKED), &config, t, false, FREEZE_NONE);
         assert_int_equal(3 * (2 * LAYER + POOLER + MASKED), 14544);
-        /* E = 2: 2·8·2·4 for the mapping, 2·4·2 + 2·2·10 for the masked token; what is shared is computed in each layer */
+        /* E = 2: 2·8·2·4 for the mapping, 2·4·2 + 2·2·10 for the masked token; what is shared is computed in each layer
+         */
         assert_flops(3 * (2 * LAYER + 128 + POOLER + 56), &albert, t, false, FREEZE_NONE);
         t->sentence_labels[0] = t->sentence_labels[1] = -1; /* mlm: nobody asks the pooler */
         assert_flops(3 * (2 * LAYER + MASKED), &config, t, false, FREEZE_NONE);

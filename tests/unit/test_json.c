@@ -1,4 +1,5 @@
-/* A job as the daemon sends it (a{sv}) into struct job_info (ctl/dict.c, ctl/jobinfo.c) and out as JSON (ctl/json.c). */
+/* A job as the daemon sends it (a{sv}) into struct job_info (ctl/dict.c, ctl/jobinfo.c) and out as JSON (ctl/json.c).
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

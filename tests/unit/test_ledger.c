@@ -1,4 +1,5 @@
-/* The ledger of a job: which of the shim's words it takes up, what a start begins from, which paths it holds. No file is looked at. */
+/* The ledger of a job: which of the shim's words it takes up, what a start begins from, which paths it holds. No file
+ * is looked at. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* The loss scale falls on overflow and never below its least, grows after enough clean updates, and comes back from its text. */
+/* The loss scale falls on overflow and never below its least, grows after enough clean updates, and comes back from its
+ * text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

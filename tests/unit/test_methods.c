@@ -1,5 +1,5 @@
-/* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the table of
- * methods.c), what others see of a job, and what is refused in which state. */
+/* The manager's methods over a connection whose user the test chooses: who may call which, as bus.h states it (not the
+ * table of methods.c), what others see of a job, and what is refused in which state. */
 #include <errno.h>
 
 #include "common/db.h"
@@ -237,7 +237,8 @@ static void test_pages(void **state) {
                 job->name[0] = (char) ('a' + i % 26);
         }
         for (n = page(f, 0, &last); n > 0; n = page(f, last, &last)) {
-                /* Of each at least its folder and its reason: none is too large, and none is smaller than it need be. */
+                /* Of each at least its folder and its reason: none is too large, and none is smaller than it need be.
+                 */
                 assert_in_range(n * (4000 + 1024), 0, BERTD_PAGE_MAX);
                 assert_true(n >= 30 || last == 1);
                 seen += n;
@@ -352,7 +353,8 @@ static void test_reason_that_is_cut(void **state) {
         assert_string_equal(call_job(f, owner_uid(), "GetJob", "t", job->id), DONE);
 }
 
-/* What the user database answered of a user: an account that is gone is gone, one that was known stays while the database fails. */
+/* What the user database answered of a user: an account that is gone is gone, one that was known stays while the
+ * database fails. */
 static void test_accounts(void **state) {
         struct fixture *f = *state;
         struct accounts *accounts = f->node->accounts;
@@ -379,7 +381,8 @@ static void test_accounts(void **state) {
         assert_int_equal(accounts_find(accounts, 10000, &account), -EINPROGRESS); /* asked again */
 }
 
-/* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that. */
+/* Calls that wait until their user is known are bounded in bytes, a user's and all, and are kept no longer than that.
+ */
 static void test_parked_calls(void **state) {
         struct fixture *f = *state;
         struct peer peers[5];
@@ -424,8 +427,8 @@ static void break_store(struct fixture *f, bool broken) {
         f->full = broken;
 }
 
-/* What cannot be made durable is refused and has not happened: not in memory, not in the database, not later. A log that is
- * gone stands for a full disk. */
+/* What cannot be made durable is refused and has not happened: not in memory, not in the database, not later. A log
+ * that is gone stands for a full disk. */
 static void test_a_change_that_cannot_be_kept(void **state) {
         static const struct {
                 const char *method, *in;
@@ -531,7 +534,8 @@ static void test_changes_undone_together(void **state) {
         assert_true(settle_now(f->node->settle));
 }
 
-/* A state.db that another program has locked holds up what writes, for a time, and nothing else; then it is refused, and has not happened. */
+/* A state.db that another program has locked holds up what writes, for a time, and nothing else; then it is refused,
+ * and has not happened. */
 static void test_locked(void **state) {
         struct fixture *f = *state;
         struct settle *settle = f->node->settle;

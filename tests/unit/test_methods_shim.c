@@ -1,5 +1,5 @@
-/* What passes between the manager and the shims of its attempts: who may speak for one, what is believed of what it says, what it is
- * asked for. Nothing is started. */
+/* What passes between the manager and the shims of its attempts: who may speak for one, what is believed of what it
+ * says, what it is asked for. Nothing is started. */
 #include <errno.h>
 #include <math.h>
 

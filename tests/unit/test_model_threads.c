@@ -1,6 +1,7 @@
 /*
- * The CPU backend's bits do not depend on the number of threads (T2): loss, gradients, norm and updated weights after two
- * steps, with dropout and ragged samples. And the loss of fp32 agrees with the fp64 reference, dropout masks included.
+ * The CPU backend's bits do not depend on the number of threads (T2): loss, gradients, norm and updated weights after
+ * two steps, with dropout and ragged samples. And the loss of fp32 agrees with the fp64 reference, dropout masks
+ * included.
  */
 #include <math.h>
 #include <omp.h>

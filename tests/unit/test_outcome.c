@@ -1,4 +1,5 @@
-/* Every combination of how an attempt ended, the stop that was under way, and the deaths and checkpoints before it, against the table `outcomes`. */
+/* Every combination of how an attempt ended, the stop that was under way, and the deaths and checkpoints before it,
+ * against the table `outcomes`. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -123,7 +124,8 @@ static void check_against_table(struct combination *c, const struct ending *e, c
         check(changed_so(line->results[2], e, o), line, c, o);
 }
 
-/* Whatever comes: a stop that was asked for is one, the last good checkpoint stays, nothing starts sooner than the floor or never. */
+/* Whatever comes: a stop that was asked for is one, the last good checkpoint stays, nothing starts sooner than the
+ * floor or never. */
 static void check_harmless(const struct combination *c, const struct ending *e, const struct outcome *o) {
         bool after_change = o->change == LEDGER_KEPT || o->event == EVENT_RETRY;
         bool stays = o->change != LEDGER_DEMOTED || e->n_good > (e->good[0] == o->changed_step);

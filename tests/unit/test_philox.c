@@ -1,4 +1,5 @@
-/* Philox4x32-10 against Random123's known answers, the helpers' ranges, and that every part of the site keeps uses apart. */
+/* Philox4x32-10 against Random123's known answers, the helpers' ranges, and that every part of the site keeps uses
+ * apart. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

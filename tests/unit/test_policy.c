@@ -163,7 +163,8 @@ static void test_jitter_is_bounded(void **state) {
         }
 }
 
-/* A job as bertd keeps it: a short history, and the counters. Dies until it is given up, at most `limit` times; returns how often. */
+/* A job as bertd keeps it: a short history, and the counters. Dies until it is given up, at most `limit` times; returns
+ * how often. */
 static uint32_t walk(const struct policy_config *by, struct policy_death death, uint32_t limit,
                      uint64_t *ret_last_delay) {
         struct policy_death history[POLICY_HISTORY_MAX];
@@ -389,7 +390,8 @@ static void test_once(void **state) {
         assert_int_equal(d.action, POLICY_RETRY);
 }
 
-/* The job's own faults cost budget; an end on request, the host's and the administrator's deeds do not (docs/bertd-job.5). */
+/* The job's own faults cost budget; an end on request, the host's and the administrator's deeds do not
+ * (docs/bertd-job.5). */
 static void test_what_costs_budget(void **state) {
         static const bool costs[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
@@ -403,8 +405,8 @@ static void test_what_costs_budget(void **state) {
         }
 }
 
-/* Stopped on request: a step or a checkpoint is progress, and it begins again at the floor. A start that comes to neither backs off as
- * a death does. */
+/* Stopped on request: a step or a checkpoint is progress, and it begins again at the floor. A start that comes to
+ * neither backs off as a death does. */
 static void test_stopped_with_progress(void **state) {
         const struct policy_death step[] = { DEATH(STOPPED, true, 10, 15, 10) };
         const struct policy_death checkpoint[] = { DEATH(KILLED, true, 10, 15, 10), DEATH(STOPPED, true, 15, 15, 15) };

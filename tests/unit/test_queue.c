@@ -96,7 +96,8 @@ static void test_gpus_keep_no_slots(void **state) {
                             "waits for 1 GPU (0 of 2 free) and 2 slots (1 of 8 free)");
 }
 
-/* What a wide job waits for is not given to a narrower one after it: neither the GPU that is free, nor, with both free, the slots. */
+/* What a wide job waits for is not given to a narrower one after it: neither the GPU that is free, nor, with both free,
+ * the slots. */
 static void test_gpu_job_is_not_starved(void **state) {
         struct queue_entry e[] = { { .id = 1, .slots = 4, .gpus = 2 },
                                    { .id = 2, .slots = 1, .gpus = 1 },
@@ -189,7 +190,8 @@ static void test_properties(void **state) {
         }
 }
 
-/* A job behind a head is told so as a plan of them all would; one that is not may be before a head, or want nothing that one waits for. */
+/* A job behind a head is told so as a plan of them all would; one that is not may be before a head, or want nothing
+ * that one waits for. */
 static void test_behind(void **state) {
         uint64_t seed = 1;
 

@@ -1,5 +1,5 @@
-/* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle: of the CPU's memory, or EMULATED of
- * a device's (tests/gpu). */
+/* The saver writes the state as it was at saver_begin, whatever training makes of it after saver_settle: of the CPU's
+ * memory, or EMULATED of a device's (tests/gpu). */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-/* Precision, recall, F1 and their mean, beside those of scikit-learn 1.9.1: f1_score(average="macro"), precision_recall_fscore_support. */
+/* Precision, recall, F1 and their mean, beside those of scikit-learn 1.9.1: f1_score(average="macro"),
+ * precision_recall_fscore_support. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

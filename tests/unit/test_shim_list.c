@@ -1,4 +1,5 @@
-/* What the shim's lister says of a folder: which names are checkpoints, what came and went beside what was known, where to begin. */
+/* What the shim's lister says of a folder: which names are checkpoints, what came and went beside what was known, where
+ * to begin. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
-/* The files of an attempt's log: what rotation keeps of the beginning and the end, how much all of them take, and what becomes of output
- * when somebody removes, moves, truncates or replaces them, or the disk is full. */
+/* The files of an attempt's log: what rotation keeps of the beginning and the end, how much all of them take, and what
+ * becomes of output when somebody removes, moves, truncates or replaces them, or the disk is full. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>

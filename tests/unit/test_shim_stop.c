@@ -1,5 +1,6 @@
-/* How a shim stops its job: which signal, to whom, and when it loses patience, by a clock that only moves from timer to timer. The job
- * is a table of processes; the linker puts the functions below in the place of those that would look, signal, kill or wait. */
+/* How a shim stops its job: which signal, to whom, and when it loses patience, by a clock that only moves from timer to
+ * timer. The job is a table of processes; the linker puts the functions below in the place of those that would look,
+ * signal, kill or wait. */
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>

@@ -91,7 +91,8 @@ static void test_empty_lists(void **state) {
         check_round_trip(weighed);
 }
 
-/* Of two keys that say the same thing a stage's takes the place of the file's; what does nothing in a stage is not inherited. */
+/* Of two keys that say the same thing a stage's takes the place of the file's; what does nothing in a stage is not
+ * inherited. */
 static void test_keys_that_give_way(void **state) {
         static const char text[] =
                 "kind: finetune\nmodel: {init: m}\ntrain: {steps: 30}\n"

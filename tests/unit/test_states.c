@@ -8,7 +8,8 @@
 
 #include "daemon/rules/states.h"
 
-/* Rows as in enum job_state, columns as in enum job_event: digit = next state, '.' = impossible, 'x' = refused, '=' = stays. */
+/* Rows as in enum job_state, columns as in enum job_event: digit = next state, '.' = impossible, 'x' = refused, '=' =
+ * stays. */
 static const char *const expected[JOB_STATE_MAX] = {
         [JOB_QUEUED] = "1.78=xx.......",   [JOB_STARTING] = ".2333xx.5406..",  [JOB_RUNNING] = ".=333xx.5406..",
         [JOB_STOPPING] = ".====xx.5.0.78", [JOB_BACKOFF] = "..78=0x0......",   [JOB_DONE] = "..xx=x=.......",

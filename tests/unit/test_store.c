@@ -208,8 +208,8 @@ static void test_failed_commit_is_kept(void **state) {
         store_free(store);
 }
 
-/* SQLite rolls back by itself where a statement finds the disk full: what is inserted after it belongs to the same transaction, and
- * comes to nothing with it, even where there is room for it. */
+/* SQLite rolls back by itself where a statement finds the disk full: what is inserted after it belongs to the same
+ * transaction, and comes to nothing with it, even where there is room for it. */
 static void test_nothing_is_inserted_outside_a_transaction(void **state) {
         struct store *store = open_store();
         struct error error = {};

@@ -343,7 +343,8 @@ static void test_nobody_makes_room_for_another(void **state) {
 }
 
 /* Of many that have ended before: a few with each commit, and none is lost count of. */
-/* A job whose on_exit is owed is in memory, in that of the next bertd, too, and stays; once it is paid its turn to go is that of its end. */
+/* A job whose on_exit is owed is in memory, in that of the next bertd, too, and stays; once it is paid its turn to go
+ * is that of its end. */
 static void test_owed_jobs_stay(void **state) {
         struct store *store = open_store();
         uint64_t counts[JOB_STATE_MAX];

@@ -1,4 +1,5 @@
-/* A state.db that another bertd wrote: an older one's is migrated, with a copy left as it was; a newer one's is refused. */
+/* A state.db that another bertd wrote: an older one's is migrated, with a copy left as it was; a newer one's is
+ * refused. */
 #include <glob.h>
 #include <math.h>
 #include <signal.h>
@@ -292,7 +293,8 @@ static void test_version_1_is_migrated(void **state) {
         store_free(open_store()); /* and not migrated twice */
 }
 
-/* A database as bertd 2 wrote it: a job with a long history that runs, one with more, ended; one whose folder holds a checkpoint. */
+/* A database as bertd 2 wrote it: a job with a long history that runs, one with more, ended; one whose folder holds a
+ * checkpoint. */
 static void make_version_2(void) {
         static const char rows[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 4) INSERT "
                                    "INTO job(id, uid, gid, kind,"
@@ -437,7 +439,8 @@ static void test_no_room_no_migration(void **state) {
 
 /* ---- rows that nobody wrote so ---- */
 
-/* What has a value that stands for it is mended, what has none is set aside, with what belongs to it; each is told, and nothing is lost. */
+/* What has a value that stands for it is mended, what has none is set aside, with what belongs to it; each is told, and
+ * nothing is lost. */
 static void test_bad_rows_are_mended_or_set_aside(void **state) {
         load("f2f00a0");
         execute("UPDATE job SET exit_class=99, started=-7, umask='x' WHERE id=1;"

@@ -304,8 +304,8 @@ static bool sd_bus_takes(const char *text) {
         return r >= 0;
 }
 
-/* What we take for text is what sd-bus sends, and nothing else: by every character of the first plane, the edges of the others, and what
- * only looks like one. */
+/* What we take for text is what sd-bus sends, and nothing else: by every character of the first plane, the edges of the
+ * others, and what only looks like one. */
 static void test_text_is_what_sd_bus_takes(void **state) {
         for (uint32_t c = 1, low; c < 0x200000; c++) {
                 low = c & 0xffff;

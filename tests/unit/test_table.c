@@ -1,4 +1,5 @@
-/* Columns, widths and what becomes of hostile text (ctl/table.c, ctl/term.c), and the drawings of `status` (ctl/status_view.c). */
+/* Columns, widths and what becomes of hostile text (ctl/table.c, ctl/term.c), and the drawings of `status`
+ * (ctl/status_view.c). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
 /*
- * Folders of tokenizers as others write them. Ids are those of transformers 4.57.1 and 5.24.0 (AutoTokenizer without special tokens), which
- * agree on all of these but CR alone, which only 4.57 takes for a line's end, and spaces at a line's end, which only 5.24 drops; tests/parity/folder_texts.py computes more of them anew.
+ * Folders of tokenizers as others write them. Ids are those of transformers 4.57.1 and 5.24.0 (AutoTokenizer without
+ * special tokens), which agree on all of these but CR alone, which only 4.57 takes for a line's end, and spaces at a
+ * line's end, which only 5.24 drops; tests/parity/folder_texts.py computes more of them anew.
  */
 #include <ftw.h>
 #include <setjmp.h>

@@ -15,8 +15,8 @@ static inline void put(FILE *file, const void *data, size_t size) {
                 abort();
 }
 
-/* Writes PREFIX.bin and .idx: document d of per_document[d % n_counts] sentences, sentence s of length shortest + s % 9, its ids
- * first_id + s % range + i % 10. */
+/* Writes PREFIX.bin and .idx: document d of per_document[d % n_counts] sentences, sentence s of length shortest + s %
+ * 9, its ids first_id + s % range + i % 10. */
 static inline void write_sentences(const char *prefix, uint64_t n_documents, const uint64_t *per_document,
                                    uint64_t n_counts, uint64_t first_id, uint64_t range, uint64_t shortest) {
         char *bin = format_string("%s.bin", prefix), *idx = format_string("%s.idx", prefix);

@@ -1,10 +1,11 @@
 /*
- * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A block's threads
- * are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a barrier that not all of them
- * come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies and launches are done at once, or recorded for a
- * graph. A block's warps run one after the other, from the first or from the last, as far as the next barrier: one that is missing shows. What
- * this cannot show: races within a warp, static shared memory that is read before it is written (it holds the last block's), alignment, limits
- * of registers and shared memory, speed.
+ * As much of CUDA as the module uses, on the host: so that its kernels run, and are tested, where there is no GPU. A
+ * block's threads are fibers that one thread takes turns with; they wait for each other at barriers and shuffles, and a
+ * barrier that not all of them come to ends the program. Memory from cudaMalloc is malloc's, filled with NaN. Copies
+ * and launches are done at once, or recorded for a graph. A block's warps run one after the other, from the first or
+ * from the last, as far as the next barrier: one that is missing shows. What this cannot show: races within a warp,
+ * static shared memory that is read before it is written (it holds the last block's), alignment, limits of registers
+ * and shared memory, speed.
  */
 #ifndef EMULATION_CUDA_RUNTIME_H
 #define EMULATION_CUDA_RUNTIME_H
@@ -171,7 +172,8 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 
-/* A graph is a list of what was recorded, which can take over the arguments of another that does the same in the same order. */
+/* A graph is a list of what was recorded, which can take over the arguments of another that does the same in the same
+ * order. */
 typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
 typedef struct emulated_node *cudaGraphNode_t;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };

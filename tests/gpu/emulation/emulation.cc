@@ -1,7 +1,8 @@
 /*
- * See cuda_runtime.h. Owns one fiber for each thread of a block, reused from block to block. A fiber runs until it waits or ends; those
- * that wait are let go when all others alive of their block, or of their warp, wait for the same; warps take turns at barriers only. ucontext makes a fiber's stack;
- * turns are taken by setjmp and longjmp, since swapcontext calls the kernel each time.
+ * See cuda_runtime.h. Owns one fiber for each thread of a block, reused from block to block. A fiber runs until it
+ * waits or ends; those that wait are let go when all others alive of their block, or of their warp, wait for the same;
+ * warps take turns at barriers only. ucontext makes a fiber's stack; turns are taken by setjmp and longjmp, since
+ * swapcontext calls the kernel each time.
  */
 #include "trainer/cuda/backend.h"
 
@@ -175,8 +176,8 @@ static bool run_warp(unsigned first) {
         return alive;
 }
 
-/* One warp after the other, as far as it gets: what should have waited for a barrier is then too early. Of every four blocks two go from
- * the last warp to the first. */
+/* One warp after the other, as far as it gets: what should have waited for a barrier is then too early. Of every four
+ * blocks two go from the last warp to the first. */
 static bool run_warps(void) {
         unsigned n = (n_fibers + WARP - 1) / WARP;
         bool backward = (blockIdx.x + blockIdx.y + blockIdx.z) / 2 % 2, alive = false;

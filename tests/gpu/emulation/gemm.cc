@@ -1,6 +1,6 @@
 /*
- * trainer/cuda/gemm.cu without cuBLASLt: products with their epilogues as backend.h says. It has no algorithm for small ones, so the
- * module's own kernels are tried too.
+ * trainer/cuda/gemm.cu without cuBLASLt: products with their epilogues as backend.h says. It has no algorithm for small
+ * ones, so the module's own kernels are tried too.
  */
 #include "trainer/cuda/kernels.cuh"
 

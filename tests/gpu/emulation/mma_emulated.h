@@ -1,4 +1,5 @@
-/* trainer/cuda/mma.cuh on the host: who has which element as its comment says. A warp's lanes show each other theirs. */
+/* trainer/cuda/mma.cuh on the host: who has which element as its comment says. A warp's lanes show each other theirs.
+ */
 #ifndef EMULATION_MMA_EMULATED_H
 #define EMULATION_MMA_EMULATED_H
 

@@ -1,4 +1,5 @@
-/* See nccl.h. Owns a shared memory object that the id names; rank 0 removes it. A rank that dies leaves the others waiting, as NCCL does. */
+/* See nccl.h. Owns a shared memory object that the id names; rank 0 removes it. A rank that dies leaves the others
+ * waiting, as NCCL does. */
 #include <signal.h>
 #include <nccl.h>
 

@@ -1,4 +1,5 @@
-/* As much of NCCL as collective.cu uses, over shared memory between the ranks of one host: nccl.cc. Sums are taken in the order of ranks. */
+/* As much of NCCL as collective.cu uses, over shared memory between the ranks of one host: nccl.cc. Sums are taken in
+ * the order of ranks. */
 #ifndef EMULATION_NCCL_H
 #define EMULATION_NCCL_H
 
