@@ -34,11 +34,10 @@ static int refuse_living(const char *path, const struct sockaddr_un *address, st
                 return error_set(error, EEXIST, "%s: exists and is not a socket", path);
         int r = connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0 ? -errno : 0;
         if (r == 0 && is_unit(fd))
-                return error_set(
-                        error, EADDRINUSE,
-                        "%s: systemd listens there for bertd.service, and starts it for each client; free "
-                        "the path with `systemctl stop bertd bertd.socket`",
-                        path);
+                return error_set(error, EADDRINUSE,
+                                 "%s: systemd listens there for bertd.service, and starts it for each client; free "
+                                 "the path with `systemctl stop bertd bertd.socket`",
+                                 path);
         if (r == 0 || r == -EAGAIN)
                 return error_set(error, EADDRINUSE, "%s: another daemon answers there", path);
         if (r != -ECONNREFUSED && r != -ENOENT)
