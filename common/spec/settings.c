@@ -52,6 +52,16 @@ static void drop_other(struct part *file, const char *key) {
                                 given_clear(&file->given[field_of(pairs[i][1 - k])]);
 }
 
+/* The key of a list, which no setting can give. */
+static bool names_list(const char *setting) {
+        size_t n = strcspn(setting, "=");
+
+        for (size_t i = 0; setting[n] && i < spec_n_fields; i++)
+                if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, setting, n) == 0)
+                        return is_list(&spec_fields[i]) || spec_fields[i].entry > 0;
+        return false;
+}
+
 /* Suggests the nearest key, also for one without its section: "optimizer.lr=1", "learning_rate=1". */
 static int unknown_key(const char *setting, struct error *error) {
         size_t n = strcspn(setting, "="), best = NEAREST_FAR;
@@ -100,6 +110,9 @@ int spec_apply_setting(struct part *file, const char *path, const struct spec_se
                      : equals     ? find_row(setting->value, (size_t) (equals - setting->value))
                                   : spec_n_fields;
 
+        if (row == spec_n_fields && names_list(setting->value))
+                return error_input(error, BERTD_EXIT_CONFIG, "--%s %.*s: a list; change it in the file",
+                                   setting->option, (int) strcspn(setting->value, "="), setting->value);
         if (row == spec_n_fields)
                 return unknown_key(setting->value, error);
         uint32_t own = find_own(file, row);

@@ -352,7 +352,7 @@ int act_find_name(struct act *a, const char *name, uint64_t *ret_id) {
         if (store_find_name(a->node->store, name, a->uid, ret_id, &error) < 0)
                 return refuse_storage(a, &error);
         if (*ret_id == 0)
-                return act_refuse(a, BERTD_ERROR_NO_SUCH_JOB, "no job is called '%.128s' (`bertctl list` shows all)",
+                return act_refuse(a, BERTD_ERROR_NO_SUCH_JOB, "no job is named '%.128s'; `bertctl list` shows all",
                                   name);
         return 0;
 }
