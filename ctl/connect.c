@@ -227,11 +227,12 @@ static int connect_default(const char *user, struct client **ret_client, struct 
                 return adopt_connection(steal_fd(&system_fd), BERTD_SYSTEM_SOCKET, ret_client, error);
         if (!is_nobody_there(user_fd))
                 return refused(error, user_fd, user);
-        /* Nobody there at all: name the daemon that this user would start. */
-        if (is_nobody_there(system_fd) || system_fd == -1)
-                return no_daemon(error, system_fd == -1 ? user_fd : system_fd,
-                                 geteuid() == 0 ? BERTD_SYSTEM_SOCKET : user);
-        return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
+        if (system_fd != -1 && !is_nobody_there(system_fd))
+                return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
+        /* Nobody there at all: name the system's if it has been there or is what this user would start, else the user's. */
+        if (system_fd == -ECONNREFUSED || (system_fd != -1 && geteuid() == 0))
+                return no_daemon(error, system_fd, BERTD_SYSTEM_SOCKET);
+        return no_daemon(error, user_fd, user);
 }
 
 static int connect_once(const char *given, const char *user, struct client **ret_client, struct error *error) {

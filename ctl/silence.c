@@ -79,8 +79,8 @@ int silence_error(struct error *error, const char *socket, int fd, const char *a
                                    socket, after, socket);
         if (who.stopped)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,
-                                   "%s at %s does not answer%s: its process %d is stopped; %s`kill -CONT %d` "
-                                   "continues it",
+                                   "%s at %s does not answer%s: its process %d is stopped; to continue it: "
+                                   "%s`kill -CONT %d`",
                                    who.name, socket, after, (int) who.pid, who.ask, (int) who.pid);
         if (!who.bertd)
                 return error_input(error, BERTCTL_EXIT_NO_DAEMON,

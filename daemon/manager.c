@@ -98,8 +98,6 @@ void manager_free(struct node *m) {
                 return;
         settle_free(m->settle);
         m->settle = NULL;
-        for (size_t i = 0; m->store && i < store_count(m->store); i++)
-                wait_fail(store_at(m->store, i), BERTD_ERROR_STOPPING, "the daemon has exited");
         user_tasks_free(m);
         trash_free(m->trash);
         bus_server_free(m->server);

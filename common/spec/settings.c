@@ -53,16 +53,14 @@ static void drop_other(struct part *file, const char *key) {
                                 given_clear(&file->given[field_of(pairs[i][1 - k])]);
 }
 
-/* A list or a section, which no option can set. */
-static bool is_key_of_file(const char *key) {
-        size_t n = strlen(key);
+/* The key of a list, which no setting can give. */
+static bool names_list(const char *setting) {
+        size_t n = strcspn(setting, "=");
 
-        for (size_t i = 0; i < spec_n_fields; i++) {
-                const char *name = spec_fields[i].key;
-                if (strncmp(name, key, n) == 0 && (name[n] == '\0' || name[n] == '.'))
-                        return true;
-        }
-        return strcmp(key, "stages") == 0;
+        for (size_t i = 0; setting[n] && i < spec_n_fields; i++)
+                if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, setting, n) == 0)
+                        return is_list(&spec_fields[i]) || spec_fields[i].entry > 0;
+        return false;
 }
 
 /* Suggests the nearest key, also for one without its section: "optimizer.lr=1", "learning_rate=1". */
@@ -83,9 +81,6 @@ static int unknown_key(const char *setting, struct error *error) {
                         nearest = name;
                 }
         }
-        if (key && key[0] && setting[n] && is_key_of_file(key))
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "'%.80s': %.32s is not a single value; set it in the spec file", setting, key);
         if (nearest)
                 return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
                                    nearest);
@@ -116,6 +111,9 @@ int spec_apply_setting(struct part *file, const char *path, const struct spec_se
                      : equals     ? find_row(setting->value, (size_t) (equals - setting->value))
                                   : spec_n_fields;
 
+        if (row == spec_n_fields && names_list(setting->value))
+                return error_input(error, BERTD_EXIT_CONFIG, "--%s %.*s: a list; change it in the file",
+                                   setting->option, (int) strcspn(setting->value, "="), setting->value);
         if (row == spec_n_fields)
                 return unknown_key(setting->value, error);
         uint32_t own = find_own(file, row);

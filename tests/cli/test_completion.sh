@@ -52,8 +52,13 @@ printf '[\n  {\n    "id": 12,\n    "name": "bert-base",\n    "user": "alice",\n 
 END
 chmod +x "$work/bin/bertctl"
 offers "12 bert-base" bertctl --socket /run/x logs -f ""
+offers "12 bert-base" bertctl --socket = /run/x logs -f ""
 offers "bert-base" bertctl --socket /run/x cancel 12 b
 
+printf '#!/bin/sh\nexec sleep 60\n' >"$work/bin/bertctl"
+began=$(date +%s%N)
+offers "" bertctl status ""
+ok "a bertd that hangs delays nobody for more than a second" test $((($(date +%s%N) - began) / 1000000)) -lt $((900 * patience))
 for shell in zsh fish; do
   for file in "$made"/$([[ $shell == zsh ]] && echo '_*' || echo '*.fish'); do
     if command -v $shell >/dev/null; then ok "$shell reads ${file##*/}" $shell -n "$file"; else skip "$shell reads ${file##*/}" "no $shell"; fi
