@@ -37,6 +37,8 @@ int no_daemon(struct error *error, int r, const char *socket);
 
 void pause_before_retry(void);
 
+void late_clear(struct late *late);
+
 /* ---- client.c ---- */
 
 /* What a failed call means for the user. */
@@ -45,9 +47,5 @@ int call_failed(struct client *client, int r, const sd_bus_error *bus_error, con
 /* ret_again: the connection was lost, and the call was not made or may be made twice. */
 int send_once(struct client *client, sd_bus_message *message, uint64_t deadline, sd_bus_message **ret_reply,
               bool *ret_again, struct error *error);
-
-/* ---- waiting.c ---- */
-
-void late_clear(struct late *late);
 
 #endif

@@ -38,6 +38,12 @@ void client_free(struct client *client) {
         free(client);
 }
 
+void late_clear(struct late *late) {
+        (void) sd_bus_slot_unref(late->slot);
+        (void) sd_bus_message_unref(late->reply);
+        *late = (struct late) {};
+}
+
 void client_disconnect(struct client *client) {
         late_clear(&client->change);
         client->bus = sd_bus_close_unref(client->bus);

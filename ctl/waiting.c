@@ -29,12 +29,6 @@ static int ping(struct client *client, struct error *error) {
         return r < 0 ? r : send_once(client, message, clock_monotonic_usec() + PING_TIMEOUT_USEC, NULL, &again, error);
 }
 
-void late_clear(struct late *late) {
-        (void) sd_bus_slot_unref(late->slot);
-        (void) sd_bus_message_unref(late->reply);
-        *late = (struct late) {};
-}
-
 static int late_send(struct client *client, sd_bus_message *message, struct late *late, struct error *error) {
         uint64_t now = clock_monotonic_usec();
 
