@@ -50,8 +50,10 @@ static int look(struct client *client, struct late *late, uint64_t now, struct e
 static int late_failed(struct client *client, int r, const struct late *late, const char *method, struct error *error) {
         const sd_bus_error *e = r < 0 ? NULL : sd_bus_message_get_error(late->reply);
 
+        bool exits = sd_bus_error_has_name(e, BERTD_ERROR_STOPPING); /* another bertd may take its place */
+
         if (e)
-                r = sd_bus_is_open(client->bus) > 0 ? -sd_bus_error_get_errno(e) : -ECONNRESET;
+                r = sd_bus_is_open(client->bus) > 0 && !exits ? -sd_bus_error_get_errno(e) : -ECONNRESET;
         return r < 0 ? call_failed(client, r, e, method, error) : 1;
 }
 

@@ -53,6 +53,18 @@ static void drop_other(struct part *file, const char *key) {
                                 given_clear(&file->given[field_of(pairs[i][1 - k])]);
 }
 
+/* A list or a section, which no option can set. */
+static bool is_key_of_file(const char *key) {
+        size_t n = strlen(key);
+
+        for (size_t i = 0; i < spec_n_fields; i++) {
+                const char *name = spec_fields[i].key;
+                if (strncmp(name, key, n) == 0 && (name[n] == '\0' || name[n] == '.'))
+                        return true;
+        }
+        return strcmp(key, "stages") == 0;
+}
+
 /* Suggests the nearest key, also for one without its section: "optimizer.lr=1", "learning_rate=1". */
 static int unknown_key(const char *setting, struct error *error) {
         size_t n = strcspn(setting, "="), best = NEAREST_FAR;
@@ -71,6 +83,9 @@ static int unknown_key(const char *setting, struct error *error) {
                         nearest = name;
                 }
         }
+        if (key && key[0] && setting[n] && is_key_of_file(key))
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "'%.80s': %.32s is not a single value; set it in the spec file", setting, key);
         if (nearest)
                 return error_input(error, BERTD_EXIT_CONFIG, "'%.80s': unknown key: did you mean %s?", setting,
                                    nearest);

@@ -129,7 +129,7 @@ int method_report(struct call *call, sd_bus_message *m) {
         if (r == -EPERM)
                 return act_refuse(&call->act, BERTD_ERROR_ACCESS_DENIED, "not the job's user");
         if (r == -ESTALE)
-                return act_refuse(&call->act, BERTD_ERROR_WRONG_STATE, "not an attempt that runs");
+                return act_refuse(&call->act, BERTD_ERROR_WRONG_STATE, "no such running attempt");
         /* The shim forgets a checkpoint, or ends, when it is answered: by then the rows are durable. */
         if (r >= 0 && (in.has_checkpoint || in.record || in.news.n_found > 0))
                 return call_queue(call, m, NULL);

@@ -164,6 +164,11 @@ drawer=$!
 timeout $((90 * patience)) "$BERTCTL" wait "$holds" >"$work/waited" 2>&1 &
 waiter=$!
 ok "status -w shows the job again and again" wait_for 20 eval '[[ $(grep -c "state  *running" "$work/watched") -ge 2 ]]'
+kill "$bertd_pid"
+wait "$bertd_pid" 2>/dev/null
+start_bertd
+sleep 0.5
+is "wait outlives a restart" "$(wc -c <"$work/waited") $(lives "$waiter" && echo waits)" "0 waits"
 kill_bertd
 touch "$work/held"
 sleep 2

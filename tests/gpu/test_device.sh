@@ -110,5 +110,5 @@ for device in cpu cuda; do
 done
 cmp -s cpu.figures cuda.figures && jq -c '[.label, (.probabilities.core * 10000 | round)]' cpu.json >a && jq -c '[.label, (.probabilities.core * 10000 | round)]' cuda.json >b && cmp -s a b
 ok "they agree" test $? -eq 0
-ok "a device of another kind" refuses 2 "^bert-trainer: --device: 'tpu', expected auto, cpu or cuda$" "$TRAINER" predict --device tpu whole/best.ckpt parts.txt
+ok "a device of another kind" refuses 2 "^bert-trainer: --device: 'tpu', expected auto, cpu or cuda: did you mean cpu?$" "$TRAINER" predict --device tpu whole/best.ckpt parts.txt
 finish
