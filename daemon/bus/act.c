@@ -141,7 +141,7 @@ int act_submit(struct act *a, const struct submission *submission, gid_t gid, co
         const struct job *other = other_trainer_in(node, submission, a->uid);
         if (other)
                 return act_refuse(a, BERTD_ERROR_INVALID_SPEC,
-                                  "run_dir: job %" PRIu64 " (%s) trains there: expected another folder", other->id,
+                                  "run_dir: in use by job %" PRIu64 " (%s); give another folder", other->id,
                                   job_state_name(other->state));
         int r = store_insert(node->store, submission, a->uid, gid, user, node->options.launcher, &a->job, &error);
         if (r == -EDQUOT)
@@ -163,7 +163,7 @@ static int wrong_state(struct act *a, const char *what) {
 
         if (command)
                 (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
-                                command, a->job->id, state == JOB_STOPPING ? "waits until it ends" : "ends it");
+                                command, a->job->id, state == JOB_STOPPING ? "waits until it has ended" : "ends it");
         return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s", a->job->id,
                           job_state_name(state), what, cure);
 }
@@ -183,8 +183,8 @@ static int wait_for_exit(struct act *a) {
         if (!a->last)
                 return 1;
         return act_refuse(a, BERTD_ERROR_WRONG_STATE,
-                          "job %" PRIu64 ": its on_exit has not been started yet: %d of a user's, and %d of all, "
-                          "run at a time; try again when others have ended",
+                          "job %" PRIu64 ": its on_exit has not been started yet: at most %d per user and %d in "
+                          "total run at a time; try again when others have ended",
                           a->job->id, BERTD_ON_EXIT_OF_UID_MAX, BERTD_ON_EXIT_MAX);
 }
 
@@ -291,11 +291,11 @@ int act_resume(struct act *a, const struct resume_options *o) {
 int act_checkpoint(struct act *a) {
         if (a->job->kind == JOB_COMMAND)
                 return act_refuse(a, BERTD_ERROR_WRONG_STATE,
-                                  "job %" PRIu64 " is a command: it cannot be asked for a checkpoint", a->job->id);
+                                  "job %" PRIu64 " is a command: it cannot take a checkpoint on request", a->job->id);
         if (a->job->state != JOB_RUNNING)
                 return wrong_state(a, "take a checkpoint of");
         if (attempt_checkpoint(a->job) < 0)
-                return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 ": its shim is not connected, try again",
+                return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 ": its shim is not connected; try again",
                                   a->job->id);
         return 0;
 }
@@ -311,7 +311,7 @@ int act_remove(struct act *a) {
 }
 
 void act_shutdown(struct act *a, bool jobs) {
-        log_info("shutdown asked for by uid %u%s", (unsigned) a->uid, jobs ? ", jobs first" : "");
+        log_info("shutdown requested by uid %u%s", (unsigned) a->uid, jobs ? ", jobs first" : "");
         schedule_shutdown(a->node, jobs);
 }
 
@@ -352,7 +352,7 @@ int act_find_name(struct act *a, const char *name, uint64_t *ret_id) {
         if (store_find_name(a->node->store, name, a->uid, ret_id, &error) < 0)
                 return refuse_storage(a, &error);
         if (*ret_id == 0)
-                return act_refuse(a, BERTD_ERROR_NO_SUCH_JOB, "no job is called '%.128s' (`bertctl list` shows all)",
+                return act_refuse(a, BERTD_ERROR_NO_SUCH_JOB, "no job is named '%.128s'; `bertctl list` shows all",
                                   name);
         return 0;
 }

@@ -30,9 +30,9 @@ static int find_account(struct call *call, sd_bus_message *m, size_t size, const
         }
         if (r < 0 && r != -EINPROGRESS)
                 return act_refuse(&call->act, BERTD_ERROR_UNAVAILABLE,
-                                  "uid %u cannot be looked up in the user database now (%s); try again, and see "
+                                  "cannot look up uid %u in the user database (%s); try again, and check "
                                   "`getent passwd %u`",
-                                  uid, r == -ENOBUFS ? "too many calls wait for that" : strerror(-r), uid);
+                                  uid, r == -ENOBUFS ? "too many calls wait for it" : strerror(-r), uid);
         return r;
 }
 

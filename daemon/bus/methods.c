@@ -154,7 +154,7 @@ int call_queue(struct call *from, sd_bus_message *m, int (*apply)(struct call *c
 
         if (!settle_has_room(from->act.node->settle, from->act.uid, size))
                 return sd_bus_error_set(from->error, BERTD_ERROR_STORAGE,
-                                        "as many calls wait for state.db, or for jobs' on_exit, as may: nothing was "
+                                        "too many calls wait for state.db or for on_exit programs: nothing was "
                                         "changed; try again");
         struct call *call = malloc(sizeof(*call));
         sd_bus_message *answered = NULL;
