@@ -87,7 +87,8 @@ int act_may_submit(struct act *a) {
                 return act_refuse(a, BERTD_ERROR_STOPPING, "the daemon is shutting down");
         /* Without privileges every job runs as we do. */
         if (geteuid() != 0 && a->uid != geteuid())
-                return act_refuse(a, BERTD_ERROR_ACCESS_DENIED, "this daemon only runs its own user's jobs");
+                return act_refuse(a, BERTD_ERROR_ACCESS_DENIED,
+                                  "this daemon only runs jobs of the user who started it");
         return 0;
 }
 

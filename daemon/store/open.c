@@ -54,8 +54,8 @@ static int read_int(sqlite3 *db, const char *sql, int64_t *ret, struct error *er
 
 static int refuse_empty(const char *path, struct error *error) {
         return error_set(error, ENOENT,
-                         "%s: missing or empty, but jobs/ beside it holds jobs, which continue; put the file "
-                         "back (see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to start without jobs",
+                         "%s: missing or empty, but jobs/ is not empty; running jobs are unaffected. Restore the file "
+                         "(see \"IF STATE.DB IS DAMAGED\" in bertd(8)), or move jobs/ away to start without jobs",
                          path);
 }
 
@@ -63,7 +63,7 @@ static int refuse_empty(const char *path, struct error *error) {
 static const char *advice(int r) {
         switch (r) {
         case -EBADMSG:
-                return "; nothing was changed, running jobs continue; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
+                return "; nothing was changed and running jobs continue; see \"IF STATE.DB IS DAMAGED\" in bertd(8)";
         case -EBUSY:
                 return "; another program has it open (see fuser): stop that one, then start bertd again";
         case -EROFS:
@@ -124,7 +124,7 @@ static int prepare_schema(sqlite3 *db, const char *path, bool may_create, void (
         if (version > store_version())
                 return refuse_newer(path, version, error);
         if (version < 0)
-                return error_set(error, EBADMSG, "%s: schema %" PRIi64 " is not one of bertd's", path, version);
+                return error_set(error, EBADMSG, "%s: not a bertd database (schema %" PRIi64 ")", path, version);
         if (version == 0)
                 return may_create ? store_create(db, error) : refuse_empty(path, error);
         r = store_is_current(db, version, error);

@@ -86,7 +86,7 @@ wait_job "$next"
 kill_bertd
 sqlite3 "$BERTD_STATE_DIR/state.db" 'PRAGMA user_version = 99'
 ok "what is too new for a bertd is refused with the copy that it can read" refuses 1 \
-  "state.db: has schema 99 of a newer bertd, bertd [0-9.]* knows up to [0-9]*; .*copy of schema 4, $BERTD_STATE_DIR/state.db.schema-4, as .*bertd(8)" \
+  "state.db: has schema 99 of a newer bertd, bertd [0-9.]* knows up to [0-9]*; .*copy of schema 4, $BERTD_STATE_DIR/state.db.schema-4 (see .*bertd(8)" \
   timeout 20 "$BERTD" --launcher fork
 back=$(sed -n '/^mkdir newer/,/^\.fi/p' "$source_dir/docs/bertd.8" | grep -v '^\.' | sed 's/\\-/-/g')
 mkdir -p "$BERTD_STATE_DIR/jobs/1/attempt-1"
