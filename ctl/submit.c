@@ -56,7 +56,7 @@ static const struct option_spec options[] = {
           .help = "submit one job per value or, given several times, per combination of values; see bertctl results",
           .section = with_spec },
         KEY("name", "name", "NAME", "name of the job (default: the program's)"),
-        KEY("comment", "comment", "TEXT", "a line of text that `bertctl status` shows its owner"),
+        KEY("comment", "comment", "COMMENT", "a line of text that `bertctl status` shows its owner"),
         KEY("ranks", "resources.ranks", "N", "number of processes (default: " BERTD_TEXT(BERTD_RANKS_DEFAULT) ")"),
         KEY("threads", "resources.threads", "N",
             "threads per process (default: " BERTD_TEXT(BERTD_THREADS_DEFAULT) ")"),

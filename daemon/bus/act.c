@@ -159,12 +159,13 @@ void act_submitted(struct act *a) { schedule_add(a->node, a->job); }
 
 static int wrong_state(struct act *a, const char *what) {
         enum job_state state = a->job->state;
-        const char *command = strcmp(what, "remove") != 0 ? NULL : state == JOB_STOPPING ? "wait" : "cancel";
+        bool removes = strcmp(what, "remove") == 0, later = removes || strcmp(what, "resume") == 0;
+        const char *command = later && state == JOB_STOPPING ? "wait" : removes ? "cancel" : NULL;
         char cure[128] = "";
 
         if (command)
-                (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be removed",
-                                command, a->job->id, state == JOB_STOPPING ? "waits until it ends" : "ends it");
+                (void) snprintf(cure, sizeof(cure), "; `bertctl %s %" PRIu64 "` %s, after which it can be %sd", command,
+                                a->job->id, state == JOB_STOPPING ? "waits until it has ended" : "ends it", what);
         return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s", a->job->id,
                           job_state_name(state), what, cure);
 }

@@ -37,6 +37,7 @@ offers "one.yaml" bert-trainer pretrain o
 offers "folder" bertctl submit --run-dir ""
 offers "notes.txt" bert-trainer prepare --vocab n
 offers "" bertctl list --lines ""
+offers "" bertctl submit --comment ""
 offers "" bertctl list ""
 offers "bertctl-of-the-test" bertctl submit --ranks 2 -- bertctl-of
 offers "notes.txt" bertctl submit -- cat n

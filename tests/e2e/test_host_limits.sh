@@ -10,7 +10,7 @@ soft() { prlimit --pid "$bertd_pid" "--$1" -o SOFT --noheadings --raw; }
 open_files() { find "/proc/$bertd_pid/fd" -mindepth 1 | wc -l; }
 
 if unshare --pid --mount --fork true 2>/dev/null; then
-  ok "as is the /proc of another pid namespace" refuses 66 "^bertd: /proc: shows the processes of another pid namespace.*: mount -t proc" \
+  ok "as is the /proc of another pid namespace" refuses 66 "^bertd: /proc: of another pid namespace; .*: mount -t proc" \
     unshare --pid --fork "$BERTD"
   ok "and none" refuses 66 "^bertd: /proc: not mounted.*: mount -t proc" unshare --mount sh -c 'umount -l /proc; exec "$0"' "$BERTD"
 else
@@ -22,7 +22,7 @@ fi
 limited() { (ulimit -n 256; ulimit -t 100000; exec setsid "$BERTD" --slots 500 --launcher fork "$@" >>"$work/bertd.log" 2>&1 </dev/null) & bertd_pid=$!; wait_for 20 answers; }
 limited
 is "bertd may have 256 open files" "$(soft nofile)" 256
-ok "a limit that would end it is told" grep -q "^bertd: CPU time: limited to 100000 s (ulimit -Ht) for bertd: bertd is killed" "$work/bertd.log"
+ok "a limit that would end it is told" grep -q "^bertd: CPU time: limited to 100000 s (ulimit -Ht) for bertd: bertd and each job process are killed" "$work/bertd.log"
 touch "$work/hold"
 submit_all() { for _ in {1..40}; do "$BERTCTL" submit -- sh -c 'while [ -e "$0" ]; do sleep 0.2; done' "$work/hold" >"$work/id" || return; done; }
 ok "many jobs are submitted" submit_all
@@ -89,7 +89,7 @@ else
   theirs prlimit --pid "$bertd_pid" --nproc=1000:
   ok "it has run when there are some, without a retry" wait_for 40 state_is "$job" done
   ok "another whose shim died meanwhile comes back" wait_for 40 attempt_past "$first" 2
-  ok "after what was left of it was looked for" not grep -q "cannot be looked for" "$work/bertd.log"
+  ok "after what was left of it was looked for" not grep -q "cannot search for its remaining processes" "$work/bertd.log"
   wait_for 20 state_is "$first" running
   "$BERTCTL" cancel --now "$first"
 fi

@@ -250,6 +250,11 @@ static void test_refusals(void **state) {
         a = about(f, geteuid(), id);
         assert_refused(f, act_resume(&a, &(struct resume_options) {}), BERTD_ERROR_WRONG_STATE, "cannot resume it");
         assert_refused(f, act_remove(&a), BERTD_ERROR_WRONG_STATE, "bertctl cancel");
+        enum job_state before = a.job->state;
+        a.job->state = JOB_STOPPING;
+        assert_refused(f, act_resume(&a, &(struct resume_options) {}), BERTD_ERROR_WRONG_STATE, "can be resumed");
+        assert_refused(f, act_remove(&a), BERTD_ERROR_WRONG_STATE, "bertctl wait");
+        a.job->state = before;
         assert_refused(f, act_checkpoint(&a), BERTD_ERROR_WRONG_STATE, "is a command");
         assert_int_equal(act_pause(&a), 0);
         commit(f, &a);
