@@ -40,7 +40,7 @@ enum { JOB_STORED(JOB_AT) };
 
 /* clang-format off */
 const struct store_column store_job_columns[] = {
-        COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, NULL),
+        COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, "id > 0"),
         JOB_STORED(JOB_COLUMN)
         COLUMN("end_order", "INTEGER", "0", "end_order >= 0"), /* order of ended jobs, independent of the clock */
         COLUMN("events", "INTEGER", "0", "events >= 0"),
@@ -139,14 +139,14 @@ static const struct store_column refused[] = {
 const struct store_table store_tables[] = {
         { "refused", COLUMNS(refused), "job", BY_ID, 5 },
         { "job", COLUMNS(store_job_columns), "id", BY_ID, 6 },
-        { "meta", COLUMNS(meta), NULL, "o.key = n.key", ") STRICT, WITHOUT ROWID", 5 },
-        { "input", COLUMNS(input), "job", "o.job = n.job", ") STRICT", 5 },
+        { "meta", COLUMNS(meta), NULL, "o.key = n.key", ") STRICT, WITHOUT ROWID", 6 },
+        { "input", COLUMNS(input), "job", "o.job = n.job", ") STRICT", 6 },
         { "attempt", COLUMNS(attempt), "job", "o.job = n.job AND o.number = n.number",
-          ", PRIMARY KEY(job, number)) STRICT, WITHOUT ROWID", 5 },
+          ", PRIMARY KEY(job, number)) STRICT, WITHOUT ROWID", 6 },
         { "checkpoint", COLUMNS(checkpoint), "job", "o.job = n.job AND o.step = n.step",
-          ", PRIMARY KEY(job, step)) STRICT, WITHOUT ROWID", 5 },
-        { "event", COLUMNS(event), "job", BY_ID, 5 },
-        { "trash", COLUMNS(trash), "job", BY_ID, 5 },
+          ", PRIMARY KEY(job, step)) STRICT, WITHOUT ROWID", 6 },
+        { "event", COLUMNS(event), "job", BY_ID, 6 },
+        { "trash", COLUMNS(trash), "job", BY_ID, 6 },
 };
 const size_t store_n_tables = ELEMENTSOF(store_tables);
 
@@ -196,8 +196,9 @@ static void write_check(FILE *out, const struct store_column *c) {
 }
 
 void store_declare_otherwise(FILE *out, const struct store_column *c) {
+        /* The row is skipped: NULL would give a primary key that is an integer a new number. */
         if (is_required(c))
-                (void) fputs("NULL", out);
+                (void) fputs(!c->field && strstr(c->type, "INTEGER PRIMARY KEY") ? c->name : "NULL", out);
         else if (c->field)
                 columns_write_otherwise(out, c->field);
         else
