@@ -229,7 +229,8 @@ static int connect_default(const char *user, struct client **ret_client, struct 
                 return refused(error, user_fd, user);
         if (system_fd != -1 && !is_nobody_there(system_fd))
                 return refused(error, system_fd, BERTD_SYSTEM_SOCKET);
-        /* Nobody there at all: name the system's if it has been there or is what this user would start, else the user's. */
+        /* Nobody there at all: name the system's if it has been there or is what this user would start, else the
+         * user's. */
         if (system_fd == -ECONNREFUSED || (system_fd != -1 && geteuid() == 0))
                 return no_daemon(error, system_fd, BERTD_SYSTEM_SOCKET);
         return no_daemon(error, user_fd, user);

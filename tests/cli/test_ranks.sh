@@ -54,7 +54,7 @@ spec 's/steps: 4/steps: 3/' && differs 'fewer steps' 'train.steps: 3, but rank 0
 spec 's/steps: 4/steps: 4, seed: 43/' && differs 'another seed' 'train.seed: 43, but rank 0 .* has 42'
 spec 's/steps: 4/steps: 4, precision: fp64/' && differs 'another precision' 'train.precision: fp64'
 spec 's/sequence_length: 32/sequence_length: 32, objective: mlm+sop/' && differs 'another objective' 'data.objective: mlm+sop, but rank 0 .* has mlm+nsp'
-spec 's/validation: \[corpus-validation\], //; s/evaluate_every: 4, //' && differs 'no validation' 'train.evaluate_every: 0, but rank 0 .* has 4'
+spec 's/validation: \[corpus-validation\], //; s/evaluate_every: 4, //' && differs 'no validation' 'data.validation: 0, but rank 0 .* has 1'
 spec 's/every_steps: 2/every_steps: 1/' && differs 'checkpoints at other steps' 'checkpoint.every_steps'
 sed '/^train:/d; /sequence_length/d' spec.yaml >stages.yaml
 cat >>stages.yaml <<'SPEC'

@@ -41,7 +41,7 @@ ok "a file that is not there is told at once" refuses 2 'data.train: .*absent.ts
 spec sweep 30
 sed -i -e 's/ranks: 2/ranks: 1/' -e "s|^checkpoint: .*|&\nrun_dir: $work/sweep|" "$work/sweep.yaml"
 is "one wrong value: no job at all, one line" "$("$BERTCTL" submit --array optimizer.learning_rate=1e-3,fast "$work/sweep.yaml" 2>&1)" \
-  "bertctl: $work/sweep.yaml:9: optimizer.learning_rate: 'fast' is not a number"
+  "bertctl: --array optimizer.learning_rate: 'fast' is not a number"
 ok "an unknown key" refuses 2 "'optimizer.lr=1': expected KEY=VALUE with a key of a spec" "$BERTCTL" submit --set optimizer.lr=1 "$work/sweep.yaml"
 before=$("$BERTCTL" list --json | jq length)
 mapfile -t ids < <("$BERTCTL" submit --array optimizer.learning_rate=1e-3,1e-5 --array train.seed=1,2 "$work/sweep.yaml")
