@@ -68,7 +68,7 @@ ok "and ends as the other did" quietly "$TRAINER" diff "$(ckpt damaged 8)" "$(ck
 # ---- what does not fit ----
 make export away/bert.ckpt -o hf && make export away/classifier.ckpt -o hf2 && rm hf/vocab.txt hf2/vocab.txt
 make import hf -o plain.ckpt && make import hf2 -o plain2.ckpt
-ok "an import without a vocabulary says so" refuses 2 "plain.ckpt holds no vocabulary.*--vocab FILE" "$TRAINER" fill-mask plain.ckpt "$text"
+ok "an import without a vocabulary says so" refuses 2 "plain.ckpt contains neither a vocabulary.*--vocab FILE" "$TRAINER" fill-mask plain.ckpt "$text"
 is "and takes one" "$(ask fill-mask plain.ckpt --vocab kept.txt "$text" | tail -n 1)" "$(echo "$fills" | tail -n 1)"
 (cat kept.txt; echo more; echo most) >larger.txt
 head -n 11 kept.txt >smaller.txt
@@ -76,7 +76,7 @@ ok "a larger one is refused by fill-mask" refuses 65 "larger.txt: 25 tokens, but
 ok "by predict" refuses 65 "larger.txt: 25 tokens" "$TRAINER" predict plain2.ckpt --vocab larger.txt labelled.tsv
 ok "by export" refuses 65 "larger.txt: 25 tokens" "$TRAINER" export plain2.ckpt --vocab larger.txt -o hf3
 ok "by a run" refuses 65 "larger.txt: 25 tokens" "$TRAINER" finetune <(sed 's/model: .*/model: {init: plain2.ckpt, vocab: larger.txt}/' classifier.yaml) --run-dir no
-ok "which has to name one" refuses 66 "model.init: .*holds no vocabulary.*give model.vocab" "$TRAINER" finetune <(sed 's/away.bert/plain2/' classifier-more.yaml) --run-dir no
+ok "which has to name one" refuses 66 "model.init: .*contains neither a vocabulary.*give model.vocab" "$TRAINER" finetune <(sed 's/away.bert/plain2/' classifier-more.yaml) --run-dir no
 ok "one of less than half as many tokens" refuses 65 "smaller.txt: 11 tokens" "$TRAINER" fill-mask plain.ckpt --vocab smaller.txt "the [MASK]"
 sed -i 's/kernel/colonel/' vocab.txt
 ok "another than the checkpoint's is refused by predict" refuses 65 "vocab.txt: not the vocabulary that away/classifier.ckpt" "$TRAINER" predict --vocab vocab.txt away/classifier.ckpt labelled.tsv

@@ -191,7 +191,7 @@ printf 'core\t\n' >blank.tsv
 bad 65 "blank.tsv: all its texts are empty" "only empty texts, left out" 's/dev.tsv/blank.tsv/; s/text:/empty: skip, text:/'
 bad 78 "data.delimiter: 'x': expected tab or" "a letter as delimiter" 's/text:/delimiter: x, text:/'
 grep '^core' train.tsv >one.tsv
-bad 65 "one class only, 'core'" "one class only" 's/train.tsv/one.tsv/'
+bad 65 "only one class, 'core'" "one class only" 's/train.tsv/one.tsv/'
 { head -n 4 train.tsv; echo core; cat train.tsv; } >short.tsv
 bad 65 "short.tsv:5: 1 columns, line 1 has 2" "a row with a missing column" 's/train.tsv/short.tsv/'
 bad 65 "train.tsv:1: label column 7, but the row has 2" "label column out of range" 's/label: 1/label: 7/'

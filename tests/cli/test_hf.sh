@@ -83,7 +83,7 @@ ok "an index of shards that lists none" refuses 65 "model.safetensors.index.json
 ok "so is a folder that is not there" refuses 66 "config.json" "$TRAINER" import nowhere -o x.ckpt
 cp -r hf wide
 sed -i 's/"hidden_size": 16/"hidden_size": 32/' wide/config.json
-ok "a tensor of another shape is named" refuses 65 "bert.embeddings.word_embeddings.weight has another shape" "$TRAINER" import wide -o x.ckpt
+ok "a tensor of another shape is named" refuses 65 "bert.embeddings.word_embeddings.weight has shape .*, expected" "$TRAINER" import wide -o x.ckpt
 cp -r hf deep
 sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' deep/config.json
 ok "a tensor that is missing is named" refuses 65 "tensor bert.encoder.layer.2.attention.self.query.weight is missing" "$TRAINER" import deep -o x.ckpt

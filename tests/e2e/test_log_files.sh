@@ -44,7 +44,7 @@ is "of the end whole lines in order" "$(logs | tail -n $((kept + 1)))" "$(seq -f
 is "-n counts over the files" "$(logs -n 15000 | head -n 1)" a000285002
 is "and is of the end alone" "$(logs -n 2 | xargs)" "a000300000 end"
 is "--json names the files in order" "$(logs --json | jq -r '.files[]' | sed 's|.*/||' | xargs)" "log.first log.3 log.2 log.1 log"
-is "status says what is kept" "$("$BERTCTL" status "$job" | grep -o 'last 256 KiB are kept, these in 4 files')" "last 256 KiB are kept, these in 4 files"
+is "status says what is kept" "$("$BERTCTL" status "$job" | grep -o 'its last 256 KiB, in 4 files')" "its last 256 KiB, in 4 files"
 is "and so does its JSON" "$(field "$job" log_max_size) $(field "$job" log_keep)" "262144 4"
 wait_for 20 shown end all
 ok "who follows has each line once, or is told how much he missed" python3 - "$work/all" <<'END'

@@ -81,7 +81,7 @@ done < <(tr ';' '\n' <<<"$short")
 begin doctor "$BERTCTL" doctor
 waiting+=($!)
 wait "${waiting[@]}"
-stopped="bertd at $BERTD_SOCKET does not answer.*: its process $bertd_pid is stopped; \`kill -CONT $bertd_pid\` continues it"
+stopped="bertd at $BERTD_SOCKET does not answer.*: its process $bertd_pid is stopped; to continue it: \`kill -CONT $bertd_pid\`"
 while IFS= read -r command; do
   ok "a bertd that is stopped: bertctl $command" ended "short-${command// /_}" 4 "$stopped"
 done < <(tr ';' '\n' <<<"$short")

@@ -113,8 +113,11 @@ int text_encoding(const char *name, enum data_encoding *ret, struct error *error
         static const char *const names[ENCODING_MAX] = DATA_ENCODING_NAMES;
         int encoding = usage_choice("--encoding", name, names, ENCODING_MAX, error);
 
-        if (encoding < 0)
-                return encoding;
+        if (encoding < 0) {
+                const struct error choice = *error;
+                *error = (struct error) {};
+                return error_input(error, BERTD_EXIT_USAGE, "%s; iconv converts others", choice.text);
+        }
         *ret = (enum data_encoding) encoding;
         return 0;
 }
