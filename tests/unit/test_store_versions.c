@@ -562,7 +562,7 @@ static int every_step(sqlite3 *db, char **error, const void *api) {
 /* Opens the store in a process that is killed after so many steps of SQLite's. False: it came to its end. */
 static bool is_killed_after(int steps) {
         pid_t pid = fork();
-        int status;
+        int status = 0;
 
         if (pid == 0) {
                 budget = steps;
