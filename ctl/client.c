@@ -171,9 +171,10 @@ int send_once(struct client *client, sd_bus_message *message, uint64_t deadline,
                 return r;
         uint64_t now = clock_monotonic_usec();
         r = now < deadline ? sd_bus_call(client->bus, message, deadline - now, &bus_error, ret_reply) : -ETIMEDOUT;
+        method = sd_bus_message_get_member(message); /* sending has moved the message's texts */
         *ret_again = is_lost(r) && unanswered_text(method)[0] == '\0';
-        if (r < 0) /* once it is sent its texts lie elsewhere than before */
-                r = call_failed(client, r, &bus_error, sd_bus_message_get_member(message), error);
+        if (r < 0)
+                r = call_failed(client, r, &bus_error, method, error);
         sd_bus_error_free(&bus_error);
         return r < 0 ? r : 0;
 }
