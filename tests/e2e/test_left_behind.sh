@@ -16,7 +16,7 @@ submit() { # NAME COMMAND...
 }
 printf '#!/bin/sh\nnohup python3 saves.py saved &\n' >script.sh
 printf '#!/bin/sh\nsleep 300 & sleep 300 & sleep 300 & sleep 301 & sleep 302 & sleep 303 &\nexit 3\n' >many.sh
-printf '#!/bin/sh\npython3 -c "import time; print(1); time.sleep(1)" | cat >piped &\n' >pipe.sh
+printf '#!/bin/sh\npython3 -c "import time; print(1); time.sleep(0.2)" | cat >piped &\n' >pipe.sh
 chmod +x ./*.sh
 begin=${EPOCHREALTIME/./}
 submit left --grace 30 -- ./script.sh
