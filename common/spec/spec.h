@@ -3,8 +3,8 @@
  * (spec_format); the trainer reads it again. What is wrong is refused with file, line and key (contract C10), or with
  * the option that set the key. An absent key has the default stated here.
  */
-#ifndef COMMON_SPEC_H
-#define COMMON_SPEC_H
+#ifndef COMMON_SPEC_SPEC_H
+#define COMMON_SPEC_SPEC_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* How many files bertd may open, and how they are divided between clients and attempts. Pure except descriptors_read.
  */
-#ifndef DAEMON_DESCRIPTORS_H
-#define DAEMON_DESCRIPTORS_H
+#ifndef DAEMON_BASE_DESCRIPTORS_H
+#define DAEMON_BASE_DESCRIPTORS_H
 
 #include <stdint.h>
 

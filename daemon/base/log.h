@@ -1,7 +1,7 @@
 /* The daemon's log: the journal when systemd connected stderr to it, else "bertd: text" on stderr. One line per call.
  */
-#ifndef DAEMON_LOG_H
-#define DAEMON_LOG_H
+#ifndef DAEMON_BASE_LOG_H
+#define DAEMON_BASE_LOG_H
 
 #include <stdint.h>
 

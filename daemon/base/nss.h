@@ -2,8 +2,8 @@
  * The host's user database (NSS): it may be a directory server that is slow, hangs or fails, so bertd itself never
  * queries it. These functions block for at most the given time; use accounts.h in the loop.
  */
-#ifndef DAEMON_NSS_H
-#define DAEMON_NSS_H
+#ifndef DAEMON_BASE_NSS_H
+#define DAEMON_BASE_NSS_H
 
 #include <stdint.h>
 #include <sys/types.h>

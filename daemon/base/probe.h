@@ -6,8 +6,8 @@
  *   probe_read    when the pipe is readable
  *   the caller reaps the child, and kills it if the answer is late
  */
-#ifndef DAEMON_PROBE_H
-#define DAEMON_PROBE_H
+#ifndef DAEMON_BASE_PROBE_H
+#define DAEMON_BASE_PROBE_H
 
 #include <stddef.h>
 #include <stdint.h>

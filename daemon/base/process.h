@@ -1,7 +1,7 @@
 /* Identity of processes: /proc, pidfds and the boot id. A pid is only valid together with its start time and boot id
  * (contract C4). */
-#ifndef DAEMON_PROCESS_H
-#define DAEMON_PROCESS_H
+#ifndef DAEMON_BASE_PROCESS_H
+#define DAEMON_BASE_PROCESS_H
 
 #include <stdbool.h>
 #include <stddef.h>

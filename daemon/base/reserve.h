@@ -1,8 +1,8 @@
 /*
  * Disk space reserved beside state.db: on a full disk the rm that frees space must itself be committed first.
  */
-#ifndef DAEMON_RESERVE_H
-#define DAEMON_RESERVE_H
+#ifndef DAEMON_BASE_RESERVE_H
+#define DAEMON_BASE_RESERVE_H
 
 /* Opens STATE/reserve and fills it. Returns its descriptor, or −errno: no reserve. */
 int reserve_open(const char *state_dir);

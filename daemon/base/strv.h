@@ -1,7 +1,7 @@
 /* A growing NULL-terminated vector of owned strings. `failed` is sticky: append without checks, check once at the end.
  */
-#ifndef DAEMON_STRV_H
-#define DAEMON_STRV_H
+#ifndef DAEMON_BASE_STRV_H
+#define DAEMON_BASE_STRV_H
 
 #include <stdbool.h>
 #include <stddef.h>

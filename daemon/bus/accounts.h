@@ -3,8 +3,8 @@
  * ACCOUNTS_ASKING_MAX at once, each for at most NSS_LIMIT_USEC. Answers are valid for ACCOUNT_FRESH_USEC; after that
  * the database is queried again, and old answers are used while it fails or hangs. root is never queried.
  */
-#ifndef DAEMON_ACCOUNTS_H
-#define DAEMON_ACCOUNTS_H
+#ifndef DAEMON_BUS_ACCOUNTS_H
+#define DAEMON_BUS_ACCOUNTS_H
 
 #include "daemon/base/loop.h"
 #include "daemon/base/nss.h"

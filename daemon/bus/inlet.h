@@ -9,8 +9,8 @@
  * and such users take turns, whatever their number of connections. Root never waits. A message or authentication that
  * is not complete after INLET_PATIENCE_USEC ends the connection.
  */
-#ifndef DAEMON_INLET_H
-#define DAEMON_INLET_H
+#ifndef DAEMON_BUS_INLET_H
+#define DAEMON_BUS_INLET_H
 
 #include <stdbool.h>
 #include <stdint.h>

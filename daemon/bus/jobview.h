@@ -1,6 +1,6 @@
 /* What clients see: jobs, checkpoints and the daemon as a{sv} (include/bertd/bus.h). */
-#ifndef DAEMON_JOBVIEW_H
-#define DAEMON_JOBVIEW_H
+#ifndef DAEMON_BUS_JOBVIEW_H
+#define DAEMON_BUS_JOBVIEW_H
 
 #include <stdbool.h>
 #include <systemd/sd-bus.h>

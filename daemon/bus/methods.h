@@ -2,8 +2,8 @@
  * A call of org.bertd1.Manager (include/bertd/bus.h) on its way through methods.c to its handler: jobs.c (what changes
  * jobs), reads.c, shim_calls.c. They decode and answer; act.h does it. Nobody else includes this.
  */
-#ifndef DAEMON_METHODS_H
-#define DAEMON_METHODS_H
+#ifndef DAEMON_BUS_METHODS_H
+#define DAEMON_BUS_METHODS_H
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"

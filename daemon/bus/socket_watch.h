@@ -1,6 +1,6 @@
 /* Detects that a socket's file was removed, moved or covered, without wake-ups in between. */
-#ifndef DAEMON_SOCKET_WATCH_H
-#define DAEMON_SOCKET_WATCH_H
+#ifndef DAEMON_BUS_SOCKET_WATCH_H
+#define DAEMON_BUS_SOCKET_WATCH_H
 
 #include <stdbool.h>
 

@@ -6,8 +6,8 @@
  *   submission_defaults(&submission);
  *   submission_read(&submission, message, &error), then submission_check(&submission, &host, &too_large, &error)
  */
-#ifndef DAEMON_SUBMIT_H
-#define DAEMON_SUBMIT_H
+#ifndef DAEMON_BUS_SUBMIT_H
+#define DAEMON_BUS_SUBMIT_H
 
 #include <stdbool.h>
 #include <stdint.h>

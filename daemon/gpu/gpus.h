@@ -1,7 +1,7 @@
 /* The host's GPUs: names for CUDA_VISIBLE_DEVICES (UUIDs if the driver reports them), at most 64. Pure except
  * gpus_find. */
-#ifndef DAEMON_GPUS_H
-#define DAEMON_GPUS_H
+#ifndef DAEMON_GPU_GPUS_H
+#define DAEMON_GPU_GPUS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
  * State of the host's GPUs from the NVIDIA driver, by NVML, which is opened at run time (libnvidia-ml.so.1, or the
  * library in BERTD_NVML). A faulty driver can block its caller forever, so a child makes the calls (probe.h).
  */
-#ifndef DAEMON_NVML_H
-#define DAEMON_NVML_H
+#ifndef DAEMON_GPU_NVML_H
+#define DAEMON_GPU_NVML_H
 
 #include <stdbool.h>
 #include <stdint.h>

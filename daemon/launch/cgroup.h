@@ -1,6 +1,6 @@
 /* systemd's cgroups, v2 or the hierarchy "name=systemd": their processes, and killing them. Never blocks. */
-#ifndef DAEMON_CGROUP_H
-#define DAEMON_CGROUP_H
+#ifndef DAEMON_LAUNCH_CGROUP_H
+#define DAEMON_LAUNCH_CGROUP_H
 
 #include <stdbool.h>
 #include <sys/types.h>

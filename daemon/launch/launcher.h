@@ -2,8 +2,8 @@
  * Starts shims outside bertd (contract C4): an interface with two implementations. A launcher does not know attempts:
  * it reports results by callbacks.
  */
-#ifndef DAEMON_LAUNCHER_H
-#define DAEMON_LAUNCHER_H
+#ifndef DAEMON_LAUNCH_LAUNCHER_H
+#define DAEMON_LAUNCH_LAUNCHER_H
 
 #include "daemon/base/strv.h"
 #include "daemon/node/node.h"

@@ -6,8 +6,8 @@
  * Reading an environment may block as long as its process hangs in the kernel: sweep_start forks a helper, which the
  * caller reaps, or kills after a limit.
  */
-#ifndef DAEMON_SWEEP_H
-#define DAEMON_SWEEP_H
+#ifndef DAEMON_LAUNCH_SWEEP_H
+#define DAEMON_LAUNCH_SWEEP_H
 
 #include "common/proc.h"
 

@@ -10,8 +10,8 @@
  * BERTD_NOTICE_REPEATED=1 as EXIT_OWED_REPEATED, which is never started again. Until then the job stays in memory, and
  * is neither removed nor resumed.
  */
-#ifndef DAEMON_ON_EXIT_H
-#define DAEMON_ON_EXIT_H
+#ifndef DAEMON_PLAN_ON_EXIT_H
+#define DAEMON_PLAN_ON_EXIT_H
 
 #include "daemon/node/node.h"
 

@@ -11,8 +11,8 @@
  * does not block: the changes stay queued, the timer retries, and each is refused after SETTLE_BUSY_USEC. The memory
  * they hold is bounded.
  */
-#ifndef DAEMON_SETTLE_H
-#define DAEMON_SETTLE_H
+#ifndef DAEMON_PLAN_SETTLE_H
+#define DAEMON_PLAN_SETTLE_H
 
 #include "common/clock.h"
 #include "daemon/node/node.h"

@@ -2,8 +2,8 @@
  * Removes the folders of attempts and jobs that were pruned from state.db (store.h, "what is not kept"). Runs as the
  * jobs' users, a few at a time; the next bertd repeats an interrupted removal.
  */
-#ifndef DAEMON_TRASH_H
-#define DAEMON_TRASH_H
+#ifndef DAEMON_PLAN_TRASH_H
+#define DAEMON_PLAN_TRASH_H
 
 #include "daemon/node/node.h"
 

@@ -5,8 +5,8 @@
  * checkpoint lost steps    steps done by all attempts, minus the useful ones goodput       useful steps × mean step
  * time / wall time since the first start, without pauses and the time after the end
  */
-#ifndef DAEMON_GOODPUT_H
-#define DAEMON_GOODPUT_H
+#ifndef DAEMON_RULES_GOODPUT_H
+#define DAEMON_RULES_GOODPUT_H
 
 #include "daemon/rules/job.h"
 

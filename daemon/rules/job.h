@@ -5,8 +5,8 @@
  *
  * Times are microseconds since the epoch, 0 = not yet.
  */
-#ifndef DAEMON_JOB_H
-#define DAEMON_JOB_H
+#ifndef DAEMON_RULES_JOB_H
+#define DAEMON_RULES_JOB_H
 
 #include <stdbool.h>
 #include <stddef.h>

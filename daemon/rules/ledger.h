@@ -3,8 +3,8 @@
  * opens no user's files. A function that changes more than one row, or searches for one that is not the newest good,
  * needs the whole ledger in memory (store_load_ledger). Changed rows are set dirty: the caller marks the job.
  */
-#ifndef DAEMON_LEDGER_H
-#define DAEMON_LEDGER_H
+#ifndef DAEMON_RULES_LEDGER_H
+#define DAEMON_RULES_LEDGER_H
 
 #include "daemon/rules/job.h"
 

@@ -4,8 +4,8 @@
  * The measure is progress: a death in an attempt that committed a newer checkpoint costs nothing and resets both the
  * budget and the back-off.
  */
-#ifndef DAEMON_POLICY_H
-#define DAEMON_POLICY_H
+#ifndef DAEMON_RULES_POLICY_H
+#define DAEMON_RULES_POLICY_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,8 +5,8 @@
  * GPUs reserves GPUs but no slots: later jobs without GPUs may start. Once its GPUs are free it waits for slots like
  * any other job: the first that does closes the queue, so narrow jobs cannot starve a wide one.
  */
-#ifndef DAEMON_QUEUE_H
-#define DAEMON_QUEUE_H
+#ifndef DAEMON_RULES_QUEUE_H
+#define DAEMON_RULES_QUEUE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Decisions of the pure modules as text for users. One line, truncated to the buffer; each returns it. */
-#ifndef DAEMON_REASONS_H
-#define DAEMON_REASONS_H
+#ifndef DAEMON_RULES_REASONS_H
+#define DAEMON_RULES_REASONS_H
 
 #include "daemon/rules/policy.h"
 #include "daemon/rules/queue.h"

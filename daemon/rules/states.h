@@ -4,8 +4,8 @@
  * One table gives the result for every state and event. A caller looks it up and changes the job only on STATE_MOVE;
  * the change and its event row are then one transaction of the store.
  */
-#ifndef DAEMON_STATES_H
-#define DAEMON_STATES_H
+#ifndef DAEMON_RULES_STATES_H
+#define DAEMON_RULES_STATES_H
 
 #include <stdbool.h>
 

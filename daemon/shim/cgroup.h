@@ -1,6 +1,6 @@
 /* Memory of the shim's cgroup, which under systemd is the attempt's. */
-#ifndef DAEMON_SHIM_MEMORY_H
-#define DAEMON_SHIM_MEMORY_H
+#ifndef DAEMON_SHIM_CGROUP_H
+#define DAEMON_SHIM_CGROUP_H
 
 #include <stdint.h>
 

@@ -6,8 +6,8 @@
  * The start limit applies until the attempt's first step, then the hang limit. A step is a number above the attempt's
  * first and different from the last one.
  */
-#ifndef DAEMON_SHIM_WATCH_H
-#define DAEMON_SHIM_WATCH_H
+#ifndef DAEMON_SHIM_HANG_CLOCK_H
+#define DAEMON_SHIM_HANG_CLOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>

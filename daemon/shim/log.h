@@ -10,8 +10,8 @@
  *   shim_log_open(&log, ...)     shim_log_write()*, shim_log_look()* ...     shim_log_close(&log)    also after a
  * failed open
  */
-#ifndef DAEMON_SHIM_LOGS_H
-#define DAEMON_SHIM_LOGS_H
+#ifndef DAEMON_SHIM_LOG_H
+#define DAEMON_SHIM_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>

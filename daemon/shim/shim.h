@@ -7,8 +7,8 @@
  * exit.json cannot be written (e.g. the folder was removed), only the last report has the result: the shim waits for
  * bertd.
  */
-#ifndef DAEMON_SHIM_H
-#define DAEMON_SHIM_H
+#ifndef DAEMON_SHIM_SHIM_H
+#define DAEMON_SHIM_SHIM_H
 
 #include <limits.h>
 #include <stdbool.h>

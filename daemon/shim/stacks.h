@@ -4,8 +4,8 @@
  * Bounded in time, processes and bytes. Runs in a separate process, so that the shim keeps reading output and answering
  * bertd, and does not wait for a process that hangs in the kernel.
  */
-#ifndef DAEMON_SHIM_EVIDENCE_H
-#define DAEMON_SHIM_EVIDENCE_H
+#ifndef DAEMON_SHIM_STACKS_H
+#define DAEMON_SHIM_STACKS_H
 
 #include <sys/types.h>
 

@@ -1,6 +1,6 @@
 /* How an attempt ended: the verdict, a pure function of the evidence. Its durable record is common/exit_record.h's. */
-#ifndef DAEMON_SHIM_RECORD_H
-#define DAEMON_SHIM_RECORD_H
+#ifndef DAEMON_SHIM_VERDICT_H
+#define DAEMON_SHIM_VERDICT_H
 
 #include <stdbool.h>
 #include <stddef.h>

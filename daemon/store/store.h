@@ -18,8 +18,8 @@
  * and store_undone. Nothing may be launched while store_pending().
  *   4. store_remove deletes an ended job with the next flush, store_drop_removed frees it then; store_free closes.
  */
-#ifndef DAEMON_STORE_H
-#define DAEMON_STORE_H
+#ifndef DAEMON_STORE_STORE_H
+#define DAEMON_STORE_STORE_H
 
 #include <stdbool.h>
 #include <stdint.h>
