@@ -3,11 +3,11 @@
  * shim.log}}.
  *
  * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to a
- * folder handle, with O_NOFOLLOW and never into another file system (users can mount on their folders, and a mount can
- * hang), and only regular files of a bounded size are opened.
+ * folder handle, with O_NOFOLLOW; if the kernel has openat2, it never enters another file system (users can mount on
+ * their folders, and a mount can hang); only regular files of a bounded size are opened.
  */
-#ifndef DAEMON_FILES_H
-#define DAEMON_FILES_H
+#ifndef DAEMON_ATTEMPT_FOLDER_H
+#define DAEMON_ATTEMPT_FOLDER_H
 
 #include <stdbool.h>
 #include <stdint.h>
