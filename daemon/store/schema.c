@@ -39,7 +39,7 @@ enum { JOB_STORED(JOB_AT) };
         { #member, NULL, NULL, NULL, version > 5 ? version : 0, &job_fields[AT_##member] },
 
 /* clang-format off */
-const struct store_column store_job_columns[] = {
+static const struct store_column job[] = {
         COLUMN("id", "INTEGER PRIMARY KEY AUTOINCREMENT", NULL, "id > 0"),
         JOB_STORED(JOB_COLUMN)
         COLUMN("end_order", "INTEGER", "0", "end_order >= 0"), /* order of ended jobs, independent of the clock */
@@ -49,7 +49,6 @@ const struct store_column store_job_columns[] = {
         COLUMN("drop_event", "INTEGER", "0", "drop_event >= 0"),
 };
 /* clang-format on */
-const size_t store_n_job_columns = ELEMENTSOF(store_job_columns);
 
 static const struct store_column input[] = {
         COLUMN("job", "INTEGER PRIMARY KEY REFERENCES job ON DELETE CASCADE", NULL, NULL),
@@ -64,7 +63,7 @@ static const struct store_column input[] = {
 static const struct store_column attempt[] = {
         COLUMN("job", "INTEGER REFERENCES job ON DELETE CASCADE", NULL, NULL),
         COLUMN("number", "INTEGER", NULL, "number BETWEEN 1 AND 4294967295"),
-        COLUMN("open", "INTEGER", NULL, "open " BOOLEAN),
+        COLUMN("open", "INTEGER", "0", "open " BOOLEAN), /* of the newest attempt the job's state decides */
         COLUMN("nonce", "TEXT", "''", "length(nonce) <= 32"),
         COLUMN("boot_id", "TEXT", "''", "length(boot_id) <= 36"),
         COLUMN("pid", "INTEGER", "0", "pid BETWEEN 0 AND 2147483647"),
@@ -138,7 +137,7 @@ static const struct store_column refused[] = {
 #define BY_ID "o.id = n.id", ") STRICT"
 const struct store_table store_tables[] = {
         { "refused", COLUMNS(refused), "job", BY_ID, 5 },
-        { "job", COLUMNS(store_job_columns), "id", BY_ID, 6 },
+        { "job", COLUMNS(job), "id", BY_ID, 6 },
         { "meta", COLUMNS(meta), NULL, "o.key = n.key", ") STRICT, WITHOUT ROWID", 6 },
         { "input", COLUMNS(input), "job", "o.job = n.job", ") STRICT", 6 },
         { "attempt", COLUMNS(attempt), "job", "o.job = n.job AND o.number = n.number",

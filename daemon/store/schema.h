@@ -35,9 +35,6 @@ extern const struct store_table store_tables[];
 extern const size_t store_n_tables;
 extern const char *const store_indices[]; /* ends with NULL */
 
-extern const struct store_column store_job_columns[];
-extern const size_t store_n_job_columns;
-
 /* The newest schema version of all tables and columns. */
 int store_version(void);
 

@@ -493,6 +493,16 @@ static void test_bad_rows_of_schema_5_are_set_aside(void **state) {
         assert_int_equal(number("SELECT count(*) FROM event WHERE job IN (1, 4)"), 0);
 }
 
+/* Whether the newest attempt is open follows from its job's state: a bad value does not cost a running job its attempt.
+ */
+static void test_bad_open_keeps_the_attempt(void **state) {
+        load("f2f00a0");
+        execute("UPDATE attempt SET open=7");
+        int64_t attempts = number("SELECT count(*) FROM attempt");
+        store_free(open_store());
+        assert_true(attempts > 0 && number("SELECT count(*) FROM attempt WHERE open=0") == attempts);
+}
+
 /* Each value of the enumerations, and no other. */
 static void check_values(const char *table, const char *column, int first, int end, const char *(*name)(int value)) {
         for (int i = first - 1; i <= end; i++) {
@@ -601,6 +611,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_no_room_no_migration, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_are_mended_or_set_aside, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_rows_of_schema_5_are_set_aside, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_bad_open_keeps_the_attempt, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_every_value_is_taken, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_missing_column_is_added, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_killed_at_any_moment, setup, teardown),
