@@ -1,3 +1,4 @@
+/* See names.h. Owns nothing. Invariant: each name stands in bertd/job.h alone. */
 #include "common/names.h"
 
 #include <assert.h>
@@ -10,21 +11,15 @@
 static const char *const state_names[] = JOB_STATE_NAMES;
 static const char *const kind_names[] = JOB_KIND_NAMES;
 static const char *const class_names[] = EXIT_CLASS_NAMES;
-static const char *const on_nan_names[] = ON_NAN_NAMES;
-static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static_assert(ELEMENTSOF(state_names) == JOB_STATE_MAX, "state names");
 static_assert(ELEMENTSOF(kind_names) == JOB_KIND_MAX, "kind names");
 static_assert(ELEMENTSOF(class_names) == EXIT_CLASS_MAX, "class names");
-static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "on_nan names");
-static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "ends_with names");
 
 const char *job_state_name(enum job_state state) { return state_names[state]; }
 const char *job_kind_name(enum job_kind kind) { return kind_names[kind]; }
 const char *exit_class_name(int exit_class) {
         return exit_class >= 0 && exit_class < EXIT_CLASS_MAX ? class_names[exit_class] : "";
 }
-const char *on_nan_name(enum on_nan on_nan) { return on_nan_names[on_nan]; }
-const char *ends_with_name(enum ends_with ends_with) { return ends_with_names[ends_with]; }
 
 static int find_name(const char *const *names, size_t n, const char *name) {
         for (size_t i = 0; name && i < n; i++)
@@ -36,5 +31,3 @@ static int find_name(const char *const *names, size_t n, const char *name) {
 int job_state_from_name(const char *name) { return find_name(state_names, JOB_STATE_MAX, name); }
 int job_kind_from_name(const char *name) { return find_name(kind_names, JOB_KIND_MAX, name); }
 int exit_class_from_name(const char *name) { return find_name(class_names, EXIT_CLASS_MAX, name); }
-int on_nan_from_name(const char *name) { return find_name(on_nan_names, ON_NAN_MAX, name); }
-int ends_with_from_name(const char *name) { return find_name(ends_with_names, ENDS_WITH_MAX, name); }

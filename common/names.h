@@ -7,14 +7,10 @@
 const char *job_state_name(enum job_state state);
 const char *job_kind_name(enum job_kind kind);
 const char *exit_class_name(int exit_class); /* "" for none (−1) */
-const char *on_nan_name(enum on_nan on_nan);
-const char *ends_with_name(enum ends_with ends_with);
 
 /* −EINVAL: not such a name. */
 int job_state_from_name(const char *name);
 int job_kind_from_name(const char *name);
 int exit_class_from_name(const char *name);
-int on_nan_from_name(const char *name);
-int ends_with_from_name(const char *name);
 
 #endif

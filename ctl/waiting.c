@@ -22,7 +22,6 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
  * one. */
 static int ping(struct client *client, struct error *error) {
         cleanup_message sd_bus_message *message = NULL;
-
         bool again;
 
         int r = client_new_call(client, "GetDaemon", &message, error);

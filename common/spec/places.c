@@ -6,9 +6,9 @@
 
 #include "common/nearest.h"
 
-const struct place file_place = { .section = "", .parts = "stages", .parts_max = SPEC_STAGES_MAX },
-                   stage_place = { "stages", STAGE_PREFIX, "tasks", SPEC_TASKS_MAX },
-                   task_place = { "tasks", "data.", NULL, 0 };
+const struct place file_place = { .section = "", .parts = "stages", .parts_max = SPEC_STAGES_MAX };
+static const struct place stage_place = { "stages", STAGE_PREFIX, "tasks", SPEC_TASKS_MAX },
+                          task_place = { "tasks", "data.", NULL, 0 };
 
 const struct place *place_of_parts(const struct place *place) {
         return place == &file_place ? &stage_place : &task_place;

@@ -16,7 +16,7 @@ struct place {
         const char *parts;   /* the list's key, or NULL */
         uint32_t parts_max;
 };
-extern const struct place file_place, stage_place, task_place;
+extern const struct place file_place;
 
 /* The place of each part. */
 const struct place *place_of_parts(const struct place *place);

@@ -45,11 +45,6 @@ static inline int spec_no_memory(struct spec_reader *reader) {
         return error_errno(reader->error, ENOMEM, "%s", reader->path);
 }
 
-static inline const char *kind_name(enum job_kind kind) {
-        static const char *const names[] = JOB_KIND_NAMES;
-        return names[kind];
-}
-
 /* ---- values.c ---- */
 
 /* The text as the field's type has it, into the field's place at `to`. */

@@ -17,6 +17,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/names.h"
 #include "common/file.h"
 #include "common/nearest.h"
 #include "common/parse.h"
@@ -149,7 +150,7 @@ static int add_command(struct part *file, char *const *command) {
         while (command[n])
                 n++;
         kind->name = strdup("kind");
-        kind->text = strdup(kind_name(JOB_COMMAND));
+        kind->text = strdup(job_kind_name(JOB_COMMAND));
         words->name = strdup("command");
         words->entries = calloc(n + 1, sizeof(char *));
         for (; words->entries && words->n < n; words->n++)

@@ -6,6 +6,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/names.h"
 #include "common/spec/reader.h"
 
 /* A file's keys, overridden by a stage's. All of it is borrowed. */
@@ -68,7 +69,7 @@ static int check_stage(struct spec_reader *reader, const struct spec *stage, con
 
         if (stage->kind == JOB_COMMAND)
                 return error_input(reader->error, BERTD_EXIT_CONFIG, "%s:%zu: stages: not a key of kind %s",
-                                   reader->path, reader->file->line, kind_name(stage->kind));
+                                   reader->path, reader->file->line, job_kind_name(stage->kind));
         for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
                 if (strcmp(spec_get(stage, fixed[i], own, sizeof(own)), spec_get(first, fixed[i], its, sizeof(its))) !=
                     0)

@@ -9,6 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/names.h"
 #include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
@@ -238,7 +239,7 @@ int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec) {
 
         if (given->text || given->n > 0) {
                 if (!fits)
-                        return spec_refuse(reader, field->key, "not a key of kind %s", kind_name(spec->kind));
+                        return spec_refuse(reader, field->key, "not a key of kind %s", job_kind_name(spec->kind));
                 return is_list(field) ? read_list(reader, field, given, spec)
                                       : spec_read_value(reader, field, given->text, to);
         }

@@ -128,7 +128,7 @@ static void on_leave(void *userdata) {
                 (void) sd_bus_detach_event(peer->bus);
 }
 
-void peer_doom(struct peer *peer) {
+static void peer_doom(struct peer *peer) {
         peer->doomed = true;
         source_soon(peer->node->server->reaper);
 }

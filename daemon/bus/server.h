@@ -39,9 +39,6 @@ struct parked;
 struct peer *bus_server_peers(const struct bus_server *server); /* newest first, by `next` */
 struct parked **bus_server_parked(struct bus_server *server);   /* the list's head, waits.c's */
 
-/* Ends the connection after the running handler has returned. */
-void peer_doom(struct peer *peer);
-
 /* Charges the duration of a call to the user. */
 void bus_server_charge(struct bus_server *server, uid_t uid, uint64_t usec);
 
