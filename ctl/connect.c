@@ -261,7 +261,10 @@ bool client_is_for_system(const char *socket) {
 
         if (find_socket(socket, &given, &user, &ignored) < 0)
                 return false;
-        return given ? strcmp(given, BERTD_SYSTEM_SOCKET) == 0 : access(user, F_OK) < 0;
+        if (given)
+                return strcmp(given, BERTD_SYSTEM_SOCKET) == 0;
+        cleanup_close int fd = connect_socket(user); /* as connect_default decides: a socket may be left over */
+        return fd < 0 && fd != -ETIMEDOUT;
 }
 
 int client_connect(const char *socket, struct client **ret_client, struct error *error) {
