@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/file.h"
 #include "tests/fuzz/fuzz.h"
 #include "trainer/config.h"
 #include "trainer/params.h"
@@ -17,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 path = fuzz_path("config.json");
         fuzz_write(path, data, size);
         if (config_load(path, &config, &error) < 0) {
-                bool pointer = strstr(error.text, "Git LFS") != NULL;
+                bool pointer = file_refuse_pointer(path, data, size, &(struct error) {}) < 0;
                 assert(error.exit == (pointer ? BERTD_EXIT_DATA : BERTD_EXIT_CONFIG) && strstr(error.text, path));
                 return 0;
         }
