@@ -12,8 +12,8 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 
-static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT, BERTD_ENV_RUN_DIR,
-                                      BERTD_ENV_RESUME, BERTD_ENV_NONCE,   BERTD_ENV_REPEATED };
+static const char *const bertds[] = { BERTD_ENV_JOB_ID, BERTD_ENV_ATTEMPT,  BERTD_ENV_RUN_DIR, BERTD_ENV_RESUME,
+                                      BERTD_ENV_NONCE,  BERTD_ENV_REPEATED, BERTD_ENV_STACKS };
 /* sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5); terminal size. */
 static const char *const managers[] = {
         "NOTIFY_SOCKET",
@@ -45,6 +45,7 @@ static const char *const managers[] = {
         "PMI_PORT",
         "MPI_LOCALNRANKS",
         "MPI_LOCALRANKID",
+        "TORCHELASTIC_ERROR_FILE",
 };
 static const char *const prefixes[] = { "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "JSM_NAMESPACE_" };
 

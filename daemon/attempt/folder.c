@@ -133,9 +133,10 @@ static json_t *rlimit_array(const struct job_inputs *inputs) {
 static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
         cleanup_free char *usual = ledger_path(run_dir, c->step);
 
-        if (usual && strcmp(usual, c->path) == 0)
+        if (usual && strcmp(usual, c->path) == 0 && c->state == CHECKPOINT_GOOD)
                 return json_integer((json_int_t) c->step);
-        return *left > 0 && (*left)-- ? json_pack("[I,s]", (json_int_t) c->step, c->path) : NULL;
+        bool unconfirmed = c->state == CHECKPOINT_UNCONFIRMED;
+        return *left > 0 && (*left)-- ? json_pack("[I,s,b]", (json_int_t) c->step, c->path, (int) unconfirmed) : NULL;
 }
 
 /* The shim starts from the first existing good one (newest first), and skips demoted and abandoned ones. */
@@ -145,7 +146,7 @@ static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
 
         for (size_t i = job->n_ledger; i-- > 0;) {
                 const struct checkpoint *c = &job->ledger[i];
-                if (c->state == CHECKPOINT_GOOD)
+                if (c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED)
                         (void) json_array_append_new(good, known_checkpoint(c, run_dir, &left));
                 else if (c->state != CHECKPOINT_DELETED)
                         (void) json_array_append_new(aside, json_integer((json_int_t) c->step));

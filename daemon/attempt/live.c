@@ -230,6 +230,8 @@ int attempt_checkpoint(struct job *job) {
         return job->run->link->calls->checkpoint(job->run->link);
 }
 
+bool attempt_takes_checkpoints(const struct job *job) { return job->run && job->run->takes_checkpoints; }
+
 void attempt_link_gone(struct node *node, struct shim_link *link) {
         struct job *job = store_find(node->store, link->job);
 

@@ -26,6 +26,9 @@ void attempt_stop(struct job *job);
 /* Requests a checkpoint from the ranks; −ENOTCONN while the shim is not connected. */
 int attempt_checkpoint(struct job *job);
 
+/* Whether a command's program has declared a checkpoint signal. */
+bool attempt_takes_checkpoints(const struct job *job);
+
 /* The connection was closed. */
 void attempt_link_gone(struct node *node, struct shim_link *link);
 

@@ -20,12 +20,61 @@
 
 #define NAME_BYTES 48 /* of a checkpoint below its job's folder */
 
+static bool is_usable(const struct checkpoint *c) {
+        return c && (c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED);
+}
+
+/* The attempt starts from `step`, with the checkpoint `to` (NULL: none); `why` is the event's reason. */
+static void begin_at(struct attempt_run *run, uint64_t step, struct checkpoint *to, const char *why) {
+        struct job *job = run->job;
+        struct attempt *a = &job->attempt;
+        struct checkpoint *from = a->resumed ? job_checkpoint(job, a->first_step) : NULL;
+
+        if (from && from->restored > 0) {
+                from->restored--;
+                from->dirty = true;
+        }
+        if (to) {
+                to->restored++;
+                to->dirty = true;
+        }
+        a->resumed = to != NULL;
+        a->first_step = a->step = job->step = step;
+        goodput_start_attempt(job);
+        store_note(run->node->store, job, job->state, "begin", why);
+        node_commit_soon(run->node);
+}
+
+/* A program may choose another checkpoint than BERTD_RESUME, or ignore it. */
+static void take_first_step(struct attempt_run *run, uint64_t step) {
+        const struct attempt *a = &run->job->attempt;
+        char why[128];
+
+        if (step >= a->first_step || run->job->kind != JOB_COMMAND)
+                return;
+        (void) snprintf(why, sizeof(why), "the program started from step %" PRIu64 " instead of %" PRIu64, step - 1,
+                        a->first_step);
+        begin_at(run, step - 1, NULL, why);
+}
+
+static void note_way_back(struct attempt_run *run, uint64_t step) {
+        char why[128];
+
+        (void) snprintf(why, sizeof(why), "from step %" PRIu64 " to %" PRIu64, run->job->attempt.step, step);
+        store_note(run->node->store, run->job, run->job->state, "back", why);
+        node_commit_soon(run->node);
+}
+
 static void take_step(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
 
         /* A shim that knows no step yet reports 0. */
+        if (step > 0 && run->clock.first_usec == 0)
+                take_first_step(run, step);
         if (step <= job->attempt.first_step)
                 return;
+        if (step < job->attempt.step)
+                note_way_back(run, step);
         if (job->resume_abandon) {
                 /* The trainer has moved newer checkpoints away before its first step. */
                 job->resume_abandon = false;
@@ -51,6 +100,10 @@ static bool may_hold(struct attempt_run *run, const struct attempt_report *repor
         return false;
 }
 
+static enum checkpoint_state state_of(const struct attempt_report *report) {
+        return report->checkpoint_unconfirmed ? CHECKPOINT_UNCONFIRMED : CHECKPOINT_GOOD;
+}
+
 /* A repetition, e.g. from a shim without an answer. A demoted or abandoned row belongs to an older file of the same
  * step. */
 static bool is_known(struct attempt_run *run, const struct attempt_report *report) {
@@ -58,10 +111,11 @@ static bool is_known(struct attempt_run *run, const struct attempt_report *repor
         const struct checkpoint *newest = job_newest_good(job);
         struct error error = {};
 
-        if (newest && report->checkpoint_step < newest->step && store_load_ledger(run->node->store, job, &error) < 0)
+        bool may_be_known = job->kind == JOB_COMMAND || (newest && report->checkpoint_step < newest->step);
+        if (may_be_known && store_load_ledger(run->node->store, job, &error) < 0)
                 log_error("job %" PRIu64 ": %s", job->id, error.text);
         const struct checkpoint *known = job_checkpoint(job, report->checkpoint_step);
-        bool is = known && known->state == CHECKPOINT_GOOD && strcmp(known->path, report->checkpoint_path) == 0;
+        bool is = known && known->state == state_of(report) && strcmp(known->path, report->checkpoint_path) == 0;
         if (is && !job->dirty)
                 job_ledger_trim(job);
         return is;
@@ -84,13 +138,12 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
 
         if (!may_hold(run, report) || is_known(run, report))
                 return;
-        job_ledger_trim(job);
         if (!has_room(run, strlen(report->checkpoint_path) + 1))
                 return;
         struct checkpoint row = { .step = report->checkpoint_step,
                                   .size = report->checkpoint_size,
                                   .created = loop_realtime(),
-                                  .state = CHECKPOINT_GOOD,
+                                  .state = state_of(report),
                                   .attempt = job->attempt.number,
                                   .path = (char *) report->checkpoint_path,
                                   .dirty = true };
@@ -98,11 +151,13 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
                 log_error("job %" PRIu64 ": out of memory for a checkpoint's row", job->id);
                 return;
         }
+        ledger_overwritten(job, &row);
         job->resume_abandon = false;
         job->attempt.checkpoint_step = report->checkpoint_step;
         char text[64];
         (void) snprintf(text, sizeof(text), "step %" PRIu64, report->checkpoint_step);
         store_note(run->node->store, job, job->state, "checkpoint", text);
+        job_ledger_trim(job);
         node_commit_soon(run->node);
 }
 
@@ -136,30 +191,18 @@ static double within(double value, double max) { return value >= 0 && value <= m
 /* The shim started from another step than the ledger's: the newest file was missing, or there was a newer one. */
 static void take_beginning(struct attempt_run *run, uint64_t step) {
         struct job *job = run->job;
-        struct attempt *a = &job->attempt;
+        const struct attempt *a = &job->attempt;
         struct checkpoint *to = step > 0 ? job_checkpoint(job, step) : NULL;
-        struct checkpoint *from = a->resumed ? job_checkpoint(job, a->first_step) : NULL;
-        char text[128];
+        char why[128];
 
-        if (run->began || a->step > a->first_step || (step > 0 && (!to || to->state != CHECKPOINT_GOOD)))
+        if (run->began || a->step > a->first_step || (step > 0 && !is_usable(to)))
                 return;
         run->began = true;
         if ((a->resumed ? a->first_step : 0) == step)
                 return;
-        if (from && from->restored > 0) {
-                from->restored--;
-                from->dirty = true;
-        }
-        (void) snprintf(text, sizeof(text), "from step %" PRIu64 "%s", step,
+        (void) snprintf(why, sizeof(why), "from step %" PRIu64 "%s", step,
                         step < a->first_step ? ": newer checkpoints are missing" : "");
-        if (to) {
-                to->restored++;
-                to->dirty = true;
-        }
-        a->resumed = to != NULL;
-        a->first_step = a->step = job->step = step;
-        goodput_start_attempt(job);
-        store_note(run->node->store, job, job->state, "begin", text);
+        begin_at(run, step, to, why);
 }
 
 /* The shim's listing of checkpoints, made as the job's user. */
@@ -201,6 +244,7 @@ int attempt_report(struct node *node, uid_t uid, const struct attempt_report *re
                 job_set_text(&job->status, report->status);
         run->first_exit = report->first_exit;
         run->runs_on = report->runs_on;
+        run->takes_checkpoints = report->takes_checkpoints > 0;
         if (report->has_steps)
                 job->steps = MIN(report->steps, (uint64_t) BERTD_STEPS_MAX);
         if (report->has_loss)

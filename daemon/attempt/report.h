@@ -17,6 +17,8 @@ struct attempt_report {
         uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last, resumed_step;
         int32_t first_exit;
         uint32_t runs_on;
+        uint32_t takes_checkpoints;      /* 1: the program has declared a checkpoint signal */
+        uint32_t checkpoint_unconfirmed; /* 1: it may not have reached the disk */
         double loss, rate, checkpoint_stall, checkpoint_write;
         struct ledger_news news;
 };

@@ -33,17 +33,18 @@ struct attempt_run {
         char *cgroup;           /* systemd launcher: the unit's, else NULL */
         struct source *sweeper; /* the helper that sweeps, without a cgroup */
         pid_t sweeper_pid;
-        bool waits;          /* for a free helper */
-        unsigned sweeps;     /* sweeps that left processes */
-        bool adopted;        /* started by another bertd */
-        bool asked;          /* ended on request, by its exit record */
-        bool told_full;      /* the log has a line about a checkpoint without space in memory */
-        bool began;          /* the shim has reported its start step */
-        bool path_refused;   /* a reported path was refused and logged */
-        bool record_refused; /* the same for its record */
-        char *newer;         /* version of a shim with an unknown protocol; else NULL */
-        int32_t first_exit;  /* of the first process if others still run: its exit code, or minus the signal */
-        uint32_t runs_on;    /* number of these; 0: the first process lives */
+        bool waits;             /* for a free helper */
+        unsigned sweeps;        /* sweeps that left processes */
+        bool adopted;           /* started by another bertd */
+        bool asked;             /* ended on request, by its exit record */
+        bool told_full;         /* the log has a line about a checkpoint without space in memory */
+        bool began;             /* the shim has reported its start step */
+        bool path_refused;      /* a reported path was refused and logged */
+        bool record_refused;    /* the same for its record */
+        char *newer;            /* version of a shim with an unknown protocol; else NULL */
+        int32_t first_exit;     /* of the first process if others still run: its exit code, or minus the signal */
+        uint32_t runs_on;       /* number of these; 0: the first process lives */
+        bool takes_checkpoints; /* a command that has declared a checkpoint signal */
         struct step_clock clock;
 };
 

@@ -230,7 +230,7 @@ static int check_resume(struct act *a, const struct resume_options *o) {
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
-        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED))
+        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED && c->state != CHECKPOINT_UNCONFIRMED))
                 return act_refuse(a, BERTD_ERROR_NO_SUCH_CHECKPOINT,
                                   "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;
@@ -291,11 +291,13 @@ int act_resume(struct act *a, const struct resume_options *o) {
 }
 
 int act_checkpoint(struct act *a) {
-        if (a->job->kind == JOB_COMMAND)
-                return act_refuse(a, BERTD_ERROR_WRONG_STATE,
-                                  "job %" PRIu64 " is a command: it cannot take a checkpoint on request", a->job->id);
         if (a->job->state != JOB_RUNNING)
                 return wrong_state(a, "take a checkpoint of");
+        if (a->job->kind == JOB_COMMAND && !attempt_takes_checkpoints(a->job))
+                return act_refuse(a, BERTD_ERROR_WRONG_STATE,
+                                  "job %" PRIu64 ": its program has not declared a checkpoint signal; "
+                                  "see X_BERTD_SIGNALS in bertd-job(5)",
+                                  a->job->id);
         if (attempt_checkpoint(a->job) < 0)
                 return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 ": its shim is not connected; try again",
                                   a->job->id);

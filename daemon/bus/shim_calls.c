@@ -46,6 +46,7 @@ static const struct report_field {
         { "checkpoint_step", 't', AT(checkpoint_step), AT(has_checkpoint) },
         { "checkpoint_path", 's', AT(checkpoint_path), 0 },
         { "checkpoint_size", 't', AT(checkpoint_size), 0 },
+        { "checkpoint_unconfirmed", 'u', AT(checkpoint_unconfirmed), 0 },
         { "checkpoint_stall", 'd', AT(checkpoint_stall), AT(has_stall) },
         { "checkpoint_write", 'd', AT(checkpoint_write), AT(has_write) },
         { "samples_first", 't', AT(samples_first), 0 },
@@ -54,6 +55,7 @@ static const struct report_field {
         { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
         { "first_exit", 'i', AT(first_exit), 0 },
         { "runs_on", 'u', AT(runs_on), 0 },
+        { "takes_checkpoints", 'u', AT(takes_checkpoints), 0 },
 #undef AT
 };
 

@@ -194,10 +194,15 @@ struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
 }
 
 const struct checkpoint *job_newest_good(const struct job *job) {
-        for (size_t i = job->n_ledger; i-- > 0;)
+        const struct checkpoint *unconfirmed = NULL;
+
+        for (size_t i = job->n_ledger; i-- > 0;) {
                 if (job->ledger[i].state == CHECKPOINT_GOOD)
                         return &job->ledger[i];
-        return NULL;
+                if (job->ledger[i].state == CHECKPOINT_UNCONFIRMED && !unconfirmed)
+                        unconfirmed = &job->ledger[i];
+        }
+        return unconfirmed;
 }
 
 static void ledger_drop(struct job *job, size_t i) {

@@ -37,10 +37,11 @@ enum checkpoint_state {
         CHECKPOINT_DEMOTED,
         CHECKPOINT_ABANDONED,
         CHECKPOINT_DELETED,
+        CHECKPOINT_UNCONFIRMED, /* a program's: it may not have reached the disk; used only without a good one */
         CHECKPOINT_STATE_MAX
 };
 #define CHECKPOINT_STATE_NAMES \
-        { "good", "demoted", "abandoned", "deleted" }
+        { "good", "demoted", "abandoned", "deleted", "unconfirmed" }
 
 /* One row of the ledger. */
 struct checkpoint {
@@ -150,7 +151,8 @@ const struct attempt *job_last_ended(const struct job *job);
  * same step (−ENOMEM; −ENOSPC: older than all of a full ledger). */
 struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
 int job_checkpoint_add(struct job *job, const struct checkpoint *row);
-const struct checkpoint *job_newest_good(const struct job *job); /* NULL: none */
+/* The newest good one, or if there is none the newest unconfirmed one; NULL: none. */
+const struct checkpoint *job_newest_good(const struct job *job);
 /* Frees rows that need not be in memory. Invalidates pointers to rows. */
 void job_ledger_trim(struct job *job);
 

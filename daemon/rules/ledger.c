@@ -25,13 +25,21 @@ bool ledger_may_hold(const struct job *job, const char *run_dir, const char *pat
         return path_is_below(path, run_dir) || (job->kind == JOB_COMMAND && path_is_below(path, job->cwd));
 }
 
+static bool is_usable(const struct checkpoint *c) {
+        return c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED;
+}
+
+static bool mark_deleted(struct checkpoint *c) {
+        c->state = CHECKPOINT_DELETED;
+        return c->dirty = true;
+}
+
 static bool take_gone(struct job *job, uint64_t step) {
         struct checkpoint *c = job_checkpoint(job, step);
 
-        if (!c || c->state != CHECKPOINT_GOOD)
+        if (!c || !is_usable(c))
                 return false;
-        c->state = CHECKPOINT_DELETED;
-        return c->dirty = true;
+        return mark_deleted(c);
 }
 
 /* The file of a deleted row is back: keeps the attempts that wrote and used it. */
@@ -71,22 +79,42 @@ bool ledger_take(struct job *job, const char *run_dir, const struct ledger_news 
         return changed;
 }
 
-struct checkpoint *ledger_choose(struct job *job) {
-        for (size_t i = job->n_ledger; i-- > 0;) {
+void ledger_overwritten(struct job *job, const struct checkpoint *by) {
+        for (size_t i = 0; i < job->n_ledger; i++) {
                 struct checkpoint *c = &job->ledger[i];
-                if (c->state == CHECKPOINT_GOOD && !(job->resume_abandon && c->step > job->resume_from))
-                        return c;
+                if (c->step != by->step && c->state != CHECKPOINT_DELETED && strcmp(c->path, by->path) == 0)
+                        (void) mark_deleted(c);
         }
-        return NULL;
 }
 
-size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max) {
+struct checkpoint *ledger_choose(struct job *job) {
+        struct checkpoint *unconfirmed = NULL;
+
+        for (size_t i = job->n_ledger; i-- > 0;) {
+                struct checkpoint *c = &job->ledger[i];
+                if (job->resume_abandon && c->step > job->resume_from)
+                        continue;
+                if (c->state == CHECKPOINT_GOOD)
+                        return c;
+                if (c->state == CHECKPOINT_UNCONFIRMED && !unconfirmed)
+                        unconfirmed = c;
+        }
+        return unconfirmed;
+}
+
+static size_t steps_of(const struct job *job, enum checkpoint_state state, uint64_t *steps, size_t max) {
         size_t n = 0;
 
         for (size_t i = job->n_ledger; i-- > 0 && n < max;)
-                if (job->ledger[i].state == CHECKPOINT_GOOD)
+                if (job->ledger[i].state == state)
                         steps[n++] = job->ledger[i].step;
         return n;
+}
+
+size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max) {
+        size_t n = steps_of(job, CHECKPOINT_GOOD, steps, max);
+
+        return n > 0 ? n : steps_of(job, CHECKPOINT_UNCONFIRMED, steps, max);
 }
 
 /* Ignores the state folder's own name, because it may have been moved; a false match is only kept too long. */
@@ -95,7 +123,7 @@ bool ledger_is_below_job(const struct job *job) {
 
         (void) snprintf(folder, sizeof(folder), "/jobs/%" PRIu64 "/", job->id);
         for (size_t i = 0; i < job->n_ledger; i++)
-                if (job->ledger[i].state == CHECKPOINT_GOOD && strstr(job->ledger[i].path, folder))
+                if (is_usable(&job->ledger[i]) && strstr(job->ledger[i].path, folder))
                         return true;
         return false;
 }

@@ -19,20 +19,23 @@ struct ledger_news {
  * Returns whether anything changed. */
 bool ledger_take(struct job *job, const char *run_dir, const struct ledger_news *news);
 
+/* A program may save under one name again and again: marks older rows of this path as deleted. */
+void ledger_overwritten(struct job *job, const struct checkpoint *by);
+
 /* Path of the trainer's checkpoint of a step. Caller frees; NULL: no memory. */
 char *ledger_path(const char *run_dir, uint64_t step);
 
 /* Whether a row may have this path: below the job's run folder, or, for a command, below its working directory. */
 bool ledger_may_hold(const struct job *job, const char *run_dir, const char *path);
 
-/* The checkpoint for the next attempt: the newest good row, at most resume_from while a `resume --from` is pending.
- * NULL: start at 0. */
+/* The checkpoint for the next attempt: the newest good row, else the newest unconfirmed one; at most resume_from while
+ * a `resume --from` is pending. NULL: start at 0. */
 struct checkpoint *ledger_choose(struct job *job);
 
-/* Steps of the good rows, newest first; returns their number (<= max). */
+/* Steps of the good rows, without one those of the unconfirmed; newest first; returns their number (<= max). */
 size_t ledger_good_steps(const struct job *job, uint64_t *steps, size_t max);
 
-/* Whether a good one is in the job's own folder, with which it would be removed. */
+/* Whether a usable one is in the job's own folder, with which it would be removed. */
 bool ledger_is_below_job(const struct job *job);
 
 /* Marks rows newer than `step` abandoned. */

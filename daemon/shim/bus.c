@@ -89,6 +89,8 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
                 r = sd_bus_message_append(m, "{sv}", "rate", "d", p->rate);
+        if (r >= 0 && shim->declared.checkpoint != 0)
+                r = sd_bus_message_append(m, "{sv}", "takes_checkpoints", "u", 1);
         if (r >= 0 && p->samples_last > 0)
                 r = sd_bus_message_append(m, "{sv}{sv}", "samples_first", "t", p->samples_first, "samples_last", "t",
                                           p->samples_last);
@@ -99,6 +101,8 @@ static int append_checkpoint(sd_bus_message *m, const struct checkpoint_note *no
         int r = sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s",
                                       note->path, "checkpoint_size", "t", note->size);
 
+        if (r >= 0 && note->unconfirmed)
+                r = sd_bus_message_append(m, "{sv}", "checkpoint_unconfirmed", "u", 1);
         if (r >= 0 && !isnan(note->stall))
                 r = sd_bus_message_append(m, "{sv}", "checkpoint_stall", "d", note->stall);
         if (r >= 0 && !isnan(note->write))

@@ -94,6 +94,32 @@ void attempt_setenv(struct attempt_spec *attempt, const char *name, const char *
         }
 }
 
+/* The environment with one more entry; the strings are borrowed. Caller frees the array. */
+static char **with_entry(char *const *environment, char *entry) {
+        size_t n = 0;
+
+        while (environment[n])
+                n++;
+        char **copy = calloc(n + 2, sizeof(char *));
+        if (copy) {
+                memcpy(copy, environment, n * sizeof(char *));
+                copy[n] = entry;
+        }
+        return copy;
+}
+
+void attempt_default_env(struct attempt_spec *attempt, const char *name, const char *value) {
+        char *entry = attempt_getenv(attempt, name) ? NULL : format_string("%s=%s", name, value);
+        char **grown = entry ? with_entry(attempt->environment, entry) : NULL;
+
+        if (!grown) {
+                free(entry);
+                return;
+        }
+        free(attempt->environment);
+        attempt->environment = grown;
+}
+
 static rlim_t read_limit(const json_t *value) {
         json_int_t v = json_integer_value(value);
         return v < 0 || v == INT64_MAX ? RLIM_INFINITY : (rlim_t) v;
@@ -144,7 +170,8 @@ static void read_known(struct attempt_spec *a, const json_t *object) {
         a->lists = json_is_object(object);
         for (size_t i = 0; i < json_array_size(good); i++) {
                 const json_t *row = json_array_get(good, i), *step = json_is_array(row) ? json_array_get(row, 0) : row;
-                known_add(&a->known, (uint64_t) json_integer_value(step), json_string_value(json_array_get(row, 1)));
+                known_add(&a->known, (uint64_t) json_integer_value(step), json_string_value(json_array_get(row, 1)),
+                          json_is_true(json_array_get(row, 2)));
         }
         a->known.until = json_is_integer(until) ? (uint64_t) json_integer_value(until) : UINT64_MAX;
         a->known.aside = calloc(json_array_size(aside) + 1, sizeof(*a->known.aside));
@@ -327,20 +354,6 @@ static int become_job(const struct attempt_spec *attempt, char **environment, in
         environ = environment; /* execvp searches the job's PATH, not the daemon's */
         (void) execvp(attempt->argv[0], attempt->argv);
         return STEP_EXEC;
-}
-
-/* The environment with one more entry; the strings are borrowed. Caller frees the array. */
-static char **with_entry(char *const *environment, char *entry) {
-        size_t n = 0;
-
-        while (environment[n])
-                n++;
-        char **copy = calloc(n + 2, sizeof(char *));
-        if (copy) {
-                memcpy(copy, environment, n * sizeof(char *));
-                copy[n] = entry;
-        }
-        return copy;
 }
 
 int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path,

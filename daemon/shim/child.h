@@ -59,6 +59,9 @@ bool attempt_is_trainer(const struct attempt_spec *attempt);
 /* The value of a variable in the attempt's environment, or NULL. */
 const char *attempt_getenv(const struct attempt_spec *attempt, const char *name);
 
+/* Adds a variable unless it is set; it may be missing if out of memory. */
+void attempt_default_env(struct attempt_spec *attempt, const char *name, const char *value);
+
 /* Replaces an existing variable; unchanged if out of memory. */
 void attempt_setenv(struct attempt_spec *attempt, const char *name, const char *value);
 

@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "common/space.h"
 #include "daemon/shim/cgroup.h"
+#include "daemon/shim/torchrun.h"
 
 static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
         size_t n = strlen(text);
@@ -44,6 +45,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
         }
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
+        cleanup_free char *exception = torchrun_exception(shim->dir_fd);
         uint64_t oom_kills = memory_oom_kills();
         struct shim_evidence evidence = {
                 .wait_status = status,
@@ -51,6 +53,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .tail_size = tail ? size : 0,
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
                 .memory_limit = memory_limit(),
+                .exception = exception,
                 .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),

@@ -89,6 +89,7 @@ static void begin_end(struct shim *shim) {
         struct shim_hang *h = &shim->hang;
         struct procs procs = {};
 
+        shim_declared_ask_stacks(shim);
         (void) tree_read(&procs);
         h->collector = evidence_start(shim->dir_fd, &procs, h->folder, &h->ranks_fd);
         h->found = true;

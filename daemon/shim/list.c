@@ -49,7 +49,7 @@ void known_remove(struct known *known, uint64_t step) {
                 remove_row(known, i);
 }
 
-void known_add(struct known *known, uint64_t step, const char *path) {
+void known_add(struct known *known, uint64_t step, const char *path, bool unconfirmed) {
         char *copy = path ? strdup(path) : NULL;
         struct known_checkpoint *grown;
 
@@ -63,14 +63,16 @@ void known_add(struct known *known, uint64_t step, const char *path) {
         known->rows = grown;
         size_t i = known_bound(known, step);
         memmove(&grown[i + 1], &grown[i], (known->n++ - i) * sizeof(*grown));
-        grown[i] = (struct known_checkpoint) { .step = step, .path = copy };
+        grown[i] = (struct known_checkpoint) { .step = step, .path = copy, .unconfirmed = unconfirmed };
 }
 
 const struct known_checkpoint *known_newest(const struct known *known) {
-        for (size_t i = known->n; i-- > 0;)
-                if (known->rows[i].step <= known->until)
-                        return &known->rows[i];
-        return NULL;
+        const struct known_checkpoint *best = NULL;
+
+        for (size_t i = 0; i < known->n && known->rows[i].step <= known->until; i++)
+                if (!best || best->unconfirmed || !known->rows[i].unconfirmed)
+                        best = &known->rows[i];
+        return best;
 }
 
 void known_free(struct known *known) {
@@ -88,6 +90,13 @@ static int is_file(int folder, const char *path, struct stat *st) {
         if (fstatat(folder, path, st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
         return S_ISREG(st->st_mode) && st->st_size > 0;
+}
+
+/* A program's checkpoint may be a folder. */
+static bool is_gone(const char *path) {
+        struct stat st = {};
+
+        return is_file(AT_FDCWD, path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
 static int newest_first(const void *a, const void *b) {
@@ -133,7 +142,7 @@ static void look_for_known(int folder, const struct known *known, uint64_t *word
                 char name[64];
                 struct stat st;
                 (void) snprintf(name, sizeof(name), CHECKPOINT_NAME, row->step);
-                if (row->path ? is_file(AT_FDCWD, row->path, &st) == 0 : folder < 0 || is_file(folder, name, &st) == 0)
+                if (row->path ? is_gone(row->path) : folder < 0 || is_file(folder, name, &st) == 0)
                         gone[words[WORD_GONE]++] = row->step;
         }
 }
@@ -274,7 +283,7 @@ int list_judge(const struct list *list, struct known *known, struct list_news *n
                 if (is_known(known, row[0]) || is_aside(known, row[0]))
                         continue;
                 if (add_numbers(&news->found, &news->n_found, row, WORDS_A_FILE))
-                        known_add(known, row[0], NULL);
+                        known_add(known, row[0], NULL, false);
         }
         return 0;
 }

@@ -21,7 +21,8 @@
 struct known {
         struct known_checkpoint {
                 uint64_t step;
-                char *path; /* NULL: RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt */
+                char *path;       /* NULL: RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt */
+                bool unconfirmed; /* an attempt starts from it only without a good one */
         } * rows;
         size_t n;
         uint64_t *aside; /* steps of demoted and abandoned ones, ascending */
@@ -30,7 +31,7 @@ struct known {
 };
 
 /* Replaces the row of the same step; drops the oldest beyond the bound. Adds nothing if out of memory. */
-void known_add(struct known *known, uint64_t step, const char *path);
+void known_add(struct known *known, uint64_t step, const char *path, bool unconfirmed);
 void known_remove(struct known *known, uint64_t step);
 const struct known_checkpoint *known_newest(const struct known *known); /* at most `until`; NULL: none */
 void known_free(struct known *known);

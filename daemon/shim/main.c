@@ -96,7 +96,9 @@ static void child_ended(struct shim *shim) {
                 shim_log_note(&shim->log, "%u processes of this attempt could not be killed", left);
         drain_output(shim);
         shim_progress_read(shim);
+        shim_reported_end(shim);
         shim_checkpoints_end(shim);
+        shim_program_end(shim);
         shim_judge(shim, &verdict);
         shim_end(shim, &verdict);
 }
@@ -210,6 +212,7 @@ void shim_begin(struct shim *shim) {
                 return;
         }
         shim->started_usec = clock_realtime_usec();
+        shim_program_prepare(shim);
         int r = shim_progress_open(shim, &error);
         if (r >= 0)
                 r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
@@ -317,6 +320,7 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
 static void release(struct shim *shim) {
         shim_bus_close(shim);
         shim_progress_close(shim);
+        shim_reported_close(shim);
         shim_checkpoints_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
@@ -329,6 +333,7 @@ static void release(struct shim *shim) {
         term_free(&shim->term);
         attempt_free(&shim->attempt);
         free(shim->progress.checkpoints);
+        free(shim->declared.stacks);
         free(shim->record);
         free(shim->dir);
         cleanup_close_p(&shim->exit_fd);
@@ -355,6 +360,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
                 .list = { .fd = -1, .pidfd = -1 },
+                .reported.confirm = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },
         };
         sd_id128_t boot;

@@ -25,7 +25,7 @@
 
 /* ---- datagrams ---- */
 
-static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, const char *path) {
+void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note) {
         struct progress *p = &shim->progress;
 
         if (!p->checkpoints)
@@ -33,54 +33,88 @@ static void queue_checkpoint(struct shim *shim, uint64_t step, uint64_t size, co
         if (!p->checkpoints)
                 return;
         if (p->n_checkpoints == SHIM_CHECKPOINTS_MAX) {
-                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next listing finds it */
+                known_remove(&shim->attempt.known, p->checkpoints[0].step); /* the next look finds it */
                 p->n_checkpoints--;
                 memmove(p->checkpoints, p->checkpoints + 1, p->n_checkpoints * sizeof(*p->checkpoints));
         }
-        struct checkpoint_note *note = &p->checkpoints[p->n_checkpoints++];
-        note->step = step;
-        note->size = size;
-        note->stall = note->write = NAN;
-        (void) snprintf(note->path, sizeof(note->path), "%s", path);
+        p->checkpoints[p->n_checkpoints++] = *note;
         const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
-        cleanup_free char *usual = format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir ? run_dir : "", step);
-        known_add(&shim->attempt.known, step, usual && strcmp(usual, path) == 0 ? NULL : path);
+        cleanup_free char *usual = format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir ? run_dir : "", note->step);
+        known_add(&shim->attempt.known, note->step, usual && strcmp(usual, note->path) == 0 ? NULL : note->path,
+                  note->unconfirmed);
         shim_checkpoints_changed(shim);
+        shim_bus_changed(shim, true);
 }
 
-/* True if below the job's folder; else logs once that it is not recorded. */
-static bool may_report(struct shim *shim, const char *path) {
-        if (shim_may_report(shim, path))
-                return true;
-        if (!shim->path_refused)
-                shim_log_note(&shim->log, "checkpoint %.200s: not below the job's run folder; not recorded", path);
-        shim->path_refused = true;
-        return false;
-}
-
-/* A path ".../step-000012000.ckpt" of a regular file. Text only: the file is not opened. */
-static bool note_checkpoint(struct shim *shim, const char *path) {
-        struct progress *p = &shim->progress;
-        const char *base = strrchr(path, '/');
-        char digits[24], clean[PATH_MAX];
-        struct stat st;
+/* The checkpoint in one datagram. */
+struct told {
+        const char *path; /* NULL: none */
         uint64_t step;
+        bool has_step;
+        double stall, write;
+};
+
+static double seconds_or_nan(double v) { return v >= 0 && v <= CHECKPOINT_SEC_MAX ? v : NAN; }
+
+/* "/.../step-000012000.ckpt" */
+static bool step_of_name(const char *path, uint64_t *ret) {
+        const char *base = strrchr(path, '/');
+        char digits[24];
         int end = 0;
 
-        if (path[0] != '/' || strlen(path) >= PATH_MAX || sscanf(base, "/step-%20[0-9].ckpt%n", digits, &end) != 1)
-                return false;
-        if (end == 0 || base[end] != '\0')
-                return false;
-        if (strcmp(shim_clean_text(clean, sizeof(clean), path, strlen(path)), path) != 0)
-                return false;
-        if (!may_report(shim, path))
+        if (!base || sscanf(base, "/step-%20[0-9].ckpt%n", digits, &end) != 1 || end == 0 || base[end] != '\0')
                 return false;
         const char *digit = digits + strspn(digits, "0");
-        if (parse_u64(*digit ? digit : "0", 0, INT64_MAX, &step) < 0 || lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
-                return false;
-        queue_checkpoint(shim, step, (uint64_t) st.st_size, path);
-        p->step = MAX(p->step, step); /* steps are reported ten times a second, so the last one may be missing */
-        return true;
+        return parse_u64(*digit ? digit : "0", 0, INT64_MAX, ret) == 0;
+}
+
+/* NULL: a checkpoint may have this path; else why not. */
+static const char *check_path(const struct shim *shim, const char *path) {
+        char clean[PATH_MAX];
+
+        if (path[0] != '/' || strlen(path) >= PATH_MAX)
+                return "expected an absolute path";
+        if (strcmp(shim_clean_text(clean, sizeof(clean), path, strlen(path)), path) != 0)
+                return "not UTF-8, or contains control characters";
+        return shim_may_report(shim, path) ? NULL : "not below the job's run folder or working directory";
+}
+
+/* A program's: any file or folder. Its step is the datagram's, else from its name, else the last reported step. */
+static void note_program_checkpoint(struct shim *shim, const struct told *told) {
+        uint64_t step = told->has_step ? told->step : 0;
+
+        if (!told->has_step && !step_of_name(told->path, &step))
+                step = shim->progress.step;
+        if (step == 0) {
+                shim_reported_refuse(shim, told->path, "without a step (" BERTD_NOTIFY_CHECKPOINT_STEP ")");
+                return;
+        }
+        shim->progress.step = MAX(shim->progress.step, step);
+        shim_reported_add(shim, step, told->path, seconds_or_nan(told->stall), seconds_or_nan(told->write));
+}
+
+/* The trainer's: a durable regular file. The file is not opened. */
+static void note_trainer_checkpoint(struct shim *shim, const struct told *told) {
+        struct checkpoint_note note = { .stall = seconds_or_nan(told->stall), .write = seconds_or_nan(told->write) };
+        struct stat st;
+
+        if (!step_of_name(told->path, &note.step) || lstat(told->path, &st) < 0 || !S_ISREG(st.st_mode))
+                return;
+        note.size = (uint64_t) st.st_size;
+        (void) snprintf(note.path, sizeof(note.path), "%s", told->path);
+        shim->progress.step = MAX(shim->progress.step, note.step); /* the last one may be missing */
+        shim_checkpoint_done(shim, &note);
+}
+
+static void note_checkpoint(struct shim *shim, const struct told *told) {
+        const char *why = check_path(shim, told->path);
+
+        if (why)
+                shim_reported_refuse(shim, told->path, why);
+        else if (shim->attempt.kind == JOB_COMMAND)
+                note_program_checkpoint(shim, told);
+        else
+                note_trainer_checkpoint(shim, told);
 }
 
 static void note_number(const char *text, double *to) {
@@ -113,14 +147,16 @@ static void note_samples(struct progress *p, const char *text) {
         p->samples_last = to;
 }
 
-/* The checkpoint in one datagram. */
-struct told {
-        bool checkpoint;
-        double stall, write;
-};
+/* A value that is not a step does not fall back to another step: the checkpoint is refused. */
+static void note_told_step(struct told *told, const char *value) {
+        uint64_t step;
+
+        told->has_step = true;
+        told->step = parse_u64(value, 1, INT64_MAX, &step) == 0 ? step : 0;
+}
 
 /* One KEY=value. */
-static void note_line(struct shim *shim, const char *line, struct told *told) {
+static void note_line(struct shim *shim, pid_t sender, const char *line, struct told *told) {
         struct progress *p = &shim->progress;
         const char *equals = strchr(line, '='), *value = equals ? equals + 1 : NULL;
         size_t n = equals ? (size_t) (equals - line) : 0;
@@ -145,39 +181,49 @@ static void note_line(struct shim *shim, const char *line, struct told *told) {
         else if (is_key(line, n, BERTD_NOTIFY_WRITE))
                 note_number(value, &told->write);
         else if (is_key(line, n, BERTD_NOTIFY_CHECKPOINT))
-                told->checkpoint = note_checkpoint(shim, value) || told->checkpoint;
+                told->path = value;
+        else if (is_key(line, n, BERTD_NOTIFY_CHECKPOINT_STEP))
+                note_told_step(told, value);
+        else if (is_key(line, n, BERTD_NOTIFY_SIGNALS))
+                shim_declared_signals(shim, sender, value);
+        else if (is_key(line, n, "MAINPID"))
+                shim_declared_main(shim, value);
         else if (is_key(line, n, BERTD_NOTIFY_BUSY))
                 p->busy = *value != '\0';
         else if (is_key(line, n, "WATCHDOG") && p->busy)
                 shim_hang_alive(shim);
 }
 
-static double seconds_or_nan(double v) { return v >= 0 && v <= CHECKPOINT_SEC_MAX ? v : NAN; }
+/* Of any rank. */
+static void note_stacks(struct shim *shim, pid_t sender, const char *text) {
+        const char *at = strstr(text, BERTD_NOTIFY_STACKS "=");
+        char name[16];
 
-/* Returns true if it reports a checkpoint. */
-static bool note_datagram(struct shim *shim, char *text) {
+        if (at && (at == text || at[-1] == '\n') && sscanf(at + strlen(BERTD_NOTIFY_STACKS "="), "%15[^\n]", name) == 1)
+                shim_declared_stacks(shim, sender, name);
+}
+
+static void note_datagram(struct shim *shim, pid_t sender, char *text) {
         struct told told = { .stall = NAN, .write = NAN };
         struct progress *p = &shim->progress;
         char *rest = NULL;
 
         p->spoke = p->spoke || strncmp(text, OWN_KEY, strlen(OWN_KEY)) == 0 || strstr(text, "\n" OWN_KEY);
+        note_stacks(shim, sender, text);
         /* Other ranks may report too, but the job's numbers are rank 0's. */
         const char *rank = strstr(text, BERTD_NOTIFY_RANK "=");
         if (rank && strtol(rank + strlen(BERTD_NOTIFY_RANK "="), NULL, 10) > 0)
-                return false;
+                return;
         for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-                note_line(shim, line, &told);
-        if (told.checkpoint && p->n_checkpoints > 0) {
-                p->checkpoints[p->n_checkpoints - 1].stall = seconds_or_nan(told.stall);
-                p->checkpoints[p->n_checkpoints - 1].write = seconds_or_nan(told.write);
-        }
-        return told.checkpoint;
+                note_line(shim, sender, line, &told);
+        if (told.path)
+                note_checkpoint(shim, &told);
 }
 
 /* ---- the socket ---- */
 
 /* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. */
-static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
+static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_sender) {
         union {
                 struct cmsghdr header;
                 char space[CMSG_SPACE(sizeof(struct ucred))];
@@ -195,24 +241,26 @@ static ssize_t receive_datagram(int fd, char *buffer, size_t size) {
                 if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
                         memcpy(&sender, CMSG_DATA(c), sizeof(sender));
         buffer[n] = '\0';
+        *ret_sender = sender.pid;
         return sender.uid == geteuid() && !(m.msg_flags & MSG_TRUNC) ? n : 0;
 }
 
 void shim_progress_read(struct shim *shim) {
         char buffer[BERTD_NOTIFY_MAX + 1];
-        bool news = false, checkpoint = false;
+        bool news = false;
+        pid_t sender = 0;
 
         for (unsigned i = 0; shim->notify_fd >= 0 && i < DATAGRAMS_A_TURN; i++) {
-                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer));
+                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer), &sender);
                 if (n < 0)
                         break;
                 if (n == 0)
                         continue;
                 news = true;
-                checkpoint = note_datagram(shim, buffer) || checkpoint;
+                note_datagram(shim, sender, buffer);
         }
         if (news)
-                shim_bus_changed(shim, checkpoint);
+                shim_bus_changed(shim, false);
 }
 
 static int on_datagram(sd_event_source *source, int fd, uint32_t events, void *userdata) {

@@ -17,6 +17,7 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/shim/child.h"
+#include "daemon/shim/confirm.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
 #include "daemon/shim/verdict.h"
@@ -31,6 +32,7 @@ enum shim_state { SHIM_WAITING, SHIM_RUNNING, SHIM_ENDED };
 struct checkpoint_note {
         uint64_t step, size;
         double stall, write; /* seconds, NaN = unknown */
+        bool unconfirmed;    /* it may not be on the disk */
         char path[PATH_MAX];
 };
 
@@ -44,6 +46,30 @@ struct progress {
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
         struct checkpoint_note *checkpoints;  /* queue, oldest first, allocated on demand */
         unsigned n_checkpoints;
+};
+
+/* The program's declarations (contract C5); see declared.c. */
+#define DECLARATIONS_MAX 256
+#define DECLARED_STACKS_MAX 256
+struct shim_declared {
+        struct proc main;     /* MAINPID, else the process that declared signals; pid 0: none */
+        int stop, checkpoint; /* signals it handles; 0: none */
+        unsigned n_declarations;
+        uint64_t lived_usec; /* boot time of the last check during a stop at which `main` was alive */
+        struct declared_stacks {
+                pid_t pid;
+                int signal; /* on this signal the process writes the stacks of its threads */
+        } * stacks;         /* allocated on demand */
+        unsigned n_stacks;
+};
+
+/* See reported.c. */
+struct shim_reported {
+        struct checkpoint_note *queue; /* oldest first, allocated on demand; the first is being confirmed */
+        unsigned n, refused;
+        struct confirm confirm;
+        uint64_t begun_usec;             /* boot time */
+        sd_event_source *source, *timer; /* timer: the limit of the current one, or the pause after it */
 };
 
 struct shim;
@@ -96,15 +122,16 @@ struct shim {
         struct main_child child;
         struct shim_log log;
         struct progress progress;
+        struct shim_declared declared;
+        struct shim_reported reported;
         struct shim_bus bus;
         struct shim_hang hang;
         struct list list;      /* the running lister */
         struct list_news news; /* changes not yet reported */
         sd_event_source *list_source, *list_timer;
-        bool go;           /* bertd answered GO */
-        bool listed;       /* the step to start from is known */
-        bool began;        /* began_step was not reported yet (0: from the beginning) */
-        bool path_refused; /* a reported path was refused and logged */
+        bool go;     /* bertd answered GO */
+        bool listed; /* the step to start from is known */
+        bool began;  /* began_step was not reported yet (0: from the beginning) */
         uint64_t began_step;
         char no_start[EXIT_RECORD_REASON_MAX]; /* why the job cannot start; "" = it can */
         char *dir;                             /* the attempt's folder */
@@ -164,9 +191,6 @@ void shim_end_all(struct shim *shim, uint64_t grace_usec);
 /* Sends SIGTERM to the next processes; the timer checks again. */
 void shim_ask_next(struct shim *shim);
 
-/* Changes whenever a checkpoint with a temporary name grows; 0: none exists. */
-uint64_t shim_writing_mark(const struct shim *shim);
-
 /* ---- end.c ---- */
 
 void shim_judge(struct shim *shim, struct exit_verdict *ret);
@@ -192,6 +216,43 @@ void shim_checkpoints_changed(struct shim *shim); /* the job wrote one: lists ag
 void shim_checkpoints_end(struct shim *shim);     /* the job has ended: lists a last time, with a limit */
 void shim_checkpoints_close(struct shim *shim);
 
+/* ---- reported.c ---- */
+
+/* A command has reported a checkpoint. Calls shim_checkpoint_done once it is durable, or after a time limit. */
+void shim_reported_add(struct shim *shim, uint64_t step, const char *path, double stall, double write);
+void shim_reported_refuse(struct shim *shim, const char *path, const char *why); /* logged, a bounded number of times */
+void shim_reported_end(struct shim *shim); /* the job has ended: confirms the rest, for a bounded time */
+void shim_reported_close(struct shim *shim);
+
+/* ---- program.c ---- */
+
+/* Before a command is started: the environment of Python, torch.distributed and torchrun, unless the submitter set it.
+ */
+void shim_program_prepare(struct shim *shim);
+
+/* It has ended: moves the stacks that it wrote to the evidence of its hang. */
+void shim_program_end(struct shim *shim);
+
+/* ---- declared.c ---- */
+
+/* A line of a datagram from `sender`: MAINPID=, X_BERTD_SIGNALS=, X_BERTD_STACKS=. An invalid value changes nothing. */
+void shim_declared_main(struct shim *shim, const char *value);
+void shim_declared_signals(struct shim *shim, pid_t sender, const char *value);
+void shim_declared_stacks(struct shim *shim, pid_t sender, const char *value);
+
+bool shim_declared_lives(const struct shim *shim); /* the process that gets requests for stops and checkpoints */
+
+/* Sends it a signal. False: not declared, or the process is gone. */
+bool shim_declared_signal(const struct shim *shim, int signal);
+
+/* Requests the stacks of every process that declared X_BERTD_STACKS. */
+void shim_declared_ask_stacks(const struct shim *shim);
+
+/* ---- progress.c ---- */
+
+/* Reports a checkpoint to bertd. */
+void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note);
+
 /* Whether a checkpoint may have this path: below the run folder, or, for a command, below its working directory. */
 bool shim_may_report(const struct shim *shim, const char *path);
 
@@ -202,6 +263,11 @@ void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
 const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
+
+/* ---- writing.c ---- */
+
+/* Changes whenever a checkpoint with a temporary name grows; 0: none exists. */
+uint64_t shim_writing_mark(const struct shim *shim);
 
 /* ---- left.c ---- */
 

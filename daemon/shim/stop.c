@@ -4,45 +4,19 @@
  */
 #include "daemon/shim/shim.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/file.h"
-#include "common/parse.h"
 
 #define UNREADY_USEC (2 * USEC_PER_SEC)  /* grace for a job that was never ready: it has nothing to save */
 #define LOOK_USEC USEC_PER_SEC           /* between checks of a checkpoint being written */
 #define STALLED_USEC (10 * USEC_PER_SEC) /* a checkpoint file unchanged for this long is not being written */
 #define GRACE_FACTOR 4                   /* maximum multiple of the grace time while a checkpoint is being written */
 #define GRACE_MAX_USEC (7 * 24 * 3600 * USEC_PER_SEC)
-#define WRITING_FILES_MAX 1024
-
-uint64_t shim_writing_mark(const struct shim *shim) {
-        const char *run_dir = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
-        cleanup_free char *path = run_dir ? format_string("%s/checkpoints", run_dir) : NULL;
-        cleanup_closedir DIR *dir = path ? opendir(path) : NULL;
-        uint64_t mark = 0;
-
-        for (unsigned i = 0; dir && i < WRITING_FILES_MAX; i++) {
-                const struct dirent *entry = readdir(dir);
-                struct stat st;
-                if (!entry)
-                        break;
-                if (text_ends_with(entry->d_name, ".ckpt") ||
-                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
-                        continue;
-                mark += (uint64_t) st.st_size * 31 + (uint64_t) st.st_mtim.tv_sec * 1000003 +
-                        (uint64_t) st.st_mtim.tv_nsec + 1;
-        }
-        return mark;
-}
+#define FOLLOW_USEC (10 * USEC_PER_SEC) /* for a launcher to exit after its ranks */
 
 static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
@@ -90,9 +64,20 @@ static int arm_grace(struct shim *shim, uint64_t grace_usec) {
 /* A ready trainer writes a checkpoint; mpirun forwards the signal. */
 static bool stops_by_usr1(const struct shim *shim) { return !shim->attempt.stop_by_term && shim->progress.ready; }
 
+/* In a stop, a program that has declared a stop signal gets only that, and its launcher has time to exit after it. What
+ * a launcher left behind gets SIGTERM. */
+static bool stops_by_itself(struct shim *shim) {
+        if (!shim->stop_asked || shim->declared.stop == 0 || shim->declared.main.pid == 0)
+                return false;
+        uint64_t now = clock_boottime_usec();
+        if (shim_declared_lives(shim))
+                shim->declared.lived_usec = now;
+        return now < shim->declared.lived_usec + FOLLOW_USEC;
+}
+
 /* Without a free descriptor SIGTERM goes at least to the first process. */
 void shim_ask_next(struct shim *shim) {
-        if (stops_by_usr1(shim)) {
+        if (stops_by_usr1(shim) || stops_by_itself(shim)) {
                 (void) term_continue(shim_first(shim));
                 return;
         }
@@ -123,6 +108,8 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
         }
         if (stops_by_usr1(shim))
                 (void) kill(shim_first(shim), SIGUSR1);
+        if (shim->stop_asked)
+                (void) shim_declared_signal(shim, shim->declared.stop);
         shim_end_all(shim, grace_usec);
 }
 
@@ -138,4 +125,6 @@ void shim_checkpoint(struct shim *shim) {
 
         if (shim->state == SHIM_RUNNING && understands)
                 (void) kill(shim->child.pid, SIGUSR2);
+        else if (shim->state == SHIM_RUNNING)
+                (void) shim_declared_signal(shim, shim->declared.checkpoint);
 }

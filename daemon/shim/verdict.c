@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/utf8.h"
+#include "daemon/shim/torchrun.h"
 
 #define TRAINER_PREFIX "bert-trainer: "
 #define DISK_FULL_WINDOW 4096 /* bytes at the end of the output in which "No space left on device" counts */
@@ -384,8 +385,31 @@ static bool judge_launch(struct span text, struct exit_verdict *v) {
         return true;
 }
 
+/* The launcher's own code is 1 whatever a rank's was. */
+static void read_torchrun(struct span text, struct exit_verdict *v) {
+        struct torchrun_cause cause;
+
+        if (v->first_rank >= 0 || !torchrun_cause(text.p, text.n, &cause))
+                return;
+        v->first_rank = cause.rank;
+        v->exit_code = cause.exit_code;
+        v->signal = cause.signal;
+}
+
+/* Likewise accelerate's launcher of one process. Of other programs' children only a program that reports progress is
+ * known to use the exit codes of contract C6. */
+static void read_python_launcher(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
+        int code;
+
+        if (v->exit_code == 1 && evidence->reports && torchrun_child_code(text.p, text.n, &code) &&
+            code >= BERTD_EXIT_STOPPED && code <= BERTD_EXIT_NAN)
+                v->exit_code = code;
+}
+
 static void judge(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
         read_mpirun(text, v);
+        read_torchrun(text, v);
+        read_python_launcher(evidence, text, v);
         if (v->first_rank >= 0 && !v->host[0])
                 (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
         if (v->signal == 0 && judge_launch(text, v))
@@ -420,7 +444,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
 
 /* Without better evidence, the last line of the program is the cause, except after a signal from outside. Lines that
  * mpirun, torchrun and Python's helper processes print after it are skipped. */
-static void quote_last_line(struct span text, struct exit_verdict *v) {
+static void quote_last_line(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
@@ -437,7 +461,10 @@ static void quote_last_line(struct span text, struct exit_verdict *v) {
 
         if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
                 return;
-        shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
+        if (evidence->exception)
+                (void) shim_clean_text(line, sizeof(line), evidence->exception, strcspn(evidence->exception, "\n"));
+        else
+                shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
         if (line[0])
                 (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
 }
@@ -466,7 +493,7 @@ void shim_classify(const struct shim_evidence *evidence, struct exit_verdict *re
         } else {
                 judge(evidence, text, &v);
         }
-        quote_last_line(text, &v);
+        quote_last_line(evidence, text, &v);
         if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
                 const char *words =
                         evidence->reports ? "stopped on request without a checkpoint: " : "stopped on request: ";

@@ -18,6 +18,7 @@ struct shim_evidence {
         size_t tail_size;
         uint64_t oom_kills;    /* increase of oom_kill in memory.events of the shim's cgroup; 0 if it cannot be read */
         uint64_t memory_limit; /* of that cgroup, in bytes; 0: none or unknown */
+        const char *exception; /* the failing process's entry in torchrun's error file; NULL: none */
         const char *host;      /* host of ranks without a host in the output; "" = unknown */
         bool stop_asked;
         bool reports; /* bert-trainer, or a program that has reported progress: exit codes 75, 76 and 77 have their

@@ -23,7 +23,7 @@
 /* Existing databases contain the CHECKs: after adding a name, raise `since` of the tables that use it. */
 static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && STOP_REASON_MAX == 5 &&
                       LAUNCHER_MAX == 2 && ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 &&
-                      CHECKPOINT_STATE_MAX == 4,
+                      CHECKPOINT_STATE_MAX == 5,
               "the CHECKs below name each value of these");
 static_assert(sizeof(struct job_rlimit) == 24 && JOB_RLIMITS_MAX == 16, "input.rlimits");
 
@@ -93,7 +93,7 @@ static const struct store_column checkpoint[] = {
         COLUMN("step", "INTEGER", NULL, "step >= 0"),
         COLUMN("size", "INTEGER", "0", "size >= 0"),
         COLUMN("created", "INTEGER", "0", "created >= 0"),
-        COLUMN("state", "INTEGER", NULL, "state BETWEEN 0 AND 3"),
+        COLUMN("state", "INTEGER", NULL, "state BETWEEN 0 AND 4"),
         COLUMN("attempt", "INTEGER", "0", "attempt " UINT32),
         COLUMN("restored", "INTEGER", "0", "restored " UINT32),
         COLUMN("path", "TEXT", NULL, NULL),
@@ -143,7 +143,7 @@ const struct store_table store_tables[] = {
         { "attempt", COLUMNS(attempt), "job", "o.job = n.job AND o.number = n.number",
           ", PRIMARY KEY(job, number)) STRICT, WITHOUT ROWID", 6 },
         { "checkpoint", COLUMNS(checkpoint), "job", "o.job = n.job AND o.step = n.step",
-          ", PRIMARY KEY(job, step)) STRICT, WITHOUT ROWID", 6 },
+          ", PRIMARY KEY(job, step)) STRICT, WITHOUT ROWID", 7 },
         { "event", COLUMNS(event), "job", BY_ID, 6 },
         { "trash", COLUMNS(trash), "job", BY_ID, 6 },
 };

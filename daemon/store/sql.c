@@ -35,8 +35,9 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_LOAD_NEWEST_ATTEMPT] =
                 "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number DESC LIMIT 1",
         [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
-        [STATEMENT_LOAD_NEWEST_CHECKPOINT] = "SELECT " STORE_CHECKPOINT_COLUMNS
-                                             " FROM checkpoint WHERE job=? AND state=0 ORDER BY step DESC LIMIT 1",
+        [STATEMENT_LOAD_NEWEST_CHECKPOINT] =
+                "SELECT " STORE_CHECKPOINT_COLUMNS
+                " FROM checkpoint WHERE job=? AND state IN (0, 4) ORDER BY state, step DESC LIMIT 1",
         [STATEMENT_PRUNE_CHECKPOINTS] =
                 "DELETE FROM checkpoint WHERE job=?1 AND"
                 " (step<(SELECT step FROM checkpoint WHERE job=?1 ORDER BY step DESC LIMIT 1 OFFSET ?2) OR (state=3 AND"

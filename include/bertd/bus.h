@@ -147,13 +147,14 @@
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
  *
- * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted), attempt u, restored
+ * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted | unconfirmed), attempt u, restored
  * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
  * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
- * (seconds), samples_first t, samples_last t (of the current update), first_exit i and runs_on u (as in a job's
- * a{sv}), exited b (the attempt has ended; the shim exits once this is answered), record s (with exited: the text of
+ * (seconds), checkpoint_unconfirmed u (1: it may not have reached the disk), takes_checkpoints u (1: the program has
+ * declared a checkpoint signal), samples_first t, samples_last t (of the current update), first_exit i and runs_on u
+ * (as in a job's a{sv}), exited b (the attempt has ended; the shim exits once this is answered), record s (with exited: the text of
  * exit.json; used where that file is missing or damaged); and of a shim that looks for the job's checkpoints
  * (attempt.json's key "checkpoints"): resumed_step t (where the program begins; 0: at the beginning), found at (step,
  * bytes, usec since the epoch of each file RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt that came), gone at (steps whose

@@ -2,12 +2,17 @@
 #ifndef BERTD_PROGRESS_H
 #define BERTD_PROGRESS_H
 
-#define BERTD_NOTIFY_STEP "X_BERTD_STEP"              /* completed updates, decimal */
-#define BERTD_NOTIFY_STEPS "X_BERTD_STEPS"            /* total updates, decimal */
-#define BERTD_NOTIFY_LOSS "X_BERTD_LOSS"              /* %.9g */
-#define BERTD_NOTIFY_RATE "X_BERTD_RATE"              /* samples/s */
-#define BERTD_NOTIFY_CHECKPOINT "X_BERTD_CHECKPOINT"  /* absolute path of a durable checkpoint */
-#define BERTD_NOTIFY_RANK "X_BERTD_RANK"              /* the sender's rank */
+#define BERTD_NOTIFY_STEP "X_BERTD_STEP"   /* completed updates, decimal */
+#define BERTD_NOTIFY_STEPS "X_BERTD_STEPS" /* total updates, decimal */
+#define BERTD_NOTIFY_LOSS "X_BERTD_LOSS"   /* %.9g */
+#define BERTD_NOTIFY_RATE "X_BERTD_RATE"   /* samples/s */
+#define BERTD_NOTIFY_CHECKPOINT \
+        "X_BERTD_CHECKPOINT" /* absolute path of a complete (the trainer's: durable) checkpoint */
+#define BERTD_NOTIFY_CHECKPOINT_STEP "X_BERTD_CHECKPOINT_STEP" /* completed updates in it, decimal */
+#define BERTD_NOTIFY_SIGNALS \
+        "X_BERTD_SIGNALS"                    /* "stop:USR1,checkpoint:USR2": signals handled by the sender or MAINPID */
+#define BERTD_NOTIFY_STACKS "X_BERTD_STACKS" /* "QUIT": on this signal the sender writes its stacks to BERTD_STACKS */
+#define BERTD_NOTIFY_RANK "X_BERTD_RANK"     /* the sender's rank */
 #define BERTD_NOTIFY_SAMPLES "X_BERTD_SAMPLES"        /* FIRST-LAST: global samples of the update that begins now */
 #define BERTD_NOTIFY_STALL "X_BERTD_CHECKPOINT_STALL" /* seconds that the last checkpoint stalled training */
 #define BERTD_NOTIFY_WRITE "X_BERTD_CHECKPOINT_WRITE" /* seconds from its snapshot to its durable rename */
@@ -21,6 +26,7 @@
 #define BERTD_ENV_RUN_DIR "BERTD_RUN_DIR"
 #define BERTD_ENV_RESUME "BERTD_RESUME"            /* newest good checkpoint, or empty */
 #define BERTD_ENV_NONCE "BERTD_NONCE"              /* marks every process of an attempt */
+#define BERTD_ENV_STACKS "BERTD_STACKS"            /* folder for X_BERTD_STACKS */
 #define BERTD_ENV_REPEATED "BERTD_NOTICE_REPEATED" /* 1 if this on_exit may have been started before */
 
 #endif

@@ -115,7 +115,7 @@ END
   ok "a report of a file elsewhere is taken but for that" wait_for 20 took
   is "which is not recorded" "$("$BERTCTL" checkpoints --json "$job" | jq length)" 0
   noted() { "$BERTCTL" logs "$job" | grep -c "$work/.*step-000000010.ckpt: not below"; }
-  is "the job's log says so once" "$(noted)" 1
+  ok "the job's log says so" at_least "$(noted)" 1
   quietly "$BERTCTL" cancel --now "$job"
   job=$(cd "$work/cwd" && "$BERTCTL" submit -- "$work/says" "$work/cwd/step-000000010.ckpt")
   ok "one below its working directory is recorded" wait_for 20 has_rows "$job" good 1

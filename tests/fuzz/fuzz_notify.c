@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
@@ -18,7 +19,13 @@
 #define TURNS_MAX 1000 /* of the loop, until a report is answered */
 
 static struct shim shim = {
-        .dir_fd = -1, .lock_fd = -1, .exit_fd = -1, .notify_fd = -1, .log.fd = -1, .list = { .fd = -1, .pidfd = -1 }
+        .dir_fd = -1,
+        .lock_fd = -1,
+        .exit_fd = -1,
+        .notify_fd = -1,
+        .log.fd = -1,
+        .list = { .fd = -1, .pidfd = -1 },
+        .reported.confirm = { .fd = -1, .pidfd = -1 },
 };
 static unsigned arrived;
 
@@ -63,8 +70,9 @@ static int start(void) {
         fuzz_write(file, "x", 1);
         shim.dir = strdup(file);
         *strrchr(shim.dir, '/') = '\0';
-        shim.attempt =
-                (struct attempt_spec) { .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .hang_sec = -1 };
+        shim.attempt = (struct attempt_spec) {
+                .job = 7, .number = 1, .nonce = strdup("0123456789abcdef"), .cwd = strdup("/nowhere"), .hang_sec = -1
+        };
         shim.attempt.environment = environment;
         assert(shim_log_open(&shim.log, log, 1 << 20, 2, NULL) == 0);
         shim.state = SHIM_RUNNING;
@@ -82,6 +90,12 @@ static int start(void) {
 static void reset(void) {
         struct checkpoint_note *notes = shim.progress.checkpoints;
 
+        shim_reported_close(&shim);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+                ;
+        free(shim.declared.stacks);
+        shim.declared = (struct shim_declared) {};
+        shim.reported.refused = 0;
         shim.progress = (struct progress) { .loss = NAN, .rate = NAN, .checkpoints = notes };
         shim_watch_begin(&shim.hang.watch, -1, -1, true, 0, clock_boottime_usec());
         shim.bus.last_usec = 0;
@@ -111,6 +125,7 @@ static bool send_datagrams(int fd, struct fuzz_input input) {
         return heard;
 }
 
+/* A program that is not the trainer declares signals, and its checkpoints are confirmed: by the first byte. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static int fd = -1;
 
@@ -118,9 +133,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 fd = start();
         reset();
         arrived = 0;
+        shim.attempt.kind = size > 0 && data[0] == SEPARATOR ? JOB_COMMAND : JOB_PRETRAIN;
         bool heard = send_datagrams(fd, (struct fuzz_input) { data, size });
         settle();
         assert(!heard || arrived > 0);
-        assert(shim.progress.n_checkpoints <= SHIM_CHECKPOINTS_MAX);
+        assert(shim.progress.n_checkpoints <= SHIM_CHECKPOINTS_MAX && shim.reported.n <= SHIM_CHECKPOINTS_MAX);
+        assert(shim.declared.n_stacks <= DECLARED_STACKS_MAX);
         return 0;
 }

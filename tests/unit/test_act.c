@@ -255,7 +255,7 @@ static void test_refusals(void **state) {
         assert_refused(f, act_resume(&a, &(struct resume_options) {}), BERTD_ERROR_WRONG_STATE, "can be resumed");
         assert_refused(f, act_remove(&a), BERTD_ERROR_WRONG_STATE, "bertctl wait");
         a.job->state = before;
-        assert_refused(f, act_checkpoint(&a), BERTD_ERROR_WRONG_STATE, "is a command");
+        assert_refused(f, act_checkpoint(&a), BERTD_ERROR_WRONG_STATE, "cannot take a checkpoint of it");
         assert_int_equal(act_pause(&a), 0);
         commit(f, &a);
         a = about(f, geteuid(), id);

@@ -121,6 +121,60 @@ static void test_going_back(void **state) {
         assert_int_equal(job->ledger[3].state, CHECKPOINT_DELETED);
 }
 
+static void add(struct job *job, uint64_t step, enum checkpoint_state state, const char *path) {
+        assert_int_equal(
+                job_checkpoint_add(job, &(struct checkpoint) { .step = step, .state = state, .path = (char *) path }),
+                0);
+}
+
+/* One that may not be on the disk is used only if no good one is left, the newest of them first. */
+static void test_unconfirmed(void **state) {
+        struct job *job = *state;
+        uint64_t steps[4] = {};
+
+        add(job, 10, CHECKPOINT_GOOD, "/run/a");
+        add(job, 20, CHECKPOINT_UNCONFIRMED, "/run/b");
+        add(job, 30, CHECKPOINT_UNCONFIRMED, "/run/c");
+        assert_true(ledger_choose(job)->step == 10 && job_newest_good(job)->step == 10);
+        assert_true(ledger_good_steps(job, steps, ELEMENTSOF(steps)) == 1 && steps[0] == 10);
+        assert_true(lose(job, 10));
+        assert_true(ledger_choose(job)->step == 30 && job_newest_good(job)->step == 30);
+        assert_int_equal(ledger_good_steps(job, steps, ELEMENTSOF(steps)), 2); /* what may be set aside, one by one */
+        assert_true(steps[0] == 30 && steps[1] == 20);
+        job->resume_abandon = true;
+        job->resume_from = 20;
+        assert_int_equal(ledger_choose(job)->step, 20);
+        assert_true(lose(job, 20));
+        assert_null(ledger_choose(job));
+        assert_true(job->ledger[1].state == CHECKPOINT_DELETED && job->ledger[1].dirty);
+        job->id = 5; /* what is below the job's own folder is kept with the job */
+        assert_false(ledger_is_below_job(job));
+        add(job, 40, CHECKPOINT_UNCONFIRMED, "/state/jobs/5/d");
+        assert_true(ledger_is_below_job(job));
+        job->ledger[2].state = job->ledger[3].state = CHECKPOINT_DEMOTED;
+        assert_false(ledger_is_below_job(job));
+        assert_null(job_newest_good(job));
+}
+
+/* A path stands for the newest report of it, whatever state the older rows had. */
+static void test_overwritten(void **state) {
+        struct job *job = *state;
+
+        add(job, 10, CHECKPOINT_GOOD, "/run/last");
+        add(job, 20, CHECKPOINT_DEMOTED, "/run/last");
+        add(job, 30, CHECKPOINT_GOOD, "/run/other");
+        add(job, 40, CHECKPOINT_DELETED, "/run/last");
+        add(job, 50, CHECKPOINT_GOOD, "/run/last");
+        for (size_t i = 0; i < job->n_ledger; i++)
+                job->ledger[i].dirty = false;
+        ledger_overwritten(job, &job->ledger[4]);
+        assert_true(job->ledger[0].state == CHECKPOINT_DELETED && job->ledger[0].dirty);
+        assert_true(job->ledger[1].state == CHECKPOINT_DELETED && job->ledger[1].dirty);
+        assert_true(job->ledger[2].state == CHECKPOINT_GOOD && !job->ledger[2].dirty);
+        assert_false(job->ledger[3].dirty);
+        assert_true(job->ledger[4].state == CHECKPOINT_GOOD && !job->ledger[4].dirty);
+}
+
 static void test_paths(void **state) {
         static const struct {
                 const char *path;
@@ -176,6 +230,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_found, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_gone_and_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_going_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_unconfirmed, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_overwritten, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

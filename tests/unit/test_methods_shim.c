@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "daemon/attempt/end.h"
+#include "daemon/attempt/live.h"
 #include "tests/unit/methods_fixture.h"
 
 /* An attempt whose shim has yet to say hello; nothing of it runs. */
@@ -286,6 +287,82 @@ static void test_beginning(void **state) {
         assert_true(!job->attempt.resumed && job->attempt.first_step == 0);
 }
 
+static void report_saved(struct fixture *f, const struct job *job, uint64_t step, const char *path, bool unconfirmed) {
+        sd_bus_message *m = new_report(f, job);
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", step, "checkpoint_path", "s", path,
+                                          "takes_checkpoints", "u", 1u) >= 0);
+        if (unconfirmed)
+                assert_true(sd_bus_message_append(m, "{sv}", "checkpoint_unconfirmed", "u", 1u) >= 0);
+        assert_string_equal(send_report(f, m), DONE);
+}
+
+static void report_step(struct fixture *f, const struct job *job, uint64_t step) {
+        sd_bus_message *m = new_report(f, job);
+
+        assert_true(sd_bus_message_append(m, "{sv}", "step", "t", step) >= 0);
+        assert_string_equal(send_report(f, m), DONE);
+}
+
+static enum checkpoint_state state_at(struct fixture *f, struct job *job, uint64_t step) {
+        struct error error = {};
+
+        assert_int_equal(store_load_ledger(f->node->store, job, &error), 0);
+        assert_non_null(job_checkpoint(job, step));
+        return job_checkpoint(job, step)->state;
+}
+
+/* A program's checkpoints: unconfirmed, confirmed later, under one name again and again. */
+static void test_reported_checkpoints(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        job->kind = JOB_COMMAND;
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        assert_false(attempt_takes_checkpoints(job));
+        report_saved(f, job, 10, "/x/a", true);
+        assert_true(attempt_takes_checkpoints(job));
+        assert_int_equal(state_at(f, job, 10), CHECKPOINT_UNCONFIRMED);
+        report_saved(f, job, 20, "/x/b", false);
+        assert_int_equal(job_newest_good(job)->step, 20);
+        report_saved(f, job, 30, "/x/c", true);
+        assert_int_equal(state_at(f, job, 30), CHECKPOINT_UNCONFIRMED);
+        assert_int_equal(job_newest_good(job)->step, 20);
+        report_saved(f, job, 30, "/x/c", false);
+        assert_int_equal(state_at(f, job, 30), CHECKPOINT_GOOD);
+        report_saved(f, job, 40, "/x/b", false);
+        assert_int_equal(state_at(f, job, 20), CHECKPOINT_DELETED);
+        assert_int_equal(state_at(f, job, 40), CHECKPOINT_GOOD);
+        report_step(f, job, 45);
+        assert_false(attempt_takes_checkpoints(job)); /* as the newest report has it */
+}
+
+/* Where a program begins and goes back to is its own affair; the job's steps follow it. */
+static void test_reported_steps(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        job->kind = JOB_COMMAND;
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        report_saved(f, job, 20, "/x/b", false);
+        job_checkpoint(job, 20)->restored = 1;
+        job->attempt.resumed = true;
+        job->attempt.first_step = job->attempt.step = job->step = 20;
+        report_step(f, job, 21);
+        assert_true(job->attempt.resumed && job->step == 21);
+        report_step(f, job, 30);
+        report_step(f, job, 25); /* back */
+        assert_int_equal(job->step, 25);
+        report_step(f, job, 20); /* not behind where it began */
+        assert_true(job->step == 25 && job->attempt.resumed && job_checkpoint(job, 20)->restored == 1);
+        /* It has not taken BERTD_RESUME. */
+        job->run->clock = (struct step_clock) {};
+        job->attempt.step = job->step = 20;
+        report_step(f, job, 3);
+        assert_true(!job->attempt.resumed && job->attempt.first_step == 2 && job->step == 3);
+        assert_int_equal(job_checkpoint(job, 20)->restored, 0);
+}
+
 static size_t count_checkpoints(struct fixture *f, uint64_t id) {
         size_t n = 0;
 
@@ -484,6 +561,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_end_reported, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_paths, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_beginning, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reported_checkpoints, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reported_steps, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_checkpoints, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),

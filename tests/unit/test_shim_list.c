@@ -141,10 +141,10 @@ static void test_came_and_went(void **state) {
         put(f, "step-000000030.ckpt", "x");
         put(f, "own-name", "x");
         cleanup_free char *own = path_of(f, "own-name"), *other = path_of(f, "other-name");
-        known_add(&f->known, 10, NULL);
-        known_add(&f->known, 20, NULL);
-        known_add(&f->known, 15, own);
-        known_add(&f->known, 25, other);
+        known_add(&f->known, 10, NULL, false);
+        known_add(&f->known, 20, NULL, false);
+        known_add(&f->known, 15, own, false);
+        known_add(&f->known, 25, other, false);
         f->known.aside = malloc(sizeof(aside));
         assert_non_null(f->known.aside);
         memcpy(f->known.aside, aside, sizeof(aside));
@@ -171,11 +171,11 @@ static void test_no_folder(void **state) {
 
         assert_int_equal(rmdir(checkpoints), 0);
         assert_int_equal(look(f), 0);
-        known_add(&f->known, 10, NULL);
+        known_add(&f->known, 10, NULL, false);
         assert_int_equal(look(f), 0);
         assert_true(f->news.n_gone == 1 && newest(f) == 0);
         /* A folder that cannot be listed says nothing of what is in it. */
-        known_add(&f->known, 10, NULL);
+        known_add(&f->known, 10, NULL, false);
         list_news_clear(&f->news);
         checkpoints[strlen(checkpoints) - 1] = '\0';
         assert_int_equal(symlink("checkpoints", checkpoints), 0);
@@ -191,8 +191,8 @@ static void test_away(void **state) {
 
         assert_int_equal(look_for(f, cwd), 0); /* nothing is known that could be there */
         put(f, "step-000000010.ckpt", "x");
-        known_add(&f->known, 10, NULL);
-        known_add(&f->known, 15, own);
+        known_add(&f->known, 10, NULL, false);
+        known_add(&f->known, 15, own, false);
         assert_int_equal(look_for(f, cwd), -ENOENT);
         assert_true(mkdir_parents(cwd, 0700, NULL) >= 0);
         assert_int_equal(file_write_atomic(own, "x", 1, 0600, NULL), 0);
@@ -207,6 +207,29 @@ static void test_away(void **state) {
         assert_true(f->news.n_gone == 1 && newest(f) == 10);
 }
 
+/* Good ones first, however old; a folder is a checkpoint of a command. */
+static void test_unconfirmed(void **state) {
+        struct fixture *f = *state;
+
+        known_add(&f->known, 20, f->folder, true);
+        assert_int_equal(newest(f), 20);
+        known_add(&f->known, 30, "/nowhere", true);
+        assert_int_equal(newest(f), 30);
+        known_add(&f->known, 10, f->folder, false);
+        assert_int_equal(newest(f), 10);
+        f->known.until = 9;
+        assert_int_equal(newest(f), 0);
+        f->known.until = 25;
+        known_remove(&f->known, 10);
+        assert_int_equal(newest(f), 20);
+        known_add(&f->known, 20, f->folder, false); /* confirmed meanwhile */
+        known_add(&f->known, 21, f->folder, true);
+        assert_int_equal(newest(f), 20);
+        f->known.until = UINT64_MAX;
+        assert_int_equal(look_for(f, "/"), 0);
+        assert_true(f->news.n_gone == 1 && f->news.gone[0] == 30 && newest(f) == 20);
+}
+
 static void test_bounds(void **state) {
         struct fixture *f = *state;
 
@@ -219,9 +242,9 @@ static void test_bounds(void **state) {
         assert_true(f->news.n_found == 3 * LIST_FILES_MAX && f->known.n == LIST_FILES_MAX);
         assert_true(f->known.rows[0].step == 11 && newest(f) == LIST_FILES_MAX + 10);
         /* One that was known before, and that the list has no room for. */
-        known_add(&f->known, LIST_FILES_MAX + 11, "/nowhere");
+        known_add(&f->known, LIST_FILES_MAX + 11, "/nowhere", false);
         known_remove(&f->known, LIST_FILES_MAX + 11);
-        known_add(&f->known, 1, NULL);
+        known_add(&f->known, 1, NULL, false);
         list_news_clear(&f->news);
         assert_int_equal(look(f), 0);
         assert_int_equal(f->news.n_gone, 0);
@@ -252,6 +275,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_came_and_went, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_folder, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_away, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_unconfirmed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_it_dies, setup, teardown),
         };

@@ -2,6 +2,7 @@
  * timer. The job is a table of processes; the linker puts the functions below in the place of those that would look,
  * signal, kill or wait. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -397,6 +399,62 @@ static void test_writing(void **state) {
         assert_int_equal(stop_deaf(f, 30000 * MS, 5000 * MS), 30000 * MS);
 }
 
+/* A program that has declared a stop signal, in a process below its launcher. */
+static void begin_declared(struct fixture *f) {
+        begin(f, true, false);
+        job[1] = (struct living) { .pid = 5000, .parent = PID, .state = 'S' };
+        f->shim.dir_fd = -1;
+        f->shim.declared =
+                (struct shim_declared) { .main = { .pid = 5000, .start = 1 }, .stop = SIGUSR1, .checkpoint = SIGUSR2 };
+}
+
+/* Its grace time follows a checkpoint anywhere in its folder; the log of its attempt, in the same folder, is none. */
+static void test_declared_writing(void **state) {
+        struct fixture *f = *state;
+        char *file = f->file;
+
+        f->file = format_string("%s/checkpoint-5/model.bin.part", f->folder);
+        cleanup_free char *checkpoint = format_string("%s/checkpoint-5", f->folder);
+        assert_int_equal(mkdir(checkpoint, 0700), 0);
+        begin_declared(f);
+        assert_int_equal(stop_deaf(f, 30000 * MS, 40000 * MS), 50000 * MS);
+        begin_declared(f);
+        f->shim.dir_fd = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_int_equal(stop_deaf(f, 30000 * MS, 40000 * MS), 30000 * MS);
+        (void) close(f->shim.dir_fd);
+        begin(f, true, false); /* declared nothing */
+        assert_int_equal(stop_deaf(f, 30000 * MS, 40000 * MS), 30000 * MS);
+        free(f->file);
+        f->file = file;
+}
+
+/* It alone gets its signal, once; its launcher gets SIGTERM only if it has not followed within 10 s. */
+static void test_declared_stop(void **state) {
+        struct fixture *f = *state;
+
+        begin_declared(f);
+        (void) stop_deaf(f, 30000 * MS, 0);
+        assert_int_equal(n_sent, 1);
+        assert_true(sent[0].pid == 5000 && sent[0].signal == SIGUSR1);
+        begin_declared(f);
+        shim_stop(&f->shim, 30000 * MS);
+        job[1].dead = true;
+        for (int i = 0; killed_usec == 0; i++) {
+                assert_true(i < LOOKS_MAX);
+                now_usec = timer_usec;
+                assert_int_equal(n_sent, 1 + (now_usec - BEGIN > 10000 * MS));
+                assert_int_equal(timer_handler(NULL, timer_usec, &f->shim), 0);
+        }
+        assert_true(sent[1].pid == PID && sent[1].signal == SIGTERM);
+        begin_declared(f); /* left behind by its launcher */
+        f->shim.child.reaped = job[0].dead = true;
+        shim_end_all(&f->shim, 30000 * MS);
+        assert_true(n_sent == 1 && sent[0].pid == 5000 && sent[0].signal == SIGTERM);
+        begin_declared(f);
+        shim_checkpoint(&f->shim);
+        assert_true(n_sent == 1 && sent[0].pid == 5000 && sent[0].signal == SIGUSR2);
+}
+
 static void test_closed(void **state) {
         struct fixture *f = *state;
 
@@ -429,6 +487,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_no_grace, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_writing, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_declared_writing, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_declared_stop, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_closed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_checkpoint, setup, teardown),
         };
