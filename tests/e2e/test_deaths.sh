@@ -48,7 +48,6 @@ ok "events --json carries the class" says "$("$BERTCTL" events --json "$job" | j
 
 # A damaged newest checkpoint.
 steps=300
-[[ $sanitized == no ]] || steps=100
 make_spec whole 1 $steps
 job=$("$BERTCTL" submit "$work/whole.yaml")
 wait_job "$job"

@@ -20,7 +20,6 @@ train: {global_batch: 32, micro_batch: 8, steps: $2, evaluate_every: 200}
 SPEC
 }
 steps=250
-[[ $sanitized == no ]] || steps=150
 spec calm $steps
 spec hit $steps
 start_bertd
