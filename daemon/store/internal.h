@@ -63,6 +63,9 @@ struct store {
 };
 
 /* store.c */
+/* Prepared at its first use: an idle daemon needs none. NULL only for want of memory, of which SQLite's error speaks.
+ */
+sqlite3_stmt *store_statement(struct store *store, int statement);
 int store_keep(struct store *store, struct job *job); /* adds it to memory; −ENOMEM */
 
 /* prune.c: in a flush's transaction */

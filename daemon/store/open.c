@@ -217,8 +217,10 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 r = open_database(path, true, log, &store->db, error);
         if (r >= 0)
                 (void) sqlite3_wal_hook(store->db, on_wal, store);
-        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++)
-                r = db_prepare(store->db, store_statements[i], &store->statements[i], error);
+        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++) {
+                cleanup_statement sqlite3_stmt *s = NULL;
+                r = db_prepare(store->db, store_statements[i], &s, error);
+        }
         if (r >= 0)
                 r = load_instance(store, error);
         if (r >= 0)
@@ -233,7 +235,7 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                         (void) error_prefix(error, "%s", path);
                 return advise(error, r);
         }
-        for (size_t i = STATEMENT_AT_START; i < STATEMENT_MAX; i++)
+        for (size_t i = 0; i < STATEMENT_MAX; i++)
                 (void) sqlite3_finalize(steal_pointer(&store->statements[i]));
         (void) sqlite3_db_release_memory(store->db); /* pages that were read */
         (void) sqlite3_busy_timeout(store->db, 0);

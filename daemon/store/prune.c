@@ -38,8 +38,8 @@ static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *err
 /* Counts dropped rows and writes the row with their number: at `event`, at its old place, or as the newest. */
 static int note_dropped(struct store *store, uint64_t job, uint64_t events, uint64_t attempts, uint64_t event,
                         uint64_t time, struct error *error) {
-        sqlite3_stmt *count = store->statements[STATEMENT_COUNT_DROPPED],
-                     *note = store->statements[STATEMENT_DROP_NOTE];
+        sqlite3_stmt *count = store_statement(store, STATEMENT_COUNT_DROPPED),
+                     *note = store_statement(store, STATEMENT_DROP_NOTE);
 
         bind_u64(count, 1, job);
         bind_u64(count, 2, events);
@@ -53,7 +53,8 @@ static int note_dropped(struct store *store, uint64_t job, uint64_t events, uint
 
 /* Replaces the event after the oldest with that row. */
 static int drop_event(struct store *store, uint64_t job, uint64_t note, struct error *error) {
-        sqlite3_stmt *find = store->statements[STATEMENT_DOOMED_EVENT], *drop = store->statements[STATEMENT_DROP_EVENT];
+        sqlite3_stmt *find = store_statement(store, STATEMENT_DOOMED_EVENT),
+                     *drop = store_statement(store, STATEMENT_DROP_EVENT);
         uint64_t doomed[2];
 
         bind_u64(find, 1, job);
@@ -68,7 +69,7 @@ static int drop_event(struct store *store, uint64_t job, uint64_t note, struct e
 }
 
 int store_count_event(struct store *store, uint64_t job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_COUNT_EVENT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_COUNT_EVENT);
         uint64_t row[2]; /* number of events, and the id of the row about dropped ones */
 
         bind_u64(s, 1, job);
@@ -79,7 +80,7 @@ int store_count_event(struct store *store, uint64_t job, struct error *error) {
 }
 
 int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t last, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_TRASH];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_TRASH);
 
         bind_u64(s, 1, job);
         bind_u64(s, 2, first);
@@ -89,7 +90,7 @@ int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t 
 }
 
 int store_drop_attempts(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_DROP_ATTEMPTS];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_DROP_ATTEMPTS);
         uint64_t newest = job->attempt.number;
 
         if (newest <= BERTD_ATTEMPTS_HEAD + BERTD_ATTEMPTS_TAIL)
@@ -129,7 +130,7 @@ struct oldest {
 
 /* At most `max` of the oldest; skips jobs that are still in memory. */
 static int find_oldest(struct store *store, struct oldest *ret, size_t max, size_t *ret_n, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_OLDEST_ENDED];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_OLDEST_ENDED);
         int code = SQLITE_DONE;
 
         *ret_n = 0;
@@ -152,7 +153,7 @@ int store_expire(struct store *store, struct error *error) {
 
         int r = surplus > 0 ? find_oldest(store, oldest, MIN(surplus, (uint64_t) EXPIRE_MAX), &n, error) : 0;
         for (size_t i = 0; r >= 0 && i < n; i++) {
-                sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
+                sqlite3_stmt *s = store_statement(store, STATEMENT_REMOVE);
                 r = store_add_trash(store, oldest[i].id, 0, 0, error);
                 bind_u64(s, 1, oldest[i].id);
                 if (r >= 0)
@@ -182,7 +183,7 @@ bool store_has_trash(const struct store *store) { return store->trash > 0; }
 
 int store_trash(struct store *store, const uid_t *busy, size_t n_busy,
                 int (*row)(void *userdata, const struct trash_row *trash), void *userdata, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_TRASH_NEXT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_TRASH_NEXT);
         int r = 0, code = SQLITE_DONE;
 
         for (size_t i = 0; i < n_busy && i < TRASH_BUSY_MAX; i++)
@@ -223,7 +224,7 @@ int store_forget_trash(struct store *store, struct error *error) {
 
         for (size_t i = 0; r >= 0 && i < store->n_gone; i++) {
                 const struct gone *gone = &store->gone[i];
-                sqlite3_stmt *s = store->statements[gone->next > 0 ? STATEMENT_TRASH_LESS : STATEMENT_TRASH_DONE];
+                sqlite3_stmt *s = store_statement(store, gone->next > 0 ? STATEMENT_TRASH_LESS : STATEMENT_TRASH_DONE);
                 bind_u64(s, 1, gone->id);
                 if (gone->next > 0)
                         bind_u64(s, 2, gone->next);

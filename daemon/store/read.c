@@ -74,7 +74,7 @@ static int note_death(struct job *job, struct policy_counters *counted) {
 
 /* Reads all rows of one job by `statement`, newest attempt last; deaths go to the history. */
 static int read_attempts(struct store *store, struct job *job, int statement, struct error *error) {
-        sqlite3_stmt *s = store->statements[statement];
+        sqlite3_stmt *s = store_statement(store, statement);
         struct policy_counters counted = {};
         int r = 0, code = SQLITE_DONE;
 
@@ -95,7 +95,7 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
 }
 
 static int read_checkpoints(struct store *store, struct job *job, int statement, struct error *error) {
-        sqlite3_stmt *s = store->statements[statement];
+        sqlite3_stmt *s = store_statement(store, statement);
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
@@ -148,7 +148,7 @@ static int read_newest(struct store *store, struct job *job, struct error *error
 /* `keep`: reads the rest of a job and adds it to memory. */
 static int read_jobs(struct store *store, unsigned statement,
                      int (*keep)(struct store *store, struct job *job, struct error *error), struct error *error) {
-        sqlite3_stmt *s = store->statements[statement];
+        sqlite3_stmt *s = store_statement(store, statement);
         int r = 0, code = SQLITE_DONE;
 
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
@@ -188,7 +188,7 @@ int store_read_owed(struct store *store, struct error *error) {
 }
 
 int store_read_counts(struct store *store, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_COUNT_ENDED];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_COUNT_ENDED);
         int code;
 
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
@@ -198,7 +198,7 @@ int store_read_counts(struct store *store, struct error *error) {
         }
         int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
         (void) sqlite3_reset(s);
-        s = store->statements[STATEMENT_COUNT_TRASH];
+        s = store_statement(store, STATEMENT_COUNT_TRASH);
         if (r >= 0 && sqlite3_step(s) != SQLITE_ROW)
                 r = db_error(error, store->db, "trash");
         store->trash = (uint64_t) sqlite3_column_int64(s, 0);
@@ -209,7 +209,7 @@ int store_read_counts(struct store *store, struct error *error) {
 /* ---- ended jobs ---- */
 
 int store_load(struct store *store, uint64_t id, struct job **ret, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_JOB];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_LOAD_JOB);
         struct job *job = NULL;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) MIN(id, (uint64_t) INT64_MAX));
@@ -230,7 +230,7 @@ int store_load(struct store *store, uint64_t id, struct job **ret, struct error 
 }
 
 int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *ret_id, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_FIND_NAME];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_FIND_NAME);
 
         (void) sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
         (void) sqlite3_bind_int64(s, 2, uid);
@@ -295,7 +295,7 @@ static int page_open(const struct store *store, uint64_t first, uint32_t max,
 
 int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
                int (*row)(void *userdata, const struct job *job), void *userdata, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_PAGE];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_LOAD_PAGE);
         int r = 0, code = SQLITE_DONE;
 
         if (first == 0 || first > INT64_MAX)
@@ -314,7 +314,7 @@ int store_page(struct store *store, uint64_t first, uint32_t max, bool open,
 
 int store_starts(struct store *store, const struct job *job, uint64_t after, uint64_t until, uint32_t *ret_n,
                  uint64_t *ret_oldest, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_STARTS];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_STARTS);
         int r = 0;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
@@ -335,7 +335,7 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
 int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
         const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
                                 EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
-        sqlite3_stmt *s = store->statements[STATEMENT_HAS_RUN];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_HAS_RUN);
         int r = 0;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
@@ -353,7 +353,7 @@ int store_has_run(struct store *store, const struct job *job, bool *ret, struct 
 /* ---- inputs and events ---- */
 
 int store_load_spec(struct store *store, uint64_t id, char **ret, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_LOAD_INPUT);
         int r = 0;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
@@ -386,7 +386,7 @@ static int copy_command(sqlite3_stmt *s, char **ret, size_t *ret_size, struct er
 }
 
 int store_load_command(struct store *store, uint64_t id, char **ret, size_t *ret_size, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_COMMAND];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_LOAD_COMMAND);
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) id);
         int r = sqlite3_step(s) == SQLITE_ROW
@@ -418,7 +418,7 @@ static int copy_inputs(sqlite3_stmt *s, struct job_inputs *ret, struct error *er
 }
 
 int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_LOAD_INPUT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_LOAD_INPUT);
         int r;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (id));
@@ -432,7 +432,7 @@ int store_load_inputs(struct store *store, uint64_t id, struct job_inputs *ret, 
 
 int store_events(struct store *store, uint64_t job, uint64_t after, uint32_t max,
                  int (*row)(void *userdata, const struct event_row *event), void *userdata, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_EVENTS];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_EVENTS);
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) (job));

@@ -48,6 +48,14 @@ void store_free(struct store *store) {
         free(store);
 }
 
+sqlite3_stmt *store_statement(struct store *store, int statement) {
+        sqlite3_stmt **s = &store->statements[statement];
+
+        if (!*s)
+                (void) db_prepare(store->db, store_statements[statement], s, NULL);
+        return *s;
+}
+
 const char *store_instance(const struct store *store) { return store->instance; }
 
 /* ---- memory ---- */
@@ -146,14 +154,14 @@ static void bind_blob(sqlite3_stmt *s, int i, const void *data, size_t size) {
 }
 
 static int write_job(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_JOB_UPDATE];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_JOB_UPDATE);
 
         bind_u64(s, columns_bind(s, job, false), job->id);
         return db_run(s, error);
 }
 
 static int write_attempt(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_ATTEMPT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_ATTEMPT);
         const struct attempt *a = &job->attempt;
         int i = 1;
 
@@ -187,7 +195,7 @@ static int write_attempt(struct store *store, const struct job *job, struct erro
 }
 
 static int write_checkpoints(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_CHECKPOINT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_CHECKPOINT);
         bool written = false;
         int r = 0;
 
@@ -208,7 +216,7 @@ static int write_checkpoints(struct store *store, const struct job *job, struct 
         }
         if (r < 0 || !written)
                 return r;
-        s = store->statements[STATEMENT_PRUNE_CHECKPOINTS];
+        s = store_statement(store, STATEMENT_PRUNE_CHECKPOINTS);
         bind_u64(s, 1, job->id);
         bind_u64(s, 2, LEDGER_MAX - 1);
         bind_u64(s, 3, LEDGER_DELETED_MAX - 1);
@@ -216,7 +224,7 @@ static int write_checkpoints(struct store *store, const struct job *job, struct 
 }
 
 static int write_event(struct store *store, const struct pending_event *event, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_EVENT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_EVENT);
 
         bind_u64(s, 1, event->job);
         bind_u64(s, 2, event->time);
@@ -307,7 +315,7 @@ int store_begin(struct store *store, struct error *error) {
 }
 
 static int write_removals(struct store *store, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_REMOVE];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_REMOVE);
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < store->n_removals; i++) {
@@ -485,7 +493,7 @@ static struct job *new_job(const struct submission *s, uid_t uid, gid_t gid, con
 }
 
 static int insert_job(struct store *store, const struct job *job, struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_JOB_INSERT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_JOB_INSERT);
 
         (void) columns_bind(s, job, true);
         return db_run(s, error);
@@ -493,7 +501,7 @@ static int insert_job(struct store *store, const struct job *job, struct error *
 
 static int insert_inputs(struct store *store, const struct job *job, const struct submission *submission,
                          struct error *error) {
-        sqlite3_stmt *s = store->statements[STATEMENT_INPUT];
+        sqlite3_stmt *s = store_statement(store, STATEMENT_INPUT);
         size_t size, command_size;
         cleanup_free char *environment = pack_strings(submission->environment, &size),
                           *command = pack_strings(submission->command, &command_size);
