@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/attempt_file.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -25,11 +25,7 @@
 #include "common/exit_record.h"
 #include "daemon/base/log.h"
 
-#define ATTEMPT_DOCUMENT_VERSION 1
 #define OTHER_PATHS_MAX 64 /* checkpoints of attempt.json whose path is not the trainer's: a path may be long */
-
-static void cleanup_json_p(json_t **json) { json_decref(*json); }
-#define cleanup_json cleanup(cleanup_json_p)
 
 char *files_job_dir(const char *state_dir, uint64_t job) { return format_string("%s/jobs/%" PRIu64, state_dir, job); }
 
@@ -107,79 +103,62 @@ static int write_file(int folder, const char *name, const struct job *job, const
         return r < 0 ? r : write_all(fd, data, size);
 }
 
-static json_t *string_array(const struct strv *strv) {
-        json_t *array = json_array();
-
-        for (size_t i = 0; array && i < strv->n; i++)
-                if (json_array_append_new(array, json_string(strv->words[i])) < 0) {
-                        json_decref(array);
-                        return NULL;
-                }
-        return array;
-}
-
-static json_t *rlimit_array(const struct job_inputs *inputs) {
-        json_t *array = json_array();
-
-        /* JSON has no unsigned 64-bit numbers: unlimited is −1. */
-        for (uint32_t i = 0; array && i < inputs->n_rlimits; i++)
-                (void) json_array_append_new(array, json_pack("[I,I,I]", (json_int_t) inputs->rlimits[i].resource,
-                                                              (json_int_t) inputs->rlimits[i].soft,
-                                                              (json_int_t) inputs->rlimits[i].hard));
-        return array;
-}
-
-/* A step, or a step and its path if that is not the trainer's. */
-static json_t *known_checkpoint(const struct checkpoint *c, const char *run_dir, unsigned *left) {
-        cleanup_free char *usual = ledger_path(run_dir, c->step);
-
-        if (usual && strcmp(usual, c->path) == 0 && c->state == CHECKPOINT_GOOD)
-                return json_integer((json_int_t) c->step);
-        bool unconfirmed = c->state == CHECKPOINT_UNCONFIRMED;
-        return *left > 0 && (*left)-- ? json_pack("[I,s,b]", (json_int_t) c->step, c->path, (int) unconfirmed) : NULL;
-}
-
-/* The shim starts from the first existing good one (newest first), and skips demoted and abandoned ones. */
-static json_t *checkpoints_object(const struct job *job, const char *run_dir) {
-        json_t *good = json_array(), *aside = json_array(), *root = json_object();
+/* Good checkpoints, and the steps of demoted and abandoned ones. A path is told only where it is not the trainer's; a
+ * path may be long, so of the newest of these alone. */
+static bool add_known(const struct job *job, const char *run_dir, struct known *known) {
         unsigned left = OTHER_PATHS_MAX;
 
-        for (size_t i = job->n_ledger; i-- > 0;) {
+        known->until = job->resume_abandon ? job->resume_from : UINT64_MAX;
+        known->aside = calloc(job->n_ledger + 1, sizeof(*known->aside));
+        for (size_t i = job->n_ledger; known->aside && i-- > 0;) {
                 const struct checkpoint *c = &job->ledger[i];
-                if (c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED)
-                        (void) json_array_append_new(good, known_checkpoint(c, run_dir, &left));
-                else if (c->state != CHECKPOINT_DELETED)
-                        (void) json_array_append_new(aside, json_integer((json_int_t) c->step));
+                if (c->state == CHECKPOINT_DEMOTED || c->state == CHECKPOINT_ABANDONED)
+                        known->aside[known->n_aside++] = c->step;
+                if (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_UNCONFIRMED)
+                        continue;
+                cleanup_free char *usual = ledger_path(run_dir, c->step);
+                bool is_usual = usual && strcmp(usual, c->path) == 0 && c->state == CHECKPOINT_GOOD;
+                if (known->n < KNOWN_CHECKPOINTS_MAX && (is_usual || (left > 0 && left--)))
+                        known_add(known, c->step, is_usual ? NULL : c->path, c->state == CHECKPOINT_UNCONFIRMED);
         }
-        (void) json_object_set_new(root, "good", good);
-        (void) json_object_set_new(root, "aside", aside);
-        if (job->resume_abandon)
-                (void) json_object_set_new(root, "until", json_integer((json_int_t) job->resume_from));
-        return root;
+        return known->aside != NULL;
+}
+
+static void add_rlimits(const struct job_inputs *inputs, struct attempt_spec *a) {
+        for (; a->n_rlimits < inputs->n_rlimits && a->n_rlimits < ELEMENTSOF(a->rlimits); a->n_rlimits++) {
+                const struct job_rlimit *from = &inputs->rlimits[a->n_rlimits];
+                a->rlimits[a->n_rlimits].resource = (int) from->resource;
+                a->rlimits[a->n_rlimits].limit = (struct rlimit) { from->soft, from->hard };
+        }
 }
 
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
-        cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:I,s:o,s:o,s:I,s:s,s:s,s:I,s:i,s:s,s:i,s:i,s:o}", "version",
-                ATTEMPT_DOCUMENT_VERSION, "job", (json_int_t) job->id, "attempt", (json_int_t) job->attempt.number,
-                "nonce", job->attempt.nonce, "kind", job_kind_name(job->kind), "argv", string_array(c->argv), "cwd",
-                job->cwd, "umask", (json_int_t) job->umask, "rlimits", rlimit_array(c->inputs), "environment",
-                string_array(c->environment), "grace_usec", (json_int_t) (job->grace_sec * USEC_PER_SEC), "stop",
-                job->kind == JOB_COMMAND ? "term" : "usr1", "log", c->log, "log_max_bytes",
-                (json_int_t) job->log_max_size, "log_keep", (int) job->log_keep, "socket", c->socket, "hang_sec",
-                (int) job->hang_sec, "start_sec", (int) job->start_sec, "checkpoints",
-                checkpoints_object(job, c->run_dir));
-        if (root && job->ends_with == ENDS_WITH_LAST)
-                (void) json_object_set_new(root, "ends_with", json_string("last"));
-        if (root && c->ran)
-                (void) json_object_set_new(root, "ran", json_true());
-        if (root && job->nice != 0)
-                (void) json_object_set_new(root, "nice", json_integer(job->nice));
-        if (root && c->inputs->cpu_list[0])
-                (void) json_object_set_new(root, "cpu_list", json_string(c->inputs->cpu_list));
-        if (root && c->inputs->scheduling[0])
-                (void) json_object_set_new(root, "scheduling", json_string(c->inputs->scheduling));
-        return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+        struct attempt_spec a = { .job = job->id,
+                                  .number = job->attempt.number,
+                                  .nonce = (char *) job->attempt.nonce,
+                                  .kind = job->kind,
+                                  .argv = c->argv->words,
+                                  .environment = c->environment->words,
+                                  .cwd = (char *) job->cwd,
+                                  .log = (char *) c->log,
+                                  .socket = (char *) c->socket,
+                                  .umask = job->umask,
+                                  .nice = job->nice,
+                                  .cpu_list = (char *) c->inputs->cpu_list,
+                                  .grace_usec = job->grace_sec * USEC_PER_SEC,
+                                  .log_max_bytes = job->log_max_size,
+                                  .log_keep = job->log_keep,
+                                  .hang_sec = (int) job->hang_sec,
+                                  .start_sec = (int) job->start_sec,
+                                  .stop_by_term = job->kind == JOB_COMMAND,
+                                  .ends_with = job->ends_with,
+                                  .ran = c->ran };
+
+        add_rlimits(c->inputs, &a);
+        (void) scheduling_read(c->inputs->scheduling, &a.scheduling);
+        char *text = add_known(job, c->run_dir, &a.known) ? attempt_file_write(&a) : NULL;
+        known_free(&a.known);
+        return text;
 }
 
 static int make_folder(int parent, const char *name, uid_t uid) {

@@ -33,42 +33,7 @@
 #define PIPE_BYTES (1 << 20)
 #define CHILD_OOM_SCORE_ADJ "500" /* the OOM killer prefers ranks, so that the shim can report it */
 
-/* ---- attempt.json ---- */
-
-/* Strings of an array, NULL-terminated, with space for `spare` more; NULL: no memory, or an entry is not a string. */
-static char **read_strings(const json_t *array, size_t spare) {
-        size_t n = json_array_size(array);
-        char **strings = calloc(n + spare + 1, sizeof(char *));
-
-        for (size_t i = 0; strings && i < n; i++) {
-                const char *text = json_string_value(json_array_get(array, i));
-                strings[i] = text ? strdup(text) : NULL;
-                if (!strings[i]) {
-                        while (i-- > 0)
-                                free(strings[i]);
-                        free(strings);
-                        return NULL;
-                }
-        }
-        return strings;
-}
-
-static void free_strings(char **strings) {
-        for (char **p = strings; p && *p; p++)
-                free(*p);
-        free(strings);
-}
-
-void attempt_free(struct attempt_spec *attempt) {
-        free(attempt->nonce);
-        free(attempt->cwd);
-        free(attempt->log);
-        free(attempt->cpu_list);
-        free_strings(attempt->argv);
-        free_strings(attempt->environment);
-        known_free(&attempt->known);
-        *attempt = (struct attempt_spec) {};
-}
+/* ---- its environment ---- */
 
 const char *attempt_getenv(const struct attempt_spec *attempt, const char *name) {
         size_t n = strlen(name);
@@ -120,21 +85,6 @@ void attempt_default_env(struct attempt_spec *attempt, const char *name, const c
         attempt->environment = grown;
 }
 
-static rlim_t read_limit(const json_t *value) {
-        json_int_t v = json_integer_value(value);
-        return v < 0 || v == INT64_MAX ? RLIM_INFINITY : (rlim_t) v;
-}
-
-static void read_rlimits(struct attempt_spec *attempt, const json_t *array) {
-        for (size_t i = 0; i < json_array_size(array) && attempt->n_rlimits < ATTEMPT_RLIMITS_MAX; i++) {
-                const json_t *row = json_array_get(array, i);
-                unsigned k = attempt->n_rlimits++;
-                attempt->rlimits[k].resource = (int) json_integer_value(json_array_get(row, 0));
-                attempt->rlimits[k].limit.rlim_cur = read_limit(json_array_get(row, 1));
-                attempt->rlimits[k].limit.rlim_max = read_limit(json_array_get(row, 2));
-        }
-}
-
 /* Drops a service manager's variables (the shim's NOTIFY_SOCKET is added at the exec) and the nonce of a job that
  * submitted this one. */
 static bool mark_environment(struct attempt_spec *attempt) {
@@ -147,96 +97,18 @@ static bool mark_environment(struct attempt_spec *attempt) {
                 else
                         *to++ = *from;
         }
-        to[0] = format_string("%s%s", nonce, attempt->nonce);
-        if (!to[0])
-                return false;
-        to[1] = NULL; /* read_strings left space for one more entry */
-        return true;
-}
-
-/* A whole number of seconds, −1 if the key is missing (an older bertd). */
-static int read_seconds(const json_t *object, const char *key) {
-        const json_t *value = json_object_get(object, key);
-        json_int_t v = json_is_integer(value) ? json_integer_value(value) : -1;
-
-        return v < 0 ? -1 : v > BERTD_HANG_MAX ? BERTD_HANG_MAX : (int) v;
-}
-
-/* bertd's ledger. An older bertd sends none; then its BERTD_RESUME is used. */
-static void read_known(struct attempt_spec *a, const json_t *object) {
-        const json_t *good = json_object_get(object, "good"), *aside = json_object_get(object, "aside"),
-                     *until = json_object_get(object, "until");
-
-        a->lists = json_is_object(object);
-        for (size_t i = 0; i < json_array_size(good); i++) {
-                const json_t *row = json_array_get(good, i), *step = json_is_array(row) ? json_array_get(row, 0) : row;
-                known_add(&a->known, (uint64_t) json_integer_value(step), json_string_value(json_array_get(row, 1)),
-                          json_is_true(json_array_get(row, 2)));
-        }
-        a->known.until = json_is_integer(until) ? (uint64_t) json_integer_value(until) : UINT64_MAX;
-        a->known.aside = calloc(json_array_size(aside) + 1, sizeof(*a->known.aside));
-        for (size_t i = 0; a->known.aside && i < json_array_size(aside); i++)
-                a->known.aside[a->known.n_aside++] = (uint64_t) json_integer_value(json_array_get(aside, i));
-}
-
-static bool read_attempt(const json_t *object, struct attempt_spec *a) {
-        const char *stop = json_string_value(json_object_get(object, "stop"));
-        const char *ends_with = json_string_value(json_object_get(object, "ends_with"));
-        const char *nonce = json_string_value(json_object_get(object, "nonce"));
-        const char *cwd = json_string_value(json_object_get(object, "cwd"));
-        const char *log = json_string_value(json_object_get(object, "log"));
-
-        if (json_integer_value(json_object_get(object, "version")) != 1 || !nonce || !*nonce || !cwd || !log)
-                return false;
-        int kind = job_kind_from_name(json_string_value(json_object_get(object, "kind")));
-        if (kind < 0)
-                return false;
-        a->kind = (enum job_kind) kind;
-        a->job = (uint64_t) json_integer_value(json_object_get(object, "job"));
-        a->number = (uint32_t) json_integer_value(json_object_get(object, "attempt"));
-        const char *cpus = json_string_value(json_object_get(object, "cpu_list"));
-        a->nice = (int) json_integer_value(json_object_get(object, "nice"));
-        a->cpu_list = cpus ? strdup(cpus) : NULL;
-        const char *scheduling = json_string_value(json_object_get(object, "scheduling"));
-        if (scheduling)
-                (void) scheduling_read(scheduling, &a->scheduling);
-        a->umask = (mode_t) json_integer_value(json_object_get(object, "umask")) & 0777;
-        a->grace_usec = (uint64_t) json_integer_value(json_object_get(object, "grace_usec"));
-        a->log_max_bytes = (uint64_t) json_integer_value(json_object_get(object, "log_max_bytes"));
-        a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
-        a->hang_sec = read_seconds(object, "hang_sec");
-        a->start_sec = read_seconds(object, "start_sec");
-        a->ran = json_is_true(json_object_get(object, "ran"));
-        a->stop_by_term = stop && strcmp(stop, "term") == 0;
-        a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
-        a->nonce = strdup(nonce);
-        a->cwd = strdup(cwd);
-        a->log = strdup(log);
-        a->argv = read_strings(json_object_get(object, "argv"), 0);
-        a->environment = read_strings(json_object_get(object, "environment"), 1);
-        read_rlimits(a, json_object_get(object, "rlimits"));
-        read_known(a, json_object_get(object, "checkpoints"));
-        return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment && mark_environment(a);
+        *to = NULL;
+        attempt_default_env(attempt, BERTD_ENV_NONCE, attempt->nonce);
+        return attempt_getenv(attempt, BERTD_ENV_NONCE) != NULL;
 }
 
 int attempt_load(const char *path, struct attempt_spec *ret, struct error *error) {
-        cleanup_free char *text = NULL;
-        size_t size;
-        json_error_t problem;
+        int r = attempt_file_read(path, ret, error);
 
-        int r = file_read(path, ATTEMPT_FILE_MAX, &text, &size, error);
-        if (r < 0)
+        if (r < 0 || mark_environment(ret))
                 return r;
-        json_t *object = json_loadb(text, size, 0, &problem);
-        if (!object)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%d: %s", path, problem.line, problem.text);
-        *ret = (struct attempt_spec) {};
-        bool good = read_attempt(object, ret);
-        json_decref(object);
-        if (good)
-                return 0;
-        attempt_free(ret);
-        return error_input(error, BERTD_EXIT_DATA, "%s: not an attempt of format version 1", path);
+        attempt_file_free(ret);
+        return error_errno(error, ENOMEM, "%s", path);
 }
 
 bool attempt_is_trainer(const struct attempt_spec *attempt) {

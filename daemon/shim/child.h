@@ -14,44 +14,12 @@
 #include <sys/types.h>
 
 #include "bertd/job.h"
+#include "common/attempt_file.h"
 #include "common/error.h"
-#include "common/scheduling.h"
-#include "daemon/shim/list.h"
 #include "daemon/shim/verdict.h"
 
-#define ATTEMPT_FILE_MAX (4u << 20) /* bytes of attempt.json */
-#define ATTEMPT_RLIMITS_MAX 32
-
-struct attempt_spec {
-        uint64_t job;
-        uint32_t number;
-        char *nonce;
-        enum job_kind kind;
-        char **argv;        /* NULL-terminated, at least one */
-        char **environment; /* NULL-terminated, with BERTD_NONCE and without NOTIFY_SOCKET */
-        char *cwd, *log;
-        mode_t umask;
-        int nice;       /* 0: unchanged */
-        char *cpu_list; /* NULL: unchanged */
-        struct scheduling scheduling;
-        struct {
-                int resource;
-                struct rlimit limit;
-        } rlimits[ATTEMPT_RLIMITS_MAX];
-        unsigned n_rlimits;
-        uint64_t grace_usec, log_max_bytes;
-        unsigned log_keep;       /* 0: not set by an older bertd */
-        int hang_sec, start_sec; /* −1: automatic, 0: no limit */
-        bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
-        enum ends_with ends_with;
-        bool ran;   /* an earlier attempt has executed it: missing files may return */
-        bool lists; /* the shim lists the checkpoints; `known` has those in bertd's ledger */
-        struct known known;
-};
-
-/* Reads DIR/attempt.json, format version 1. Unknown keys are ignored: a newer daemon may write more. */
+/* Reads DIR/attempt.json. Its environment then has BERTD_NONCE, and no variable of a service manager. */
 int attempt_load(const char *path, struct attempt_spec *ret, struct error *error);
-void attempt_free(struct attempt_spec *attempt);
 
 /* Whether it runs bert-trainer, as a training job or as a command. */
 bool attempt_is_trainer(const struct attempt_spec *attempt);

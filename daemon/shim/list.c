@@ -27,62 +27,6 @@ enum { WORD_CODE, WORD_FILES, WORD_GONE, WORD_FIRST };
 #define WORDS_A_FILE 3
 #define WORDS_MAX (WORD_FIRST + (WORDS_A_FILE + 1) * LIST_FILES_MAX)
 
-/* ---- known checkpoints ---- */
-
-static size_t known_bound(const struct known *known, uint64_t step) {
-        size_t i = known->n;
-
-        while (i > 0 && known->rows[i - 1].step >= step)
-                i--;
-        return i;
-}
-
-static void remove_row(struct known *known, size_t i) {
-        free(known->rows[i].path);
-        memmove(&known->rows[i], &known->rows[i + 1], (--known->n - i) * sizeof(*known->rows));
-}
-
-void known_remove(struct known *known, uint64_t step) {
-        size_t i = known_bound(known, step);
-
-        if (i < known->n && known->rows[i].step == step)
-                remove_row(known, i);
-}
-
-void known_add(struct known *known, uint64_t step, const char *path, bool unconfirmed) {
-        char *copy = path ? strdup(path) : NULL;
-        struct known_checkpoint *grown;
-
-        known_remove(known, step);
-        if (known->n >= LIST_FILES_MAX)
-                remove_row(known, 0);
-        if ((path && !copy) || !(grown = realloc(known->rows, (known->n + 1) * sizeof(*grown)))) {
-                free(copy);
-                return;
-        }
-        known->rows = grown;
-        size_t i = known_bound(known, step);
-        memmove(&grown[i + 1], &grown[i], (known->n++ - i) * sizeof(*grown));
-        grown[i] = (struct known_checkpoint) { .step = step, .path = copy, .unconfirmed = unconfirmed };
-}
-
-const struct known_checkpoint *known_newest(const struct known *known) {
-        const struct known_checkpoint *best = NULL;
-
-        for (size_t i = 0; i < known->n && known->rows[i].step <= known->until; i++)
-                if (!best || best->unconfirmed || !known->rows[i].unconfirmed)
-                        best = &known->rows[i];
-        return best;
-}
-
-void known_free(struct known *known) {
-        for (size_t i = 0; i < known->n; i++)
-                free(known->rows[i].path);
-        free(known->rows);
-        free(known->aside);
-        *known = (struct known) {};
-}
-
 /* ---- the lister ---- */
 
 /* 1: a file that is not empty; 0: no such file; −1: unknown. */
@@ -232,19 +176,6 @@ int list_read(struct list *list) {
         return list->bytes == n * sizeof(*w) ? 1 : -EIO;
 }
 
-static bool is_aside(const struct known *known, uint64_t step) {
-        for (size_t i = 0; i < known->n_aside; i++)
-                if (known->aside[i] == step)
-                        return true;
-        return false;
-}
-
-static bool is_known(const struct known *known, uint64_t step) {
-        size_t i = known_bound(known, step);
-
-        return i < known->n && known->rows[i].step == step && !known->rows[i].path;
-}
-
 static bool add_numbers(uint64_t **numbers, size_t *n, const uint64_t *more, size_t n_more) {
         uint64_t *grown = realloc(*numbers, (*n + n_more) * sizeof(*grown));
 
@@ -280,7 +211,7 @@ int list_judge(const struct list *list, struct known *known, struct list_news *n
                 (void) add_numbers(&news->gone, &news->n_gone, &gone[i], 1);
         }
         for (size_t i = 0; i < w[WORD_FILES]; i++, row += WORDS_A_FILE) {
-                if (is_known(known, row[0]) || is_aside(known, row[0]))
+                if (known_is_file(known, row[0]) || known_is_aside(known, row[0]))
                         continue;
                 if (add_numbers(&news->found, &news->n_found, row, WORDS_A_FILE))
                         known_add(known, row[0], NULL, false);

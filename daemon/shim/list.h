@@ -14,27 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIST_FILES_MAX 2048    /* newest files of a folder, and known checkpoints */
-#define LIST_ENTRIES_MAX 20000 /* names read per folder */
+#include "common/known_checkpoints.h"
 
-/* Good checkpoints, ascending by step, and those that must not be used. */
-struct known {
-        struct known_checkpoint {
-                uint64_t step;
-                char *path;       /* NULL: RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt */
-                bool unconfirmed; /* an attempt starts from it only without a good one */
-        } * rows;
-        size_t n;
-        uint64_t *aside; /* steps of demoted and abandoned ones, ascending */
-        size_t n_aside;
-        uint64_t until; /* an attempt starts at this step or an earlier one */
-};
-
-/* Replaces the row of the same step; drops the oldest beyond the bound. Adds nothing if out of memory. */
-void known_add(struct known *known, uint64_t step, const char *path, bool unconfirmed);
-void known_remove(struct known *known, uint64_t step);
-const struct known_checkpoint *known_newest(const struct known *known); /* at most `until`; NULL: none */
-void known_free(struct known *known);
+#define LIST_FILES_MAX KNOWN_CHECKPOINTS_MAX /* newest files of a folder */
+#define LIST_ENTRIES_MAX 20000               /* names read per folder */
 
 /* Changes not yet reported to bertd: `found` and `gone` of AttemptReport. */
 struct list_news {

@@ -331,7 +331,7 @@ static void release(struct shim *shim) {
         child_close(&shim->child);
         shim_log_close(&shim->log);
         term_free(&shim->term);
-        attempt_free(&shim->attempt);
+        attempt_file_free(&shim->attempt);
         free(shim->progress.checkpoints);
         free(shim->declared.stacks);
         free(shim->record);
