@@ -1,4 +1,4 @@
-/* A job's checkpoints as bertd's ledger has them, as a shim is told of them and then follows them. */
+/* A job's checkpoints: as bertd's ledger has them when an attempt starts, then as its shim sees them. */
 #ifndef COMMON_KNOWN_CHECKPOINTS_H
 #define COMMON_KNOWN_CHECKPOINTS_H
 

@@ -103,8 +103,8 @@ static int write_file(int folder, const char *name, const struct job *job, const
         return r < 0 ? r : write_all(fd, data, size);
 }
 
-/* Good checkpoints, and the steps of demoted and abandoned ones. A path is told only where it is not the trainer's; a
- * path may be long, so of the newest of these alone. */
+/* Good checkpoints, and the steps of demoted and abandoned ones. Only a path unlike the trainer's is written, and only
+ * of the newest ones: it may be long. */
 static bool add_known(const struct job *job, const char *run_dir, struct known *known) {
         unsigned left = OTHER_PATHS_MAX;
 

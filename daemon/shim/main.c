@@ -98,7 +98,7 @@ static void child_ended(struct shim *shim) {
         shim_progress_read(shim);
         shim_reported_end(shim);
         shim_checkpoints_end(shim);
-        shim_judge(shim, &verdict); /* before an inode is given back */
+        shim_judge(shim, &verdict); /* before an inode is freed */
         shim_program_end(shim);
         shim_end(shim, &verdict);
 }
