@@ -44,8 +44,8 @@ says_which() { grep -q "$work/run/checkpoints: all [0-9]* checkpoints of the job
 ok "and says which" wait_for 60 says_which
 ok "no step was trained" test ! -e "$work/run/checkpoints"
 is "they are missing, not forgotten" "$(rows "$job" deleted | wc -l)" 1
-mv "$work/away" "$work/run/checkpoints"
 attempts=$(field "$job" attempts)
+mv "$work/away" "$work/run/checkpoints"
 # One that the ledger knows as gone, and one that it does not know.
 mv "$work/kept" "$(ckpt "$last")"
 quietly "$BERTCTL" resume "$job"
