@@ -15,7 +15,7 @@
 One file, standard library only, Python 3.8 or newer: copy it beside a program, or `pip install` it.
 Outside a job of bertd every function does nothing: resume() is None, stopping() is False, run_dir(x) is x.
 No function but finish_stop() raises an exception; none waits for bertd, but the end of the program at most 1 s.
-Of several ranks (RANK, OMPI_COMM_WORLD_RANK, PMI_RANK, SLURM_PROCID) only rank 0 reports; all may call the functions.
+Of several ranks (RANK, OMPI_COMM_WORLD_RANK, PMI_RANK, SLURM_PROCID, LOCAL_RANK) only rank 0 reports; all may call.
 Protocol: sd_notify(3) datagrams to $NOTIFY_SOCKET; see PROGRESS OF A COMMAND in bertd-job(5).
 """
 
@@ -42,7 +42,7 @@ _PENDING_MAX = 64  # reports of checkpoints that the socket did not take at once
 _EXIT_WAIT_SEC = 1.0  # for these, when the program ends
 _DATAGRAM_MAX = 4096  # bytes; bertd drops longer ones
 _KEYS = ("X_BERTD_STEP", "X_BERTD_STEPS", "X_BERTD_LOSS", "X_BERTD_RATE", "STATUS")
-_RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+_RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")  # the first one that is set
 
 
 class _Link:
@@ -54,14 +54,25 @@ class _Link:
         self.is_job = bool(os.environ.get("BERTD_JOB_ID") and os.environ.get("NOTIFY_SOCKET"))
         self.rank = 0
         self.fields: Dict[str, Any] = {}  # of report(), not sent yet
+        self.copies: Dict[str, "_Copy"] = {}  # of fields that are on a GPU
         self.pending: List[bytes] = []  # of saved() and declarations, oldest first
         self.sent_at = -math.inf  # monotonic seconds
         self.greeted = self.handles_signals = False
         self.stop = self.checkpoint = False  # requested
-        self.stacks: Any = None  # the open file for faulthandler
 
 
 _link = _Link()
+os.register_at_fork(after_in_child=_link.__init__)  # type: ignore[misc]
+
+
+class _Copy:
+    """A number on a GPU (PyTorch), on its way into pinned memory: int() and float() would wait for the GPU."""
+
+    def __init__(self, tensor: Any) -> None:
+        gpu = getattr(sys.modules["torch"], tensor.device.type)  # torch.cuda, torch.xpu
+        self.event = gpu.Event()
+        self.value = tensor.detach().reshape(()).to("cpu", non_blocking=True)
+        self.event.record(gpu.current_stream(tensor.device))
 
 
 def _send(message: bytes) -> bool:
@@ -76,27 +87,34 @@ def _send(message: bytes) -> bool:
         return False
 
 
-def _describe(fields: Dict[str, Any]) -> bytes:
+def _describe() -> bytes:
+    """The fields as a datagram. Those on a GPU stay until their copies are complete."""
     lines = []
-    for key, value in fields.items():
-        try:
-            if key == "STATUS":
-                lines.append(f"{key}={' '.join(str(value).split())[:255]}")
-            else:
-                lines.append(f"{key}={int(value)}" if "STEP" in key else f"{key}={float(value):.9g}")
-        except Exception:  # not a number: no progress is worth a run
-            continue
+    for key, value in list(_link.fields.items()):  # copied: a signal handler may report, too
+        with contextlib.suppress(Exception):  # not a tensor
+            if value.device.type != "cpu":
+                del _link.fields[key]
+                _link.copies[key] = _link.copies.get(key) or _Copy(value)
+    for key in list(_link.copies):
+        with contextlib.suppress(Exception):  # the GPU may have failed
+            if _link.copies[key].event.query():
+                _link.fields[key] = _link.copies.pop(key).value
+    for key, value in list(_link.fields.items()):
+        with contextlib.suppress(Exception):  # not a number: no progress is worth a run
+            text = " ".join(str(value).split())[:255] if key == "STATUS" else ""
+            lines.append(f"{key}={text or (int(value) if 'STEP' in key else format(float(value), '.9g'))}")
     return "\n".join(lines).encode(errors="replace")
 
 
 def _flush(now: bool) -> None:
     """Sends what is pending, then the progress, at most every _INTERVAL_SEC unless `now`."""
     while _link.pending and _send(_link.pending[0]):
-        del _link.pending[0]
+        del _link.pending[:1]  # perhaps sent by a signal handler meanwhile
     clock = time.monotonic()
-    if _link.pending or not _link.fields or not (now or clock - _link.sent_at >= _INTERVAL_SEC):
+    if _link.pending or not (now or clock - _link.sent_at >= _INTERVAL_SEC):
         return
-    if _send(_describe(_link.fields)):
+    message = _describe()
+    if not message or _send(message):
         _link.fields.clear()
         _link.sent_at = clock
 
@@ -108,54 +126,38 @@ def _queue(message: bytes) -> None:
 
 
 def _greet() -> None:
+    """The first call. On SIGQUIT each process of the job writes the stacks of all its threads to its own file."""
     if _link.greeted:
         return
     _link.greeted = True
     ranks = (os.environ.get(name, "") for name in _RANKS)
     _link.rank = next((int(rank) for rank in ranks if rank.isdecimal()), 0)
     atexit.register(_at_exit)
-    _offer_stacks()
     if _link.rank == 0:
         _queue(b"READY=1")
-
-
-def _offer_stacks() -> None:
-    """On SIGQUIT each process of the job writes the Python stacks of all its threads to its own file."""
-    folder = os.environ.get("BERTD_STACKS")
-    if not folder:
-        return
-    try:
-        _link.stacks = open(os.path.join(folder, f"python-{os.getpid()}.txt"), "w")
-        faulthandler.register(signal.SIGQUIT, file=_link.stacks, all_threads=True)
-    except (AttributeError, OSError, RuntimeError, ValueError):
-        return
-    _queue(f"X_BERTD_RANK={_link.rank}\nX_BERTD_STACKS=QUIT".encode())
+    with contextlib.suppress(AttributeError, LookupError, OSError, RuntimeError, ValueError):
+        name = os.path.join(os.environ["BERTD_STACKS"] or os.devnull, f"python-{os.getpid()}.txt")
+        faulthandler.register(signal.SIGQUIT, file=open(name, "w"), all_threads=True)
+        _queue(f"X_BERTD_RANK={_link.rank}\nX_BERTD_STACKS=QUIT".encode())
 
 
 def _at_exit() -> None:
     end = time.monotonic() + _EXIT_WAIT_SEC
     with _link.lock:
         _flush(now=True)
-        while (_link.pending or _link.fields) and time.monotonic() < end:
+        while (_link.pending or _link.fields or _link.copies) and time.monotonic() < end:
             time.sleep(0.01)
             _flush(now=True)
-
-
-def _after_fork() -> None:
-    global _link
-    _link = _Link()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def report(*, step: Optional[int] = None, steps: Optional[int] = None, loss: Any = None, rate: Optional[float] = None,
            status: Optional[str] = None) -> None:  # fmt: skip
     """Reports progress. Call it after every step: at most ten datagrams a second are sent, and values converted.
 
-    step: completed updates. steps: total updates. loss: of the last update, a number or a tensor of one; NaN is shown
-    as unknown. rate: samples per second. status: one line for `bertctl status`, at most 255 characters.
-    Each is optional; what is not a number is ignored. The first step arms bertd's hang detection.
+    step: completed updates. steps: total updates. loss: of the last update; NaN is shown as unknown. rate: samples per
+    second. status: one line for `bertctl status`, at most 255 characters. Each is optional; what is not a number is
+    ignored. A number may be a tensor of one; one on a GPU is not waited for, and follows with the next report that
+    finds it there. The first step arms bertd's hang detection.
     """
     if not _link.is_job:
         return

@@ -17,7 +17,7 @@ import threading
 
 ROOT = pathlib.Path(os.environ["SOURCE_DIR"])
 SOURCES = sorted((ROOT / "python").glob("*.py"))
-RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")
 points = failed = 0
 clients = []
 
@@ -189,6 +189,71 @@ bertd.report(step=101)
 bertd.time.monotonic = clock
 ok("later the newest is", "X_BERTD_STEP=101" in lines(notify.read()))
 
+# A loss on a GPU, which is behind: what would wait for it is counted.
+waits, gpu_done = [], False
+
+
+class Event:
+    recorded = None
+
+    def record(self, stream):
+        self.recorded = stream
+
+    def query(self):
+        if self.recorded == "failed":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return gpu_done and self.recorded == "stream of cuda:1"
+
+
+class OnGpu:
+    def __init__(self, number, kind="cuda"):
+        self.number, self.device = number, type("device", (), {"type": kind, "__str__": lambda _: kind + ":1"})()
+
+    def to(self, device, non_blocking):
+        return waits.append("to") if device != "cpu" or not non_blocking else self.number
+
+    def __float__(self):
+        waits.append("float")
+        return float(self.number)
+
+    detach = lambda self: self
+    reshape = lambda self, shape: self if shape == () else waits.append(shape)
+    __int__ = __str__ = __float__
+
+
+def job_with_gpu(stream="stream of "):
+    link = Notify()
+    cuda = type("cuda", (), {"Event": Event, "current_stream": staticmethod(lambda device: stream if stream == "failed" else f"{stream}{device}")})
+    sys.modules["torch"] = type("torch", (), {"cuda": cuda})
+    module = link.job()
+    module._INTERVAL_SEC = 0
+    return link, module
+
+
+notify, bertd = job_with_gpu()
+for step in (1, 2, 3):
+    bertd.report(step=step, loss=OnGpu(step / 2))
+same("a number on a GPU that is behind is not sent", [line for line in lines(notify.read()) if "LOSS" in line], [])
+gpu_done = True
+bertd.report(step=4)
+same("but once it is there, while later ones wait for the next report", lines(notify.read()), ["X_BERTD_STEP=4", "X_BERTD_LOSS=0.5"])
+bertd.report(loss=OnGpu(2.5), rate=OnGpu(7), step=OnGpu(5), status="s")
+same("any number may be on a GPU", sorted(lines(notify.read())), ["STATUS=s", "X_BERTD_LOSS=2.5", "X_BERTD_RATE=7", "X_BERTD_STEP=5"])
+gpu_done = False
+bertd.report(loss=OnGpu(3.5))
+bertd.time.sleep, slept = lambda _: globals().update(gpu_done=True), bertd.time.sleep
+bertd._at_exit()
+bertd.time.sleep = slept
+same("the last one is sent as the program ends", lines(notify.read()), ["X_BERTD_LOSS=3.5"])
+bertd.report(step=6, loss=OnGpu(1, kind="unknown"))
+same("one on an unknown device is not", lines(notify.read()), ["X_BERTD_STEP=6"])
+notify, bertd = job_with_gpu(stream="failed")
+bertd.report(step=1, loss=OnGpu(1))
+bertd.report(step=2, loss=OnGpu(2))
+same("a GPU that failed is no exception", [line for line in lines(notify.read()) if "STEP" in line], ["X_BERTD_STEP=1", "X_BERTD_STEP=2"])
+same("nothing has waited for the GPU", waits, [])
+del sys.modules["torch"]
+
 # Signals.
 notify = Notify()
 bertd = notify.job()
@@ -219,6 +284,10 @@ os.kill(os.getpid(), signal.SIGQUIT)
 stacks = pathlib.Path(notify.folder.name, f"python-{os.getpid()}.txt").read_text()
 ok("and writes them when asked", "test_client.py" in stacks, stacks)
 notify = Notify()
+notify.job(LOCAL_RANK="1").report(step=1)
+same("a rank that Lightning started, which has a local rank alone", notify.read(), [])
+notify.job(RANK="0", LOCAL_RANK="1").report(step=1)
+same("the rank in all hosts counts before", lines(notify.read()), ["READY=1", "X_BERTD_STEP=1"])
 code = "import os, bertd; bertd.report(step=1); bertd.report(step=2); pid = os.fork()\nif pid == 0: bertd.report(step=3)\nelse: os.waitpid(pid, 0)"
 environment = {**os.environ, "BERTD_JOB_ID": "1", "NOTIFY_SOCKET": notify.path, "PYTHONPATH": str(ROOT / "python"), "RANK": "0"}
 same("a program ends well", subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode, 0)
