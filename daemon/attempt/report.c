@@ -71,7 +71,7 @@ static void take_step(struct attempt_run *run, uint64_t step) {
         /* A shim that knows no step yet reports 0. */
         if (step > 0 && run->clock.first_usec == 0)
                 take_first_step(run, step);
-        if (step <= job->attempt.first_step)
+        if (step <= job->attempt.first_step && run->clock.first_usec == 0)
                 return;
         if (step < job->attempt.step)
                 note_way_back(run, step);
@@ -152,6 +152,8 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
                 return;
         }
         ledger_overwritten(job, &row);
+        if (job->kind == JOB_COMMAND)
+                ledger_rolled_back(job, &row, job->attempt.step);
         job->resume_abandon = false;
         job->attempt.checkpoint_step = report->checkpoint_step;
         char text[64];

@@ -87,6 +87,23 @@ void ledger_overwritten(struct job *job, const struct checkpoint *by) {
         }
 }
 
+void ledger_abandon_newer(struct job *job, uint64_t step) {
+        for (size_t i = 0; i < job->n_ledger; i++) {
+                struct checkpoint *c = &job->ledger[i];
+                if (c->step <= step || c->state == CHECKPOINT_DELETED)
+                        continue;
+                c->state = CHECKPOINT_ABANDONED;
+                c->dirty = true;
+        }
+}
+
+void ledger_rolled_back(struct job *job, const struct checkpoint *saved, uint64_t at) {
+        const struct checkpoint *newest = job_newest_good(job);
+
+        if (saved->state == CHECKPOINT_GOOD && newest && newest->step > MAX(saved->step, at))
+                ledger_abandon_newer(job, saved->step);
+}
+
 struct checkpoint *ledger_choose(struct job *job) {
         struct checkpoint *unconfirmed = NULL;
 
@@ -126,14 +143,4 @@ bool ledger_is_below_job(const struct job *job) {
                 if (is_usable(&job->ledger[i]) && strstr(job->ledger[i].path, folder))
                         return true;
         return false;
-}
-
-void ledger_abandon_newer(struct job *job, uint64_t step) {
-        for (size_t i = 0; i < job->n_ledger; i++) {
-                struct checkpoint *c = &job->ledger[i];
-                if (c->step <= step || c->state == CHECKPOINT_DELETED)
-                        continue;
-                c->state = CHECKPOINT_ABANDONED;
-                c->dirty = true;
-        }
 }

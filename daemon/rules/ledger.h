@@ -41,4 +41,8 @@ bool ledger_is_below_job(const struct job *job);
 /* Marks rows newer than `step` abandoned. */
 void ledger_abandon_newer(struct job *job, uint64_t step);
 
+/* A program that is `at` a step has saved: if it has gone back below its newest checkpoint, those newer than `saved`
+ * are of the course that it has left, and become abandoned. */
+void ledger_rolled_back(struct job *job, const struct checkpoint *saved, uint64_t at);
+
 #endif

@@ -17,12 +17,16 @@
 #include "common/parse.h"
 #include "daemon/shim/stacks.h"
 
-/* The step of the checkpoint that the attempt resumes from: ".../step-000012000.ckpt"; 0: none. */
+/* The step of the checkpoint that the attempt resumes from, which may have any name, or is
+ * ".../step-000012000.ckpt"; 0: none. */
 static uint64_t resumed_step(const struct attempt_spec *attempt) {
         const char *path = attempt_getenv(attempt, BERTD_ENV_RESUME), *base = path ? strrchr(path, '/') : NULL;
         char digits[24];
         uint64_t step;
 
+        for (size_t i = 0; i < attempt->known.n; i++)
+                if (path && attempt->known.rows[i].path && strcmp(attempt->known.rows[i].path, path) == 0)
+                        return attempt->known.rows[i].step;
         if (!base || sscanf(base, "/step-%20[0-9].ckpt", digits) != 1)
                 return 0;
         const char *digit = digits + strspn(digits, "0");

@@ -28,8 +28,12 @@ void shim_watch_alive(struct shim_watch *watch, uint64_t now) {
 }
 
 void shim_watch_step(struct shim_watch *watch, uint64_t step, uint64_t now) {
-        if (step == watch->step || step <= watch->first_step)
+        if (step == watch->step)
                 return;
+        if (!watch->stepping && step <= watch->first_step) { /* a program may start from an older checkpoint, or none */
+                watch->first_step = watch->step = step;
+                return;
+        }
         if (watch->stepping) {
                 uint64_t steps = step > watch->step ? step - watch->step : 1; /* reports may be lost */
                 watch->times[watch->n_times++ % SHIM_WATCH_STEPS] = (now - watch->step_usec) / steps;

@@ -3,8 +3,8 @@
  * shim_watch_period. Each check adds at most two periods of silence, so that time in which the shim or the host was
  * stopped or suspended does not count.
  *
- * The start limit applies until the attempt's first step, then the hang limit. A step is a number above the attempt's
- * first and different from the last one.
+ * The start limit applies until the attempt's first step, then the hang limit. A step is a number different from the
+ * last one; the first is above the one that the attempt, or the program by its first number, starts from.
  */
 #ifndef DAEMON_SHIM_HANG_CLOCK_H
 #define DAEMON_SHIM_HANG_CLOCK_H

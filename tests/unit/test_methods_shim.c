@@ -353,14 +353,37 @@ static void test_reported_steps(void **state) {
         report_step(f, job, 30);
         report_step(f, job, 25); /* back */
         assert_int_equal(job->step, 25);
-        report_step(f, job, 20); /* not behind where it began */
-        assert_true(job->step == 25 && job->attempt.resumed && job_checkpoint(job, 20)->restored == 1);
+        report_step(f, job, 20);
+        report_step(f, job, 10); /* also behind where it began */
+        assert_true(job->step == 10 && job->attempt.resumed && job_checkpoint(job, 20)->restored == 1);
         /* It has not taken BERTD_RESUME. */
         job->run->clock = (struct step_clock) {};
         job->attempt.step = job->step = 20;
         report_step(f, job, 3);
         assert_true(!job->attempt.resumed && job->attempt.first_step == 2 && job->step == 3);
         assert_int_equal(job_checkpoint(job, 20)->restored, 0);
+}
+
+/* Saved after a program has gone back, a checkpoint counts before those of the course that it has left. */
+static void test_saved_after_going_back(void **state) {
+        struct fixture *f = *state;
+        struct job *job = new_attempt(f);
+
+        job->kind = JOB_COMMAND;
+        assert_string_equal(hello(f, owner_uid(), job, "its-nonce"), DONE);
+        report_step(f, job, 20);
+        report_saved(f, job, 20, "/x/b", false);
+        report_step(f, job, 10);
+        report_saved(f, job, 15, "/x/a", true); /* unconfirmed: not instead of a good one */
+        assert_int_equal(state_at(f, job, 20), CHECKPOINT_GOOD);
+        report_step(f, job, 16);
+        report_saved(f, job, 16, "/x/c", false);
+        assert_int_equal(state_at(f, job, 20), CHECKPOINT_ABANDONED);
+        assert_int_equal(job_newest_good(job)->step, 16);
+        report_step(f, job, 25);
+        report_saved(f, job, 25, "/x/d", false);
+        report_saved(f, job, 17, "/x/best", false); /* an older one, from a program that has not gone back */
+        assert_int_equal(job_newest_good(job)->step, 25);
 }
 
 static size_t count_checkpoints(struct fixture *f, uint64_t id) {
@@ -563,6 +586,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_beginning, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_checkpoints, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_steps, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_saved_after_going_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_checkpoints, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_eta, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reported_numbers, setup, teardown),

@@ -36,6 +36,25 @@ static void test_explicit(void **state) {
         assert_true(look_until(&w, &now, now + 2 * SEC));
 }
 
+/* A program that starts from an older checkpoint than expected; a program that goes back. */
+static void test_older_steps(void **state) {
+        struct shim_watch w;
+        uint64_t now = 1000 * SEC;
+
+        shim_watch_begin(&w, 8, 0, false, 100, now);
+        shim_watch_step(&w, 50, now);
+        assert_false(look_until(&w, &now, now + 10000 * SEC));
+        shim_watch_step(&w, 51, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        shim_watch_step(&w, 101, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        shim_watch_step(&w, 40, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        shim_watch_step(&w, 41, now);
+        assert_false(look_until(&w, &now, now + 7 * SEC));
+        assert_true(look_until(&w, &now, now + 2 * SEC));
+}
+
 static void test_never(void **state) {
         struct shim_watch w;
         uint64_t now = SEC;
@@ -130,9 +149,9 @@ static void test_late_look(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_explicit),  cmocka_unit_test(test_never),     cmocka_unit_test(test_start),
-                cmocka_unit_test(test_automatic), cmocka_unit_test(test_late_look), cmocka_unit_test(test_period),
-                cmocka_unit_test(test_median),
+                cmocka_unit_test(test_explicit), cmocka_unit_test(test_older_steps), cmocka_unit_test(test_never),
+                cmocka_unit_test(test_start),    cmocka_unit_test(test_automatic),   cmocka_unit_test(test_late_look),
+                cmocka_unit_test(test_period),   cmocka_unit_test(test_median),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
