@@ -41,7 +41,8 @@ _INTERVAL_SEC = 0.1  # between two datagrams of report(); the newest values win
 _PENDING_MAX = 64  # reports of checkpoints that the socket did not take at once
 _EXIT_WAIT_SEC = 1.0  # for these, when the program ends
 _DATAGRAM_MAX = 4096  # bytes; bertd drops longer ones
-_KEYS = ("X_BERTD_STEP", "X_BERTD_STEPS", "X_BERTD_LOSS", "X_BERTD_RATE", "STATUS")
+_TEXTS = ("STATUS", "X_BERTD_BUSY")
+_KEYS = ("X_BERTD_STEP", "X_BERTD_STEPS", "X_BERTD_LOSS", "X_BERTD_RATE", *_TEXTS, "WATCHDOG")
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")  # the first one that is set
 
 
@@ -101,22 +102,22 @@ def _describe() -> bytes:
                 _link.fields[key] = _link.copies.pop(key).value
     for key, value in list(_link.fields.items()):
         with contextlib.suppress(Exception):  # not a number: no progress is worth a run
-            text = " ".join(str(value).split())[:255] if key == "STATUS" else ""
-            lines.append(f"{key}={text or (int(value) if 'STEP' in key else format(float(value), '.9g'))}")
+            text = value if key in _TEXTS else int(value) if "STEP" in key else format(float(value), ".9g")
+            lines.append(f"{key}={' '.join(str(text).split())[:255]}")
     return "\n".join(lines).encode(errors="replace")
 
 
-def _flush(now: bool) -> None:
-    """Sends what is pending, then the progress, at most every _INTERVAL_SEC unless `now`."""
+def _flush(now: bool) -> bool:
+    """Sends what is pending, then the progress, at most every _INTERVAL_SEC unless `now`. True: nothing is left."""
     while _link.pending and _send(_link.pending[0]):
         del _link.pending[:1]  # perhaps sent by a signal handler meanwhile
     clock = time.monotonic()
-    if _link.pending or not (now or clock - _link.sent_at >= _INTERVAL_SEC):
-        return
-    message = _describe()
-    if not message or _send(message):
-        _link.fields.clear()
-        _link.sent_at = clock
+    if not _link.pending and (now or clock - _link.sent_at >= _INTERVAL_SEC):
+        message = _describe()
+        if not message or _send(message):
+            _link.fields.clear()
+            _link.sent_at = clock
+    return not (_link.pending or _link.fields or _link.copies)
 
 
 def _queue(message: bytes) -> None:
@@ -144,28 +145,26 @@ def _greet() -> None:
 def _at_exit() -> None:
     end = time.monotonic() + _EXIT_WAIT_SEC
     with _link.lock:
-        _flush(now=True)
-        while (_link.pending or _link.fields or _link.copies) and time.monotonic() < end:
+        while not _flush(now=True) and time.monotonic() < end:
             time.sleep(0.01)
-            _flush(now=True)
 
 
 def report(*, step: Optional[int] = None, steps: Optional[int] = None, loss: Any = None, rate: Optional[float] = None,
-           status: Optional[str] = None) -> None:  # fmt: skip
+           status: Optional[str] = None, busy: Optional[str] = None) -> None:  # fmt: skip
     """Reports progress. Call it after every step: at most ten datagrams a second are sent, and values converted.
 
-    step: completed updates. steps: total updates. loss: of the last update; NaN is shown as unknown. rate: samples per
-    second. status: one line for `bertctl status`, at most 255 characters. Each is optional; what is not a number is
-    ignored. A number may be a tensor of one; one on a GPU is not waited for, and follows with the next report that
-    finds it there. The first step arms bertd's hang detection.
+    step: completed updates; the first arms the hang detection. steps: total updates. loss: of the last update; NaN is
+    shown as unknown. rate: samples per second. status: one line, at most 255 characters. busy: work between two steps,
+    such as an evaluation, reported with every batch so that it is no hang. Each is optional; what is not a number is
+    ignored. A number may be a tensor of one; on a GPU it is not waited for: a later report sends it.
     """
     if not _link.is_job:
         return
     with _link.lock:
         _greet()
-        for key, value in zip(_KEYS, (step, steps, loss, rate, status)):
-            if value is not None and _link.rank == 0:
-                _link.fields[key] = value
+        if _link.rank == 0:
+            values = (step, steps, loss, rate, status, busy, busy and 1)
+            _link.fields.update((key, value) for key, value in zip(_KEYS, values) if value is not None)
         _flush(now=False)
 
 

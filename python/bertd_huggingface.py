@@ -50,6 +50,11 @@ class BertdCallback(TrainerCallback):
     ) -> None:
         bertd.report(loss=(logs or {}).get("loss"))
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        bertd.report(busy="evaluation")
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if dist.is_available() and dist.is_initialized():
             dist.barrier()  # every rank writes a file of its own

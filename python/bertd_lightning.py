@@ -57,6 +57,9 @@ class BertdCallback(pl.Callback):
         self._saved_step = trainer.global_step  # of the file that is written next
         self._writing = True
 
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        bertd.report(busy="validation")
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._report_checkpoints(trainer)
 

@@ -32,6 +32,9 @@ while step < steps:
         bertd.saved(save(step), step)
     if bertd.stopping():
         bertd.finish_stop()
+    for _ in range(30 if step == int(what.get("busy", -1)) else 0):
+        bertd.report(busy="evaluation")
+        time.sleep(0.1)
     if step == int(what.get("hang", -1)):
         time.sleep(3600)
     if step == int(what.get("die", -1)) and not start:

@@ -44,9 +44,10 @@ wait_for 20 state_is "$plain" running
 ok "one that declared nothing cannot be asked" refuses 1 "has not declared a checkpoint signal" "$BERTCTL" checkpoint "$plain"
 "$BERTCTL" cancel --now "$plain"
 
-# A hang: the Python stacks of all threads.
-job=$("$BERTCTL" submit --hang-sec 2 --retries 0 -- "${program[@]}" 100 hang=12)
+# A hang: the Python stacks of all threads. Work between two steps is none.
+job=$("$BERTCTL" submit --hang-sec 2 --retries 0 -- "${program[@]}" 100 busy=6 hang=12)
 wait_job "$job" 60
+ok "work between two steps is no hang" at_least "$(field "$job" step)" 12
 is "a hang is found" "$(field "$job" exit_class)" hang
 ok "with the Python stack of the process beside the log" grep -q 'program.py", line' "$BERTD_STATE_DIR/jobs/$job/attempt-1/hang-1/python-"*.txt
 
