@@ -78,6 +78,33 @@ bool torchrun_child_code(const char *text, size_t size, int *ret) {
         return true;
 }
 
+/* accelerate's launcher of one process ends with a traceback of its own. */
+static size_t accelerate_traceback(const char *text, size_t size) {
+        static const char headline[] = "Traceback (most recent call last):", own[] = "/accelerate/commands/launch.py\"";
+        const char *found = NULL;
+
+        for (const char *p = text; p && (p = memmem(p, size - (size_t) (p - text), headline, strlen(headline))); p++)
+                found = p;
+        return found && memmem(found, size - (size_t) (found - text), own, strlen(own)) ? (size_t) (found - text)
+                                                                                        : size;
+}
+
+size_t torchrun_program_size(const char *text, size_t size) {
+        static const char *const reports[] = { " closing signal SIG",
+                                               "failed (exitcode: ", "resource_tracker: There appear to be ",
+                                               ":sigkill_handler] ", /* DeepSpeed's */
+                                               "ERROR conda.cli.main_run:execute(" };
+        size_t end = accelerate_traceback(text, size);
+
+        for (size_t i = 0; i < ELEMENTSOF(reports); i++) {
+                const char *hit = end > 0 ? memmem(text, end, reports[i], strlen(reports[i])) : NULL;
+                const char *before = hit ? memrchr(text, '\n', (size_t) (hit - text)) : NULL;
+                if (hit)
+                        end = before ? (size_t) (before - text) : 0;
+        }
+        return end;
+}
+
 static char *read_file(int dir_fd, size_t *ret_size) {
         cleanup_close int fd = openat(dir_fd, TORCHRUN_ERROR_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         struct stat st;

@@ -443,28 +443,24 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
 }
 
 /* Without better evidence, the last line of the program is the cause, except after a signal from outside. Lines that
- * mpirun, torchrun and Python's helper processes print after it are skipped. */
+ * launchers and Python's helper processes print after it are skipped. */
 static void quote_last_line(const struct shim_evidence *evidence, struct span text, struct exit_verdict *v) {
         static const bool speaks[EXIT_CLASS_MAX] = {
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
         };
-        static const char *const reports[] = { "Primary job  terminated ",
-                                               "mpirun noticed that process ",
-                                               "mpirun detected that one ",
-                                               "MPI_ABORT was invoked on rank ",
-                                               " closing signal SIG",
-                                               "failed (exitcode: ",
-                                               "resource_tracker: There appear to be " };
+        static const char *const reports[] = { "Primary job  terminated ", "mpirun noticed that process ",
+                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank " };
         char line[SHIM_LINE_MAX + 1];
         struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
+        size_t size = torchrun_program_size(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n);
 
         if (!speaks[v->exit_class] || v->private[0] || (v->exit_class == EXIT_CLASS_SIGNAL && v->first_rank >= 0))
                 return;
         if (evidence->exception)
                 (void) shim_clean_text(line, sizeof(line), evidence->exception, strcspn(evidence->exception, "\n"));
         else
-                shim_last_line(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n, line);
+                shim_last_line(text.p, size, line);
         if (line[0])
                 (void) snprintf(v->private, sizeof(v->private), "%.300s: %s", v->reason, line);
 }
