@@ -34,14 +34,19 @@ static bool read_number(const char *report, const char *key, long min, long max,
         return true;
 }
 
-bool torchrun_cause(const char *text, size_t size, struct torchrun_cause *ret) {
-        static const char headline[] = "Root Cause (first observed failure):";
+static const char *find_last(const char *text, size_t size, const char *needle) {
         const char *found = NULL;
+
+        for (const char *p = text; p && (p = memmem(p, size - (size_t) (p - text), needle, strlen(needle))); p++)
+                found = p;
+        return found;
+}
+
+bool torchrun_cause(const char *text, size_t size, struct torchrun_cause *ret) {
+        const char *found = find_last(text, size, "Root Cause (first observed failure):");
         char report[REPORT_MAX];
         int rank, code;
 
-        for (const char *p = text; p && (p = memmem(p, size - (size_t) (p - text), headline, strlen(headline))); p++)
-                found = p;
         if (!found)
                 return false;
         size_t n = MIN(size - (size_t) (found - text), sizeof(report) - 1);
@@ -80,13 +85,11 @@ bool torchrun_child_code(const char *text, size_t size, int *ret) {
 
 /* accelerate's launcher of one process ends with a traceback of its own. */
 static size_t accelerate_traceback(const char *text, size_t size) {
-        static const char headline[] = "Traceback (most recent call last):", own[] = "/accelerate/commands/launch.py\"";
-        const char *found = NULL;
+        static const char own[] = "/accelerate/commands/launch.py\"";
+        const char *found = find_last(text, size, "Traceback (most recent call last):");
+        bool is_own = found && memmem(found, size - (size_t) (found - text), own, strlen(own));
 
-        for (const char *p = text; p && (p = memmem(p, size - (size_t) (p - text), headline, strlen(headline))); p++)
-                found = p;
-        return found && memmem(found, size - (size_t) (found - text), own, strlen(own)) ? (size_t) (found - text)
-                                                                                        : size;
+        return is_own ? (size_t) (found - text) : size;
 }
 
 size_t torchrun_program_size(const char *text, size_t size) {
