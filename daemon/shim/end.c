@@ -56,6 +56,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .exception = exception,
                 .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
                 .stop_asked = shim->stop_asked,
+                .saved = shim->saved_in_stop,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
         shim_classify(&evidence, ret);

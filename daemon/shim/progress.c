@@ -42,6 +42,7 @@ void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note)
         cleanup_free char *usual = format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir ? run_dir : "", note->step);
         known_add(&shim->attempt.known, note->step, usual && strcmp(usual, note->path) == 0 ? NULL : note->path,
                   note->unconfirmed);
+        shim->saved_in_stop = shim->stop_asked;
         shim_checkpoints_changed(shim);
         shim_bus_changed(shim, true);
 }

@@ -141,8 +141,8 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
-        struct term term; /* processes that got SIGTERM in a stop */
-        bool stop_asked;
+        struct term term;                          /* processes that got SIGTERM in a stop */
+        bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
         bool killed;                               /* the whole job got SIGKILL: no process is waited for */
         bool closed;                               /* bertd has closed the attempt */
         char *record;                              /* SHIM_ENDED: the record, from exit_record_write */

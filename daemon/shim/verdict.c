@@ -491,8 +491,9 @@ void shim_classify(const struct shim_evidence *evidence, struct exit_verdict *re
         }
         quote_last_line(evidence, text, &v);
         if (evidence->stop_asked && (v.exit_class == EXIT_CLASS_KILLED || v.exit_class == EXIT_CLASS_FAILED)) {
-                const char *words =
-                        evidence->reports ? "stopped on request without a checkpoint: " : "stopped on request: ";
+                const char *words = evidence->saved     ? "stopped after a checkpoint: "
+                                    : evidence->reports ? "stopped on request without a checkpoint: "
+                                                        : "stopped on request: ";
                 v.exit_class = EXIT_CLASS_STOPPED;
                 forget_rank(&v);
                 prepend(v.reason, words);

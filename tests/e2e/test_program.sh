@@ -47,7 +47,7 @@ ok "one that declared nothing cannot be asked" refuses 1 "has not declared a che
 # A hang: the Python stacks of all threads. Work between two steps is none.
 job=$("$BERTCTL" submit --hang-sec 2 --retries 0 -- "${program[@]}" 100 busy=6 hang=12)
 wait_job "$job" 60
-ok "work between two steps is no hang" at_least "$(field "$job" step)" 12
+ok "work between two steps is no hang" at_least "$(field "$job" step)" 10
 is "a hang is found" "$(field "$job" exit_class)" hang
 ok "with the Python stack of the process beside the log" grep -q 'program.py", line' "$BERTD_STATE_DIR/jobs/$job/attempt-1/hang-1/python-"*.txt
 
@@ -147,6 +147,13 @@ wait_for 20 one_good
 quietly "$BERTCTL" pause "$job"
 wait_for 20 state_is "$job" paused
 is "below a launcher that ends with a traceback, too" "$(field "$job" first_cause)" "stopped after a checkpoint (exit code 75)"
+"$BERTCTL" cancel --now "$job"
+# One that hides the exit code.
+job=$("$BERTCTL" submit -- bash -c 'python3 "$@"; exit 3' - "$source_dir/tests/e2e/program.py" 100000 every=1000000)
+wait_for 20 step_past "$job" 5
+quietly "$BERTCTL" pause "$job"
+wait_for 20 state_is "$job" paused
+ok "below a shell that hides the exit code the checkpoint counts" grep -q "^stopped after a checkpoint: exit code 3" <<<"$(field "$job" first_cause)"
 "$BERTCTL" cancel --now "$job"
 # As torchrun does: a process a rank; SIGTERM is handed on; the first that fails is reported, and ends the others; the exit code is 1.
 cat >"$work/launch.py" <<'END2'

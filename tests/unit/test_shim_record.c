@@ -312,6 +312,12 @@ static void test_host(void **state) {
         shim_classify(&evidence, &v);
         assert_string_equal(v.host, "");
         assert_int_equal(v.first_rank, -1);
+        evidence.reports = true;
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.reason, "stopped on request without a checkpoint: rank 1 on here: exit code 3");
+        evidence.saved = true; /* its launcher ended with another code */
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.reason, "stopped after a checkpoint: rank 1 on here: exit code 3");
 }
 
 static void test_hostile_text(void **state) {
