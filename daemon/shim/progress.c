@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "bertd/limits.h"
 #include "bertd/progress.h"
 #include "common/checkpoint_name.h"
 #include "common/cleanup.h"
@@ -49,7 +50,7 @@ void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note)
 
 /* The checkpoint in one datagram. */
 struct told {
-        const char *path; /* NULL: none */
+        char *path; /* NULL: none */
         uint64_t step;
         bool has_step;
         double stall, write;
@@ -66,7 +67,7 @@ static bool step_of_name(const char *path, uint64_t *ret) {
         if (!base || sscanf(base, "/step-%20[0-9].ckpt%n", digits, &end) != 1 || end == 0 || base[end] != '\0')
                 return false;
         const char *digit = digits + strspn(digits, "0");
-        return parse_u64(*digit ? digit : "0", 0, INT64_MAX, ret) == 0;
+        return parse_u64(*digit ? digit : "0", 0, BERTD_STEPS_MAX, ret) == 0;
 }
 
 /* NULL: a checkpoint may have this path; else why not. */
@@ -108,8 +109,9 @@ static void note_trainer_checkpoint(struct shim *shim, const struct told *told) 
 }
 
 static void note_checkpoint(struct shim *shim, const struct told *told) {
+        for (char *end = told->path + strlen(told->path); end > told->path + 1 && end[-1] == '/';)
+                *--end = '\0'; /* of a folder, as shells complete it */
         const char *why = check_path(shim, told->path);
-
         if (why)
                 shim_reported_refuse(shim, told->path, why);
         else if (shim->attempt.kind == JOB_COMMAND)
@@ -153,13 +155,13 @@ static void note_told_step(struct told *told, const char *value) {
         uint64_t step;
 
         told->has_step = true;
-        told->step = parse_u64(value, 1, INT64_MAX, &step) == 0 ? step : 0;
+        told->step = parse_u64(value, 1, BERTD_STEPS_MAX, &step) == 0 ? step : 0;
 }
 
 /* One KEY=value. */
-static void note_line(struct shim *shim, pid_t sender, const char *line, struct told *told) {
+static void note_line(struct shim *shim, pid_t sender, char *line, struct told *told) {
         struct progress *p = &shim->progress;
-        const char *equals = strchr(line, '='), *value = equals ? equals + 1 : NULL;
+        char *equals = strchr(line, '='), *value = equals ? equals + 1 : NULL;
         size_t n = equals ? (size_t) (equals - line) : 0;
         uint64_t number;
 
@@ -167,9 +169,9 @@ static void note_line(struct shim *shim, pid_t sender, const char *line, struct 
                 p->ready = p->ready || strcmp(value, "1") == 0;
         else if (is_key(line, n, "STATUS"))
                 (void) shim_clean_text(p->status, sizeof(p->status), value, strlen(value));
-        else if (is_key(line, n, BERTD_NOTIFY_STEP) && parse_u64(value, 0, INT64_MAX, &number) == 0)
+        else if (is_key(line, n, BERTD_NOTIFY_STEP) && parse_u64(value, 0, BERTD_STEPS_MAX, &number) == 0)
                 note_step(shim, number);
-        else if (is_key(line, n, BERTD_NOTIFY_STEPS) && parse_u64(value, 0, INT64_MAX, &number) == 0)
+        else if (is_key(line, n, BERTD_NOTIFY_STEPS) && parse_u64(value, 0, BERTD_STEPS_MAX, &number) == 0)
                 p->steps = number;
         else if (is_key(line, n, BERTD_NOTIFY_LOSS))
                 note_number(value, &p->loss);

@@ -21,7 +21,7 @@ struct shim_evidence {
         const char *exception; /* the failing process's entry in torchrun's error file; NULL: none */
         const char *host;      /* host of ranks without a host in the output; "" = unknown */
         bool stop_asked;
-        bool saved; /* a checkpoint has been recorded since then */
+        bool saved;   /* a checkpoint has been recorded since then */
         bool reports; /* bert-trainer, or a program that has reported progress: exit codes 75, 76 and 77 have their
                          meaning of contract C6 */
 };

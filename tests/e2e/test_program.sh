@@ -75,12 +75,14 @@ os.mkfifo(run + "/pipe")
 say("X_BERTD_CHECKPOINT=" + run + "/pipe")
 say("X_BERTD_CHECKPOINT=" + make("empty", ""))
 say("X_BERTD_CHECKPOINT=" + run + "/\udcff")
-for step in ("-3", "nan", "0", "1e3", ""):
+for step in ("-3", "nan", "0", "1e3", "", "9223372036854775807"):
     say("X_BERTD_CHECKPOINT_STEP=" + step, "X_BERTD_CHECKPOINT=" + make("badstep"))
 say("X_BERTD_\udcff=1", "STATUS=caf\udce9", "X_BERTD_LOSS=nan", "X_BERTD_SIGNALS=stop:KILL,checkpoint:\udcff", "MAINPID=1", "X_BERTD_STACKS=KILL")
 say("X_BERTD_CHECKPOINT_STEP=44", "X_BERTD_CHECKPOINT=" + make("mine"))
 say("X_BERTD_CHECKPOINT_STEP=44", "X_BERTD_CHECKPOINT=" + make("mine"))
 say("X_BERTD_CHECKPOINT=" + make("fifty"))
+os.mkdir(run + "/folder")
+say("X_BERTD_CHECKPOINT_STEP=48", "X_BERTD_CHECKPOINT=" + os.path.dirname(make("folder/part")) + "//")
 time.sleep(2)
 say("X_BERTD_STEP=30")
 time.sleep(1)
@@ -93,9 +95,10 @@ rss() { awk '/^VmRSS:/ {print $2}' "/proc/$1/status"; } # PID: kB
 before=$(rss "$bertd_pid")
 job=$("$BERTCTL" submit -- python3 "$work/reports.py" 2)
 ok "a program that reports what cannot be ends anyway" wait_job "$job" 60
-is "what can be is recorded, with its own step or the last one" "$(rows "$job" good)" "[44,50,60]"
+is "what can be is recorded, with its own step or the last one" "$(rows "$job" good)" "[44,48,50,60]"
 refused() { log "$job" 1 | grep -q "bertd: checkpoint [^ ]*$1: $2; not recorded"; }
 ok "10,000 reports in a moment take no memory of bertd's" at_least $((16384 - $(rss "$bertd_pid") + before)) 0
+is "none has a huge one" "$("$BERTCTL" checkpoints --all --json "$job" | jq 'map(.step) | max')" 60
 ok "not without a step" refused /stepless "without a step (X_BERTD_CHECKPOINT_STEP)"
 ok "nor with one that is not a number from 1" refused /badstep "without a step (X_BERTD_CHECKPOINT_STEP)"
 ok "not elsewhere" refused /etc/passwd "not below the job's run folder or working directory"
