@@ -25,18 +25,19 @@ class BertdCallback(pl.Callback):
     """Reports steps (trainer.global_step) and the loss that training_step returns; each checkpoint that a
     ModelCheckpoint of the trainer has written.
 
-    Asked to stop, all ranks finish the batch under way, save `bertd-stop.ckpt`, and exit with status 75.
+    Asked to stop, all ranks finish the step under way, save `bertd-stop.ckpt`, and exit with status 75.
     """
 
     def __init__(self) -> None:
         self._vote: Optional[StopVote] = None
         self._known: Dict[str, int] = {}
-        self._saved_step = 0
+        self._step = self._saved_step = 0
         self._writing = False  # a checkpoint was begun, and not seen yet
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._vote = StopVote()
         self._known = self._written(trainer)
+        self._step = trainer.global_step
         bertd.report(step=trainer.global_step, steps=self._steps(trainer))
 
     def on_train_batch_end(
@@ -45,11 +46,14 @@ class BertdCallback(pl.Callback):
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         bertd.report(step=trainer.global_step, steps=self._steps(trainer), loss=loss)
         self._report_checkpoints(trainer)
-        stop, checkpoint = self._vote() if self._vote else (False, False)
-        if stop or checkpoint:
+        if trainer.global_step == self._step or self._vote is None:
+            return  # gradients are accumulated: they are not in a checkpoint
+        self._step = trainer.global_step
+        stop, checkpoint = self._vote()
+        if (stop or checkpoint) and self._step != self._steps(trainer):
             self._save(trainer)
-        if stop:
-            bertd.finish_stop()
+            if stop:
+                bertd.finish_stop()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Dict[str, Any]
@@ -84,7 +88,8 @@ class BertdCallback(pl.Callback):
         found = {}
         for path in paths:
             with contextlib.suppress(OSError):  # removed meanwhile, or not on this host
-                found[path] = os.stat(path).st_mtime_ns
+                if not os.path.islink(path):  # save_last="link"
+                    found[path] = os.stat(path).st_mtime_ns
         return found
 
     def _report_checkpoints(self, trainer: pl.Trainer) -> None:
