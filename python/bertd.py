@@ -9,8 +9,8 @@
         if step % 1000 == 0 or bertd.stopping():
             path = save(bertd.run_dir("out"), step)
             bertd.saved(path, step)
-        if bertd.stopping():
-            bertd.finish_stop()                     # exits with 75
+            if bertd.stopping():
+                bertd.finish_stop()                 # exits with 75
 
 One file, standard library only, Python 3.8 or newer: copy it beside a program, or `pip install` it.
 Outside a job of bertd every function does nothing: resume() is None, stopping() is False, run_dir(x) is x.

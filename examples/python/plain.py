@@ -31,8 +31,8 @@ def main() -> None:
         bertd.report(step=step, steps=steps, loss=loss.detach())
         if step % SAVE_EVERY == 0 or step == steps or bertd.stopping() or bertd.checkpoint_requested():
             bertd.saved(save(bertd.run_dir("out"), step, model, optimizer), step)
-        if bertd.stopping() and step < steps:
-            bertd.finish_stop()
+            if bertd.stopping() and step < steps:
+                bertd.finish_stop()
 
 
 main()

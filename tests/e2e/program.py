@@ -30,8 +30,8 @@ while step < steps:
     bertd.report(step=step, steps=steps, loss=1 / step)
     if step % every == 0 or step == steps or bertd.checkpoint_requested() or bertd.stopping():
         bertd.saved(save(step), step)
-    if bertd.stopping():
-        bertd.finish_stop()
+        if bertd.stopping():
+            bertd.finish_stop()
     for _ in range(30 if step == int(what.get("busy", -1)) else 0):
         bertd.report(busy="evaluation")
         time.sleep(0.1)
