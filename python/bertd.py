@@ -93,6 +93,7 @@ def _describe() -> bytes:
     lines = []
     for key, value in list(_link.fields.items()):  # copied: a signal handler may report, too
         with contextlib.suppress(Exception):  # not a tensor
+            _link.fields[key] = value.detach()  # PyTorch warns of float() with a gradient
             if value.device.type != "cpu":
                 del _link.fields[key]
                 _link.copies[key] = _link.copies.get(key) or _Copy(value)

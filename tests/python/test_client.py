@@ -255,6 +255,11 @@ bertd.report(step=1, loss=OnGpu(1))
 bertd.report(step=2, loss=OnGpu(2))
 same("a GPU that failed is no exception", [line for line in lines(notify.read()) if "STEP" in line], ["X_BERTD_STEP=1", "X_BERTD_STEP=2"])
 same("nothing has waited for the GPU", waits, [])
+with_gradient = OnGpu(1, kind="cpu")
+with_gradient.detach = lambda: 1.5
+bertd._INTERVAL_SEC = 0
+bertd.report(step=3, loss=with_gradient)
+same("a tensor with a gradient is read without it", (lines(notify.read()), waits), (["X_BERTD_STEP=3", "X_BERTD_LOSS=1.5"], []))
 del sys.modules["torch"]
 
 # Signals.
