@@ -2,9 +2,9 @@
 """Real Python trainers under bertd: an undisturbed run, one that is stopped and resumed, one under faults; the same faults without bertd;
 the cost of reporting. Prints docs/python.md's text. Called by scripts/check-python, with the Python of its environment.
 
-    proof.py TEXT [--steps N] [--kills N] [--programs N] [--only NAME]
+    proof.py TEXT [--steps N] [--kills N] [--at-a-time N] [--only NAME]
 
---programs: how many are run at a time (1). NAME: a part of a program's name, or "overhead".
+--at-a-time: how many runs go at once (1). NAME: a part of a program's name, or "overhead".
 """
 import argparse
 import concurrent.futures
@@ -75,11 +75,20 @@ def strike(host, number, script, fault):
     os.kill(victim["rank" if fault == "hang" else fault](), signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
 
 
-def run_paused(host, command, steps):
-    number = host.submit(*command)
-    wait(lambda: host.job(number)["step"] >= steps * 0.37, f"job {number} does not step")
-    pause(host, number)
-    return host.finish(number)[1]
+def run_quiet(work, command):
+    """(seconds, checkpoint)"""
+    with Host(work) as host:
+        spent = Timed()
+        path = host.finish(host.submit(*command))[1]
+        return spent(), path
+
+
+def run_paused(work, command, steps):
+    with Host(work) as host:
+        number = host.submit(*command)
+        wait(lambda: host.job(number)["step"] >= steps * 0.37, f"job {number} does not step")
+        pause(host, number)
+        return host.finish(number)[1]
 
 
 def last_step(host, number, before):
@@ -91,19 +100,21 @@ def last_step(host, number, before):
     return before["step"]
 
 
-def run_disturbed(host, command, script, faults):
-    """(job, checkpoint, fault -> seconds from each to the first step beyond those seen before it)"""
-    number = host.submit(*command)
+def run_disturbed(work, command, script, faults):
+    """(seconds, job, checkpoint, fault -> seconds from each to the first step beyond those seen before it)"""
     times = {fault: [] for fault in FAULTS}
-    for at, fault in faults:
-        wait(lambda: host.job(number)["step"] >= at, f"job {number}: no step {at}")
-        job, spent = host.job(number), Timed()
-        strike(host, number, script, fault)
-        seen = job["step"] if fault == "bertd" else last_step(host, number, job)
-        wait(lambda: host.job(number)["step"] > seen, f"job {number}: no new step after {fault}")
-        times[fault].append(spent())
-        note(f"{script}: {fault} after step {seen}: {times[fault][-1]:.1f} s")
-    return *host.finish(number), times
+    with Host(work) as host:
+        whole, number = Timed(), host.submit(*command)
+        for at, fault in faults:
+            wait(lambda: host.job(number)["step"] >= at, f"job {number}: no step {at}")
+            job, spent = host.job(number), Timed()
+            strike(host, number, script, fault)
+            seen = job["step"] if fault == "bertd" else last_step(host, number, job)
+            wait(lambda: host.job(number)["step"] > seen, f"job {number}: no new step after {fault}")
+            times[fault].append(spent())
+            note(f"{script}: {fault} after step {seen}: {times[fault][-1]:.1f} s")
+        job, path = host.finish(number)
+        return whole(), job, path, times
 
 
 class Alone:
@@ -209,31 +220,42 @@ def answer(survived, fault):
     return f"{sum(survived.get(fault, []))} of {len(survived.get(fault, []))}"
 
 
-def prove(name, work, text, steps, kills):
-    """A row of each table, and whether the weights are as they must be."""
-    script, command, faults = PROGRAMS[name][1], program_of(name, text, steps), plan(name, steps, kills)
-    with Host(work) as host:
-        spent = Timed()
-        quiet = host.finish(host.submit(*command))[1]
-        undisturbed = spent()
-        paused = difference(quiet, run_paused(host, command, steps))
-        note(f"{name}: undisturbed {undisturbed:.0f} s; after a pause {paused}")
-        spent = Timed()
-        job, disturbed, times = run_disturbed(host, command, script, faults)
-        disturbed_sec, after = spent(), difference(quiet, disturbed)
-    note(f"{name}: {after}, {job['lost_steps']} steps lost")
-    by = "nohup torchrun --max-restarts 20" if PROGRAMS[name][0] is TORCHRUN else "nohup python"
-    wrapper = ["nohup", *TORCHRUN, "--max-restarts", "20", *command[len(TORCHRUN):]] if PROGRAMS[name][0] is TORCHRUN else ["nohup", *command]
-    program, survived, own = run_alone(work, wrapper, script, faults)
-    beside = difference(quiet, alone.newest(program.folder + "/out"))
-    note(f"{name} alone: {beside}, {program.lost()} steps lost, {program.by_hand} times by hand")
-    row = f"| {name} | {paused} | {after} | {job['attempts']} | {job['lost_steps']} | {undisturbed:.0f} s | {disturbed_sec:.0f} s |"
-    waits = f"| {name} | " + " | ".join(described(times[fault]) for fault in FAULTS) + " |"
-    without = (f"| {name}, `{by}` | " + " | ".join(answer(survived, fault) for fault in ("rank", "launcher", "pause", "hang")) +
-               f" | {described(own)} | {program.by_hand} | {program.leftovers} | {program.damaged} | {program.lost()} | {beside} |")
-    note("\n".join((row, waits, without)))
-    return dict(row=row, waits=waits, without=without, exact=after == "identical", held=after == "identical" or paused != "identical",
-                lost=job["lost_steps"], alone_lost=program.lost(), by_hand=program.by_hand)
+class Program:
+    """One of PROGRAMS, and what becomes of it: its runs are tasks of a pool."""
+
+    def __init__(self, name, pool, work, args):
+        launcher, script = PROGRAMS[name]
+        self.name, self.work, self.steps, self.command = name, tempfile.mkdtemp(dir=work), args.steps, program_of(name, args.text, args.steps)
+        faults = plan(name, args.steps, args.kills)
+        self.by = "nohup torchrun --max-restarts 20" if launcher is TORCHRUN else "nohup python"
+        alone_command = ["nohup", *launcher, *(["--max-restarts", "20"] if launcher is TORCHRUN else []), *self.command[len(launcher):]]
+        self.disturbed = pool.submit(run_disturbed, self.folder(), self.command, script, faults)
+        self.alone = pool.submit(run_alone, self.folder(), alone_command, script, faults)
+        self.quiet = pool.submit(run_quiet, self.folder(), self.command)
+
+    def folder(self):
+        return tempfile.mkdtemp(dir=self.work)
+
+    def finish(self):
+        self.quiet_sec, quiet = self.quiet.result()
+        self.sec, self.job, path, self.times = self.disturbed.result()
+        self.person, self.survived, self.own_times = self.alone.result()
+        self.after, self.beside = difference(quiet, path), difference(quiet, alone.newest(self.person.folder + "/out"))
+        self.exact = self.after == "identical"
+        self.held = self.exact or difference(quiet, run_paused(self.folder(), self.command, self.steps)) != "identical"
+        note(f"{self.name}: {self.after}, without bertd {self.beside}")
+
+    def result(self):
+        return f"| {self.name} | {self.after} | {self.job['attempts']} | {self.job['lost_steps']} | {self.quiet_sec:.0f} s | {self.sec:.0f} s |"
+
+    def waits(self):
+        return f"| {self.name} | " + " | ".join(described(self.times[fault]) for fault in FAULTS) + " |"
+
+    def without(self):
+        person = self.person
+        cells = [answer(self.survived, fault) for fault in ("rank", "launcher", "pause", "hang")]
+        cells += [described(self.own_times), person.by_hand, person.leftovers, person.damaged, person.lost(), self.beside]
+        return f"| {self.name}, `{self.by}` | " + " | ".join(map(str, cells)) + " |"
 
 
 OVERHEAD = f"""
@@ -280,25 +302,27 @@ def overhead(work, limit=240):
     return sorted(found), idle
 
 
-def print_programs(rows, args):
-    exact = sum(r["exact"] for r in rows)
-    print(f"{exact} of {len(rows)} programs end with the weights of an undisturbed run, bit for bit, after {args.kills} kills, 2 pauses and a hang each, and "
-          f"nobody had to start one; steps done again: {sum(r['lost'] for r in rows)}. Without bertd the same faults, as far as they exist there, "
-          f"needed {sum(r['by_hand'] for r in rows)} starts by hand; steps done again: {sum(r['alone_lost'] for r in rows)}.\n")
-    print("| program | weights after a stop and resume | after the faults | attempts | steps lost | undisturbed | with the faults |")
-    print("|---|---|---|---|---|---|---|")
-    print(*(r["row"] for r in rows), sep="\n")
-    print(f"\nWeights are compared with the undisturbed run's (identical, or the largest difference), of {args.steps} steps. {args.programs} of the programs ran at a time.\n")
-    print(f"Seconds from a fault to the first new step, median (longest); a hang is noticed after {HANG_SEC} s. While bertd is dead the program runs on:\n")
+def print_programs(programs, args):
+    exact = sum(program.exact for program in programs)
+    print(f"{exact} of {len(programs)} programs end with the weights of an undisturbed run, bit for bit, after {args.kills} kills, 2 pauses and a hang "
+          f"each, and nobody had to start one; steps done again: {sum(program.job['lost_steps'] for program in programs)}. Without bertd those of "
+          f"these faults that exist there needed {sum(program.person.by_hand for program in programs)} starts by hand; steps done again: "
+          f"{sum(program.person.lost() for program in programs)}.\n")
+    print("| program | weights | attempts | steps lost | undisturbed | with the faults |")
+    print("|---|---|---|---|---|---|")
+    print(*(program.result() for program in programs), sep="\n")
+    print(f"\nWeights after {args.steps} steps beside the undisturbed run's: identical, or the largest difference. {args.at_a_time} runs at a time.\n")
+    print(f"Seconds from a fault to the first new step, median (longest); a hang is noticed after {HANG_SEC} s, back-off included. While bertd is dead "
+          "the program runs on:\n")
     print("| program | rank killed | launcher | shim | bertd | pause | hang |")
     print("|---|---|---|---|---|---|---|")
-    print(*(r["waits"] for r in rows), sep="\n")
+    print(*(program.waits() for program in programs), sep="\n")
     print("\nThe same programs and moments without bertd; each start loads the newest checkpoint (tests/python/alone). Faults after which the program "
           f"continued by itself; a pause is SIGTERM, and a program without a step for {PATIENCE_SEC} s is killed and started at once:\n")
     print("| program, started by | rank killed | launcher | pause | hang | seconds to a new step, by itself | started by hand | ranks left running | "
           "checkpoints not whole | steps lost | weights |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    print(*(r["without"] for r in rows), sep="\n", flush=True)
+    print(*(program.without() for program in programs), sep="\n", flush=True)
 
 
 def print_overhead(found, idle):
@@ -312,16 +336,17 @@ def main():
     parser.add_argument("text")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--programs", type=int, default=1)
+    parser.add_argument("--at-a-time", type=int, default=1)
     parser.add_argument("--only", default="")
     args = parser.parse_args()
     work = os.path.realpath(tempfile.mkdtemp(prefix="bertd-python-"))
-    with concurrent.futures.ThreadPoolExecutor(args.programs) as pool:
-        rows = list(pool.map(lambda name: prove(name, tempfile.mkdtemp(dir=work), args.text, args.steps, args.kills),
-                             [name for name in PROGRAMS if args.only in name]))
-    if rows:
-        print_programs(rows, args)
-    held = all(row["held"] for row in rows)
+    with concurrent.futures.ThreadPoolExecutor(args.at_a_time) as pool:
+        programs = [Program(name, pool, work, args) for name in PROGRAMS if args.only in name]
+        for program in programs:
+            program.finish()
+    if programs:
+        print_programs(programs, args)
+    held = all(program.held for program in programs)
     if args.only in "overhead":
         found, idle = overhead(tempfile.mkdtemp(dir=work))
         print_overhead(found, idle)
