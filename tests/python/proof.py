@@ -33,7 +33,7 @@ PROGRAMS = {
 KILLED = ("rank", "launcher", "shim", "bertd")
 FAULTS = (*KILLED, "pause", "hang")
 PATIENCE_SEC = 180  # without bertd: a program that makes no step for so long is started again by hand
-OVERHEAD_RUNS, STEP_SEC, BOUND = 7, 0.01, 0.001
+OVERHEAD_RUNS, STEP_SEC, BOUND = 5, 0.01, 0.001
 
 
 def plan(seed, steps, kills):
@@ -96,6 +96,7 @@ def last_step(host, number, before):
     job = before
     while job["attempts"] == before["attempts"]:
         before = job
+        time.sleep(0.1)
         job = host.job(number)
     return before["step"]
 
@@ -127,7 +128,8 @@ class Alone:
 
     def start(self):
         with open(self.folder + "/log", "a") as log:
-            self.run = subprocess.Popen(self.command, cwd=self.folder, env=environment(ALONE), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.run = subprocess.Popen(self.command, cwd=self.folder, env=environment(ALONE), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                        start_new_session=True)  # the scheduler gives each session its share, as it does a job's
 
     def lines(self):
         """(step, whether an attempt began from it), oldest first"""
@@ -285,7 +287,7 @@ def idle_share(seconds):
     return (spent[3] + spent[4]) / sum(spent)
 
 
-def overhead(work, limit=240):
+def overhead(work, limit=60):
     """(seconds that report() and stopping() take in each of some runs, share of the machine that was idle); waits for a calm machine first."""
     waited = Timed()
     idle = idle_share(2)
