@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Real Python trainers under bertd: an undisturbed run, one that is stopped and resumed, one under faults; the same faults without bertd;
-the cost of reporting. Prints docs/python.md's text. Called by scripts/check-python, with the Python of its environment.
+"""Real Python trainers: under bertd, undisturbed and under faults (faults); the same faults without bertd (alone); the cost of reporting
+(overhead). Prints a section of docs/python.md. Called by scripts/check-python, with the Python of its environment.
 
-    proof.py TEXT [--steps N] [--kills N] [--at-a-time N] [--only NAME]
+    proof.py PART TEXT [--steps N] [--kills N] [--at-a-time N] [--only NAME]
 
---at-a-time: how many runs go at once (1). NAME: a part of a program's name, or "overhead".
+--at-a-time: how many runs go at once (1). NAME: a part of a program's name.
 """
 import argparse
 import concurrent.futures
@@ -32,7 +32,7 @@ PROGRAMS = {
 }
 KILLED = ("rank", "launcher", "shim", "bertd")
 FAULTS = (*KILLED, "pause", "hang")
-PATIENCE_SEC = 180  # without bertd: a program that makes no step for so long is started again by hand
+PATIENCE_SEC = 120  # without bertd: a program that makes no step for so long is started again by hand
 OVERHEAD_RUNS, STEP_SEC, BOUND = 5, 0.01, 0.001
 
 
@@ -128,7 +128,7 @@ class Alone:
 
     def start(self):
         with open(self.folder + "/log", "a") as log:
-            self.run = subprocess.Popen(self.command, cwd=self.folder, env=environment(ALONE), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            self.run = subprocess.Popen(self.command, cwd=self.folder, env=environment(ALONE, ROOT + "/python"), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                         start_new_session=True)  # the scheduler gives each session its share, as it does a job's
 
     def lines(self):
@@ -223,41 +223,57 @@ def answer(survived, fault):
 
 
 class Program:
-    """One of PROGRAMS, and what becomes of it: its runs are tasks of a pool."""
+    """One of PROGRAMS: an undisturbed run and one under faults, tasks of a pool."""
 
     def __init__(self, name, pool, work, args):
-        launcher, script = PROGRAMS[name]
+        launcher, self.script = PROGRAMS[name]
         self.name, self.work, self.steps, self.command = name, tempfile.mkdtemp(dir=work), args.steps, program_of(name, args.text, args.steps)
-        faults = plan(name, args.steps, args.kills)
-        self.by = "nohup torchrun --max-restarts 20" if launcher is TORCHRUN else "nohup python"
-        alone_command = ["nohup", *launcher, *(["--max-restarts", "20"] if launcher is TORCHRUN else []), *self.command[len(launcher):]]
-        self.disturbed = pool.submit(run_disturbed, self.folder(), self.command, script, faults)
-        self.alone = pool.submit(run_alone, self.folder(), alone_command, script, faults)
-        self.quiet = pool.submit(run_quiet, self.folder(), self.command)
+        self.faults = plan(name, args.steps, args.kills)
+        self.restarts = ["--max-restarts", "20"] if launcher is TORCHRUN else []
+        self.unattended = ["nohup", *launcher, *self.restarts, *self.command[len(launcher):]]
+        self.begin(pool)
 
     def folder(self):
         return tempfile.mkdtemp(dir=self.work)
 
+
+class Supervised(Program):
+    def begin(self, pool):
+        self.disturbed = pool.submit(run_disturbed, self.folder(), self.command, self.script, self.faults)
+        self.quiet = pool.submit(run_quiet, self.folder(), self.command)
+
     def finish(self):
         self.quiet_sec, quiet = self.quiet.result()
         self.sec, self.job, path, self.times = self.disturbed.result()
-        self.person, self.survived, self.own_times = self.alone.result()
-        self.after, self.beside = difference(quiet, path), difference(quiet, alone.newest(self.person.folder + "/out"))
-        self.exact = self.after == "identical"
-        self.held = self.exact or difference(quiet, run_paused(self.folder(), self.command, self.steps)) != "identical"
-        note(f"{self.name}: {self.after}, without bertd {self.beside}")
+        self.lost, self.weights = self.job["lost_steps"], difference(quiet, path)
+        self.held = self.weights == "identical" or difference(quiet, run_paused(self.folder(), self.command, self.steps)) != "identical"
+        note(f"{self.name}: {self.result()}")
 
     def result(self):
-        return f"| {self.name} | {self.after} | {self.job['attempts']} | {self.job['lost_steps']} | {self.quiet_sec:.0f} s | {self.sec:.0f} s |"
+        return f"| {self.name} | {self.weights} | {self.job['attempts']} | {self.lost} | {self.quiet_sec:.0f} s | {self.sec:.0f} s |"
 
     def waits(self):
         return f"| {self.name} | " + " | ".join(described(self.times[fault]) for fault in FAULTS) + " |"
 
-    def without(self):
+
+class Unattended(Program):
+    held = True
+
+    def begin(self, pool):
+        self.disturbed = pool.submit(run_alone, self.folder(), self.unattended, self.script, self.faults)
+        self.quiet = pool.submit(run_alone, self.folder(), self.unattended, self.script, [])
+
+    def finish(self):
+        quiet = alone.newest(self.quiet.result()[0].folder + "/out")
+        self.person, self.survived, self.times = self.disturbed.result()
+        self.lost, self.weights = self.person.lost(), difference(quiet, alone.newest(self.person.folder + "/out"))
+        note(f"{self.name}: {self.result()}")
+
+    def result(self):
         person = self.person
         cells = [answer(self.survived, fault) for fault in ("rank", "launcher", "pause", "hang")]
-        cells += [described(self.own_times), person.by_hand, person.leftovers, person.damaged, person.lost(), self.beside]
-        return f"| {self.name}, `{self.by}` | " + " | ".join(map(str, cells)) + " |"
+        cells += [described(self.times), person.by_hand, person.leftovers, person.damaged, self.lost, self.weights]
+        return f"| {self.name}, `nohup {'torchrun --max-restarts 20' if self.restarts else 'python'}` | " + " | ".join(map(str, cells)) + " |"
 
 
 OVERHEAD = f"""
@@ -304,12 +320,10 @@ def overhead(work, limit=60):
     return sorted(found), idle
 
 
-def print_programs(programs, args):
-    exact = sum(program.exact for program in programs)
+def print_supervised(programs, args):
+    exact = sum(program.weights == "identical" for program in programs)
     print(f"{exact} of {len(programs)} programs end with the weights of an undisturbed run, bit for bit, after {args.kills} kills, 2 pauses and a hang "
-          f"each, and nobody had to start one; steps done again: {sum(program.job['lost_steps'] for program in programs)}. Without bertd those of "
-          f"these faults that exist there needed {sum(program.person.by_hand for program in programs)} starts by hand; steps done again: "
-          f"{sum(program.person.lost() for program in programs)}.\n")
+          f"each; nobody had to start one; steps done again: {sum(program.lost for program in programs)}.\n")
     print("| program | weights | attempts | steps lost | undisturbed | with the faults |")
     print("|---|---|---|---|---|---|")
     print(*(program.result() for program in programs), sep="\n")
@@ -319,22 +333,39 @@ def print_programs(programs, args):
     print("| program | rank killed | launcher | shim | bertd | pause | hang |")
     print("|---|---|---|---|---|---|---|")
     print(*(program.waits() for program in programs), sep="\n")
-    print("\nThe same programs and moments without bertd; each start loads the newest checkpoint (tests/python/alone). Faults after which the program "
-          f"continued by itself; a pause is SIGTERM, and a program without a step for {PATIENCE_SEC} s is killed and started at once:\n")
+
+
+def print_unattended(programs, args):
+    print(f"The same programs and moments without bertd: {sum(program.person.by_hand for program in programs)} starts by hand; "
+          f"steps done again: {sum(program.lost for program in programs)}.\n")
+    print("Each start loads the newest checkpoint (tests/python/alone). Faults after which the program continued by itself; a pause is SIGTERM, and a "
+          f"program without a step for {PATIENCE_SEC} s is killed and started at once. {args.steps} steps, {args.at_a_time} runs at a time:\n")
     print("| program, started by | rank killed | launcher | pause | hang | seconds to a new step, by itself | started by hand | ranks left running | "
           "checkpoints not whole | steps lost | weights |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    print(*(program.without() for program in programs), sep="\n", flush=True)
+    print(*(program.result() for program in programs), sep="\n")
 
 
-def print_overhead(found, idle):
+def prove(kind, show, work, args):
+    with concurrent.futures.ThreadPoolExecutor(args.at_a_time) as pool:
+        programs = [kind(name, pool, work, args) for name in PROGRAMS if args.only in name]
+        for program in programs:
+            program.finish()
+    show(programs, args)
+    return all(program.held for program in programs)
+
+
+def measure_overhead(work):
+    found, idle = overhead(work)
     spent = median(found)
-    print(f"\n`report()` and `stopping()` of a job take {spent * 1e6:.1f} µs a step (median of {len(found)} runs of 1000 steps of 10 ms; "
+    print(f"`report()` and `stopping()` of a job take {spent * 1e6:.1f} µs a step (median of {len(found)} runs of 1000 steps of 10 ms; "
           f"{found[0] * 1e6:.1f} to {found[-1] * 1e6:.1f}), {spent / STEP_SEC:.3%} of a step. The machine was {1 - idle:.0%} busy with other work.")
+    return spent < BOUND * STEP_SEC
 
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=("faults", "alone", "overhead"))
     parser.add_argument("text")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--kills", type=int, default=10)
@@ -342,17 +373,8 @@ def main():
     parser.add_argument("--only", default="")
     args = parser.parse_args()
     work = os.path.realpath(tempfile.mkdtemp(prefix="bertd-python-"))
-    with concurrent.futures.ThreadPoolExecutor(args.at_a_time) as pool:
-        programs = [Program(name, pool, work, args) for name in PROGRAMS if args.only in name]
-        for program in programs:
-            program.finish()
-    if programs:
-        print_programs(programs, args)
-    held = all(program.held for program in programs)
-    if args.only in "overhead":
-        found, idle = overhead(tempfile.mkdtemp(dir=work))
-        print_overhead(found, idle)
-        held &= median(found) < BOUND * STEP_SEC
+    held = {"faults": lambda: prove(Supervised, print_supervised, work, args), "alone": lambda: prove(Unattended, print_unattended, work, args),
+            "overhead": lambda: measure_overhead(work)}[args.part]()
     shutil.rmtree(work, ignore_errors=True)
     return 0 if held else 1
 
