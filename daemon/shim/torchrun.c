@@ -83,7 +83,7 @@ bool torchrun_child_code(const char *text, size_t size, int *ret) {
         return true;
 }
 
-/* accelerate's launcher of one process ends with a traceback of its own. */
+/* accelerate's launcher of one process ends with its own traceback. */
 static size_t accelerate_traceback(const char *text, size_t size) {
         static const char own[] = "/accelerate/commands/launch.py\"";
         const char *found = find_last(text, size, "Traceback (most recent call last):");

@@ -238,23 +238,6 @@ static void test_commands(void **state) {
                   "leaked\n"
                   "  warnings.warn('resource_tracker: There appear to be %d '\n",
                   CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 4" },
-                { "ValueError: 5\nTraceback (most recent call last):\n"
-                  "  File \"/lib/accelerate/commands/launch.py\", line 999, in simple_launcher\n"
-                  "subprocess.CalledProcessError: Command '['python', 'x.py']' returned non-zero exit status 1.\n",
-                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 5" },
-                { "Traceback (most recent call last):\n  File \"x.py\", line 2\n"
-                  "subprocess.CalledProcessError: Command 'nvcc' returned non-zero exit status 1.\n",
-                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
-                  "exit code 1: subprocess.CalledProcessError: Command 'nvcc' returned non-zero exit status 1." },
-                { "ValueError: 6\n[2026-11-30 01:42:15,957] [INFO] [launch.py:319:sigkill_handler] Killing subprocess "
-                  "7\n"
-                  "[2026-11-30 01:42:15,958] [ERROR] [launch.py:325:sigkill_handler] ['python', 'x.py'] exits with "
-                  "return code = 1\n",
-                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 6" },
-                { "ValueError: 7\nERROR conda.cli.main_run:execute(127): `conda run python x.py` failed. (See above "
-                  "for "
-                  "error)\n",
-                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 7" },
                 { "/usr/bin/env: 'python3\\r': No such file\n/usr/bin/env: use -[v]S to pass options in shebang "
                   "lines\n",
                   CODE(127), 0, false, EXIT_CLASS_FAILED, 127, 0, -1,
@@ -279,6 +262,32 @@ static void test_commands(void **state) {
 
         for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
                 check_row(&commands[i], i, false);
+}
+
+/* What launchers of Python programs print after the program's exception is not the cause. */
+static void test_launchers(void **state) {
+        static const struct row launchers[] = {
+                { "ValueError: 5\nTraceback (most recent call last):\n"
+                  "  File \"/lib/accelerate/commands/launch.py\", line 999, in simple_launcher\n"
+                  "subprocess.CalledProcessError: Command '['python', 'x.py']' returned non-zero exit status 1.\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 5" },
+                { "Traceback (most recent call last):\n  File \"x.py\", line 2\n"
+                  "subprocess.CalledProcessError: Command 'nvcc' returned non-zero exit status 1.\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1,
+                  "exit code 1: subprocess.CalledProcessError: Command 'nvcc' returned non-zero exit status 1." },
+                { "ValueError: 6\n[2026-11-30 01:42:15,957] [INFO] [launch.py:319:sigkill_handler] Killing subprocess "
+                  "7\n"
+                  "[2026-11-30 01:42:15,958] [ERROR] [launch.py:325:sigkill_handler] ['python', 'x.py'] exits with "
+                  "return code = 1\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 6" },
+                { "ValueError: 7\nERROR conda.cli.main_run:execute(127): `conda run python x.py` failed. (See above "
+                  "for "
+                  "error)\n",
+                  CODE(1), 0, false, EXIT_CLASS_FAILED, 1, 0, -1, "exit code 1: ValueError: 7" },
+        };
+
+        for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++)
+                check_row(&launchers[i], i, false);
 }
 
 /* Whatever its length, no character is cut in two. */
@@ -487,10 +496,15 @@ static void test_written_and_read(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts),     cmocka_unit_test(test_commands),
-                cmocka_unit_test(test_long_line),    cmocka_unit_test(test_host),
-                cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
-                cmocka_unit_test(test_record),       cmocka_unit_test(test_written_and_read),
+                cmocka_unit_test(test_verdicts),
+                cmocka_unit_test(test_commands),
+                cmocka_unit_test(test_launchers),
+                cmocka_unit_test(test_long_line),
+                cmocka_unit_test(test_host),
+                cmocka_unit_test(test_hostile_text),
+                cmocka_unit_test(test_clean_text),
+                cmocka_unit_test(test_record),
+                cmocka_unit_test(test_written_and_read),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
