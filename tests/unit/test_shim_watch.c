@@ -45,6 +45,7 @@ static void test_older_steps(void **state) {
         shim_watch_step(&w, 50, now);
         assert_false(look_until(&w, &now, now + 10000 * SEC));
         shim_watch_step(&w, 51, now);
+        assert_int_equal(shim_watch_limit(&w), 8 * SEC); /* armed */
         assert_false(look_until(&w, &now, now + 7 * SEC));
         shim_watch_step(&w, 101, now);
         assert_false(look_until(&w, &now, now + 7 * SEC));
