@@ -16,7 +16,7 @@ BUILD = os.environ.get("BUILD_DIR", os.path.join(ROOT, "build"))
 BERTD, BERTCTL = os.path.join(BUILD, "daemon/bertd"), os.path.join(BUILD, "ctl/bertctl")
 LIMIT = 1800  # seconds for anything
 ENDED = ("done", "failed", "cancelled")
-HANG_SEC = 60  # beyond what the end of a launcher takes on a machine with much other work
+HANG_SEC = 40  # beyond what the end of a launcher takes on a machine with much other work
 
 
 def environment(*path):
