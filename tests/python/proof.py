@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from host import HANG_SEC, ROOT, Host, difference, environment, kill_those_in, launcher_of, note, ranks, shim_of, wait
+from host import ENDED, HANG_SEC, LIMIT, ROOT, Host, difference, environment, kill_those_in, launcher_of, note, ranks, shim_of, wait
 
 ALONE = ROOT + "/tests/python/alone"
 sys.path.insert(0, ALONE)
@@ -93,11 +93,12 @@ def run_paused(work, command, steps):
 
 def last_step(host, number, before):
     """Of the attempt of `before`, once the next one has started: ranks without a launcher train on until they are found."""
-    job = before
-    while job["attempts"] == before["attempts"]:
+    spent = Timed()
+    while (job := host.job(number))["attempts"] == before["attempts"]:
+        if job["state"] in ENDED or spent() > LIMIT:
+            raise SystemExit(f"proof.py: job {number}: {job['state']}, and no new attempt after a fault; give it more --steps")
         before = job
         time.sleep(0.1)
-        job = host.job(number)
     return before["step"]
 
 
