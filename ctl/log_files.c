@@ -21,7 +21,7 @@
 #include "ctl/format.h"
 
 #define BLOCK 65536
-#define TRIES 5 /* at a set of files that holds still */
+#define TRIES 100 /* at a set of files that holds still */
 #define PAUSE_NSEC 10000000
 #define NOTE_BYTES 256 /* at most, of the line that ends log.first */
 
@@ -129,12 +129,23 @@ static void open_all(const char *path, struct log_files *ret) {
         }
 }
 
+/* Of files that were renamed twice between two openings the newer one may be found behind the older one. */
+static bool turned(const char *path, const struct log_files *files) {
+        struct log_file newest;
+
+        if (files->missing)
+                return files->missing == -ENOENT && files->n > 0; /* renamed, and not yet made again */
+        if (open_one(path, "", &newest) < 0)
+                return true;
+        (void) close(newest.fd);
+        return !is_same(&newest, &files->files[files->n - 1]);
+}
+
 int log_files_open(const char *path, struct log_files *ret) {
         for (int i = 0;; i++) {
                 uint64_t before = find_oldest(path);
                 open_all(path, ret);
-                bool turning = ret->missing == -ENOENT && ret->n > 0; /* renamed, and not yet made again */
-                if ((!turning && before != UINT64_MAX && find_oldest(path) == before) || i == TRIES)
+                if ((before != UINT64_MAX && !turned(path, ret) && find_oldest(path) == before) || i == TRIES)
                         return ret->n > 0 ? 0 : ret->missing;
                 log_files_close(ret);
                 (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = PAUSE_NSEC }, NULL);
@@ -190,12 +201,18 @@ static int put_rest(struct last_state *s, bool following, struct error *error) {
         return r == 0 && s->returned && following ? put("\r", 1, error) : r;
 }
 
+/* log.first is read as it was: what is dropped of the others is added to it meanwhile. */
+static off_t end_of(const struct log_files *files, unsigned i) {
+        return i == 0 && files->first ? files->files[0].size : INT64_MAX;
+}
+
 /* Passes on what there is from the fd's position to the end. */
-static int copy_rest(int fd, struct last_state *last, struct error *error) {
+static int copy_rest(int fd, off_t end, struct last_state *last, struct error *error) {
         char buffer[BLOCK];
 
         for (;;) {
-                ssize_t n = read(fd, buffer, sizeof(buffer));
+                off_t left = end - lseek(fd, 0, SEEK_CUR);
+                ssize_t n = read(fd, buffer, MIN(sizeof(buffer), (size_t) MAX(left, 0)));
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
@@ -210,12 +227,13 @@ static int copy_rest(int fd, struct last_state *last, struct error *error) {
 
 /* Moves the fd to where its last *lines lines begin, and takes what it has from *lines. `after`: something follows in a
  * newer file. */
-static int seek_lines(int fd, uint64_t *lines, bool *after) {
+static int seek_lines(int fd, off_t end, uint64_t *lines, bool *after) {
         char buffer[BLOCK];
         off_t at = lseek(fd, 0, SEEK_END);
 
         if (at < 0)
                 return -errno;
+        at = MIN(at, end);
         while (at > 0 && *lines > 0) {
                 off_t start = at > BLOCK ? at - BLOCK : 0;
                 ssize_t n = pread(fd, buffer, (size_t) (at - start), start);
@@ -238,7 +256,7 @@ static int seek_tail(struct log_files *files, uint64_t lines) {
         int r = 0;
 
         for (unsigned i = files->n; r == 0 && i-- > 0;)
-                r = seek_lines(files->files[i].fd, &lines, &after);
+                r = seek_lines(files->files[i].fd, end_of(files, i), &lines, &after);
         return r;
 }
 
@@ -272,7 +290,7 @@ int log_files_print(struct log_files *files, uint64_t lines, bool following, str
         if (all && files->dropped > 0)
                 put_dropped(files);
         for (unsigned i = 0; i < files->n && r == 0; i++)
-                r = copy_rest(files->files[i].fd, all ? NULL : &last, error);
+                r = copy_rest(files->files[i].fd, end_of(files, i), all ? NULL : &last, error);
         if (r == 0)
                 r = put_rest(&last, following, error);
         return r == 0 && fflush(stdout) == EOF ? output_error(error) : r;
@@ -328,7 +346,7 @@ static bool was_written_anew(const struct log_reader *reader) {
 static int read_on(struct log_reader *reader, struct error *error) {
         if (was_written_anew(reader))
                 (void) lseek(reader->fd, 0, SEEK_SET);
-        int r = copy_rest(reader->fd, NULL, error);
+        int r = copy_rest(reader->fd, INT64_MAX, NULL, error);
         remember(reader);
         return r == 0 && fflush(stdout) == EOF ? output_error(error) : r;
 }

@@ -46,6 +46,15 @@ is "and is of the end alone" "$(logs -n 2 | xargs)" "a000300000 end"
 is "--json names the files in order" "$(logs --json | jq -r '.files[]' | sed 's|.*/||' | xargs)" "log.first log.3 log.2 log.1 log"
 is "status says what is kept" "$("$BERTCTL" status "$job" | grep -o 'its last 256 KiB, in 4 files')" "its last 256 KiB, in 4 files"
 is "and so does its JSON" "$(field "$job" log_max_size) $(field "$job" log_keep)" "262144 4"
+mkfifo "$work/slowly"
+logs >"$work/slowly" &
+exec 5<"$work/slowly"
+read -r <&5
+size=$(stat -c %s "$folder/log.first")
+echo added >>"$folder/log.first"
+ok "what is added to the first 1 MB while it is read was read before" test "$(grep -c -e added -e end <&5)" -eq 1
+exec 5<&-
+truncate -s "$size" "$folder/log.first"
 wait_for 20 shown end all
 ok "who follows has each line once, or is told how much he missed" python3 - "$work/all" <<'END'
 import re, sys

@@ -203,6 +203,11 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.sendto(b"X_BERTD_CHECKPOINT_STEP=5\nX_BERTD_CHECKPOINT=" + os.getcwdb() + b"/roots", os.environ["NOTIFY_SOCKET"])
 END2
   cp "$BERTCTL" "$work/bertctl"
+  mkdir "$work/daemon" # the build's may be where others may not look
+  cp "$BERTD" "$BERTD-shim" "$work/daemon/"
+  chmod -R a+rX "$work/daemon" "$work/foreign.py"
+  kill_bertd
+  BERTD=$work/daemon/bertd start_bertd
   chmod 666 "$BERTD_SOCKET"
   job=$(cd "$work/shared" && setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/ "$work/bertctl" submit -- python3 "$work/foreign.py")
   wait_job "$job" 30
