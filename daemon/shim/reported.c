@@ -44,14 +44,16 @@ static void settle_first(struct shim *shim) {
         struct confirm_result result = {}; /* stays so if the file system hangs */
 
         (void) confirm_result(&r->confirm, &result);
+        /* Before a copy is forked, which has the descriptor for a moment: a source whose descriptor lives on elsewhere
+         * stays in epoll. */
+        r->source = sd_event_source_disable_unref(r->source);
+        confirm_close(&r->confirm);
         note->size = result.size;
         note->unconfirmed = !result.durable;
         if (result.refusal == CONFIRM_GOOD)
                 shim_checkpoint_done(shim, note);
         else
                 shim_reported_refuse(shim, note->path, confirm_refusal_text(result.refusal));
-        confirm_close(&r->confirm);
-        r->source = sd_event_source_disable_unref(r->source);
         drop_first(r);
 }
 
@@ -141,6 +143,7 @@ void shim_reported_end(struct shim *shim) {
         struct shim_reported *r = &shim->reported;
         const uint64_t deadline = clock_boottime_usec() + (shim->killed ? KILLED_LIMIT_USEC : LAST_LIMIT_USEC);
 
+        r->source = sd_event_source_disable_unref(r->source);
         confirm_close(&r->confirm);
         while (r->n > 0) {
                 if (r->confirm.fd < 0 && clock_boottime_usec() < deadline)
@@ -157,8 +160,8 @@ void shim_reported_end(struct shim *shim) {
 void shim_reported_close(struct shim *shim) {
         struct shim_reported *r = &shim->reported;
 
-        confirm_close(&r->confirm);
         r->source = sd_event_source_disable_unref(r->source);
+        confirm_close(&r->confirm);
         r->timer = sd_event_source_disable_unref(r->timer);
         free(r->queue);
         r->queue = NULL;
