@@ -16,7 +16,7 @@ struct known {
                 bool unconfirmed; /* an attempt starts from it only without a good one */
         } * rows;
         size_t n;
-        uint64_t *aside; /* steps of demoted and abandoned ones, ascending */
+        uint64_t *aside; /* steps of demoted and abandoned ones */
         size_t n_aside;
         uint64_t until; /* an attempt starts at this step or an earlier one */
 };

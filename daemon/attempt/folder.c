@@ -114,7 +114,7 @@ static bool add_known(const struct job *job, const char *run_dir, struct known *
                 const struct checkpoint *c = &job->ledger[i];
                 if (c->state == CHECKPOINT_DEMOTED || c->state == CHECKPOINT_ABANDONED)
                         known->aside[known->n_aside++] = c->step;
-                if (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_UNCONFIRMED)
+                if (!checkpoint_is_usable(c))
                         continue;
                 cleanup_free char *usual = ledger_path(run_dir, c->step);
                 bool is_usual = usual && strcmp(usual, c->path) == 0 && c->state == CHECKPOINT_GOOD;

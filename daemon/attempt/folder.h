@@ -2,9 +2,9 @@
  * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log,
  * shim.log}}.
  *
- * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to a
- * folder handle, with O_NOFOLLOW; if the kernel has openat2, it never enters another file system (users can mount on
- * their folders, and a mount can hang); only regular files of a bounded size are opened.
+ * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to the
+ * descriptor of a folder, follows no link, and opens only regular files of a bounded size. None enters another file
+ * system (users can mount on their folders, and a mount can hang), except on a kernel without openat2(2).
  */
 #ifndef DAEMON_ATTEMPT_FOLDER_H
 #define DAEMON_ATTEMPT_FOLDER_H

@@ -20,10 +20,6 @@
 
 #define NAME_BYTES 48 /* of a checkpoint below its job's folder */
 
-static bool is_usable(const struct checkpoint *c) {
-        return c && (c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED);
-}
-
 /* The attempt starts from `step`, with the checkpoint `to` (NULL: none); `why` is the event's reason. */
 static void begin_at(struct attempt_run *run, uint64_t step, struct checkpoint *to, const char *why) {
         struct job *job = run->job;
@@ -197,7 +193,7 @@ static void take_beginning(struct attempt_run *run, uint64_t step) {
         struct checkpoint *to = step > 0 ? job_checkpoint(job, step) : NULL;
         char why[128];
 
-        if (run->began || a->step > a->first_step || (step > 0 && !is_usable(to)))
+        if (run->began || a->step > a->first_step || (step > 0 && (!to || !checkpoint_is_usable(to))))
                 return;
         run->began = true;
         if ((a->resumed ? a->first_step : 0) == step)

@@ -230,7 +230,7 @@ static int check_resume(struct act *a, const struct resume_options *o) {
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
-        if (!c || (c->state != CHECKPOINT_GOOD && c->state != CHECKPOINT_DEMOTED && c->state != CHECKPOINT_UNCONFIRMED))
+        if (!c || (!checkpoint_is_usable(c) && c->state != CHECKPOINT_DEMOTED))
                 return act_refuse(a, BERTD_ERROR_NO_SUCH_CHECKPOINT,
                                   "job %" PRIu64 " has no checkpoint of step %" PRIu64, job->id, o->from);
         return 0;

@@ -193,17 +193,26 @@ struct checkpoint *job_checkpoint(const struct job *job, uint64_t step) {
         return i < job->n_ledger && job->ledger[i].step == step ? &job->ledger[i] : NULL;
 }
 
-const struct checkpoint *job_newest_good(const struct job *job) {
-        const struct checkpoint *unconfirmed = NULL;
+bool checkpoint_is_usable(const struct checkpoint *c) {
+        return c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED;
+}
+
+struct checkpoint *job_newest_until(const struct job *job, uint64_t step) {
+        struct checkpoint *unconfirmed = NULL;
 
         for (size_t i = job->n_ledger; i-- > 0;) {
-                if (job->ledger[i].state == CHECKPOINT_GOOD)
-                        return &job->ledger[i];
-                if (job->ledger[i].state == CHECKPOINT_UNCONFIRMED && !unconfirmed)
-                        unconfirmed = &job->ledger[i];
+                struct checkpoint *c = &job->ledger[i];
+                if (c->step > step)
+                        continue;
+                if (c->state == CHECKPOINT_GOOD)
+                        return c;
+                if (c->state == CHECKPOINT_UNCONFIRMED && !unconfirmed)
+                        unconfirmed = c;
         }
         return unconfirmed;
 }
+
+const struct checkpoint *job_newest_good(const struct job *job) { return job_newest_until(job, UINT64_MAX); }
 
 static void ledger_drop(struct job *job, size_t i) {
         free(job->ledger[i].path);

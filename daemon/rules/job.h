@@ -153,6 +153,8 @@ struct checkpoint *job_checkpoint(const struct job *job, uint64_t step);
 int job_checkpoint_add(struct job *job, const struct checkpoint *row);
 /* The newest good one, or if there is none the newest unconfirmed one; NULL: none. */
 const struct checkpoint *job_newest_good(const struct job *job);
+struct checkpoint *job_newest_until(const struct job *job, uint64_t step); /* the same among those of at most `step` */
+bool checkpoint_is_usable(const struct checkpoint *checkpoint); /* an attempt may start from it: good or unconfirmed */
 /* Frees rows that need not be in memory. Invalidates pointers to rows. */
 void job_ledger_trim(struct job *job);
 

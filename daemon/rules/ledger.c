@@ -25,10 +25,6 @@ bool ledger_may_hold(const struct job *job, const char *run_dir, const char *pat
         return path_is_below(path, run_dir) || (job->kind == JOB_COMMAND && path_is_below(path, job->cwd));
 }
 
-static bool is_usable(const struct checkpoint *c) {
-        return c->state == CHECKPOINT_GOOD || c->state == CHECKPOINT_UNCONFIRMED;
-}
-
 static bool mark_deleted(struct checkpoint *c) {
         c->state = CHECKPOINT_DELETED;
         return c->dirty = true;
@@ -37,7 +33,7 @@ static bool mark_deleted(struct checkpoint *c) {
 static bool take_gone(struct job *job, uint64_t step) {
         struct checkpoint *c = job_checkpoint(job, step);
 
-        if (!c || !is_usable(c))
+        if (!c || !checkpoint_is_usable(c))
                 return false;
         return mark_deleted(c);
 }
@@ -105,18 +101,7 @@ void ledger_rolled_back(struct job *job, const struct checkpoint *saved, uint64_
 }
 
 struct checkpoint *ledger_choose(struct job *job) {
-        struct checkpoint *unconfirmed = NULL;
-
-        for (size_t i = job->n_ledger; i-- > 0;) {
-                struct checkpoint *c = &job->ledger[i];
-                if (job->resume_abandon && c->step > job->resume_from)
-                        continue;
-                if (c->state == CHECKPOINT_GOOD)
-                        return c;
-                if (c->state == CHECKPOINT_UNCONFIRMED && !unconfirmed)
-                        unconfirmed = c;
-        }
-        return unconfirmed;
+        return job_newest_until(job, job->resume_abandon ? job->resume_from : UINT64_MAX);
 }
 
 static size_t steps_of(const struct job *job, enum checkpoint_state state, uint64_t *steps, size_t max) {
@@ -140,7 +125,7 @@ bool ledger_is_below_job(const struct job *job) {
 
         (void) snprintf(folder, sizeof(folder), "/jobs/%" PRIu64 "/", job->id);
         for (size_t i = 0; i < job->n_ledger; i++)
-                if (is_usable(&job->ledger[i]) && strstr(job->ledger[i].path, folder))
+                if (checkpoint_is_usable(&job->ledger[i]) && strstr(job->ledger[i].path, folder))
                         return true;
         return false;
 }

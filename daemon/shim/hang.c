@@ -20,17 +20,13 @@
 /* The step of the checkpoint that the attempt resumes from, which may have any name, or is
  * ".../step-000012000.ckpt"; 0: none. */
 static uint64_t resumed_step(const struct attempt_spec *attempt) {
-        const char *path = attempt_getenv(attempt, BERTD_ENV_RESUME), *base = path ? strrchr(path, '/') : NULL;
-        char digits[24];
+        const char *path = attempt_getenv(attempt, BERTD_ENV_RESUME);
         uint64_t step;
 
         for (size_t i = 0; i < attempt->known.n; i++)
                 if (path && attempt->known.rows[i].path && strcmp(attempt->known.rows[i].path, path) == 0)
                         return attempt->known.rows[i].step;
-        if (!base || sscanf(base, "/step-%20[0-9].ckpt", digits) != 1)
-                return 0;
-        const char *digit = digits + strspn(digits, "0");
-        return *digit && parse_u64(digit, 0, INT64_MAX, &step) == 0 ? step : 0;
+        return path && shim_step_of_name(path, &step) ? step : 0;
 }
 
 /* If exactly one rank is stopped (SIGSTOP), it is the cause. False: the collector has not reported it yet. */

@@ -58,8 +58,7 @@ struct told {
 
 static double seconds_or_nan(double v) { return v >= 0 && v <= CHECKPOINT_SEC_MAX ? v : NAN; }
 
-/* "/.../step-000012000.ckpt" */
-static bool step_of_name(const char *path, uint64_t *ret) {
+bool shim_step_of_name(const char *path, uint64_t *ret) {
         const char *base = strrchr(path, '/');
         char digits[24];
         int end = 0;
@@ -85,7 +84,7 @@ static const char *check_path(const struct shim *shim, const char *path) {
 static void note_program_checkpoint(struct shim *shim, const struct told *told) {
         uint64_t step = told->has_step ? told->step : 0;
 
-        if (!told->has_step && !step_of_name(told->path, &step))
+        if (!told->has_step && !shim_step_of_name(told->path, &step))
                 step = shim->progress.step;
         if (step == 0) {
                 shim_reported_refuse(shim, told->path, "without a step (" BERTD_NOTIFY_CHECKPOINT_STEP ")");
@@ -100,7 +99,7 @@ static void note_trainer_checkpoint(struct shim *shim, const struct told *told) 
         struct checkpoint_note note = { .stall = seconds_or_nan(told->stall), .write = seconds_or_nan(told->write) };
         struct stat st;
 
-        if (!step_of_name(told->path, &note.step) || lstat(told->path, &st) < 0 || !S_ISREG(st.st_mode))
+        if (!shim_step_of_name(told->path, &note.step) || lstat(told->path, &st) < 0 || !S_ISREG(st.st_mode))
                 return;
         note.size = (uint64_t) st.st_size;
         (void) snprintf(note.path, sizeof(note.path), "%s", told->path);

@@ -250,6 +250,9 @@ void shim_declared_ask_stacks(const struct shim *shim);
 
 /* ---- progress.c ---- */
 
+/* The step of "/.../step-000012000.ckpt". */
+bool shim_step_of_name(const char *path, uint64_t *ret);
+
 /* Reports a checkpoint to bertd. */
 void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note);
 

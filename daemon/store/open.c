@@ -217,7 +217,7 @@ int store_open(const char *path, bool may_create, void (*log)(const char *text),
                 r = open_database(path, true, log, &store->db, error);
         if (r >= 0)
                 (void) sqlite3_wal_hook(store->db, on_wal, store);
-        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++) {
+        for (size_t i = 0; r >= 0 && i < STATEMENT_MAX; i++) { /* not only once a commit needs it */
                 cleanup_statement sqlite3_stmt *s = NULL;
                 r = db_prepare(store->db, store_statements[i], &s, error);
         }

@@ -75,7 +75,8 @@ static void test_bounds(void **state) {
         make("deep");
         put("deep/a", 1);
         for (unsigned i = 0; i < CONFIRM_DEPTH_MAX + 2; i++) {
-                (void) strcat(deep, "/d");
+                size_t n = strlen(deep);
+                assert_true(snprintf(deep + n, sizeof(deep) - n, "/d") < (int) (sizeof(deep) - n));
                 make(deep);
                 cleanup_free char *name = format_string("%s/a", deep);
                 put(name, 1);
