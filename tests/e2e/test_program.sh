@@ -83,7 +83,7 @@ say("X_BERTD_CHECKPOINT_STEP=44", "X_BERTD_CHECKPOINT=" + make("mine"))
 say("X_BERTD_CHECKPOINT=" + make("fifty"))
 os.mkdir(run + "/folder")
 say("X_BERTD_CHECKPOINT_STEP=48", "X_BERTD_CHECKPOINT=" + os.path.dirname(make("folder/part")) + "//")
-time.sleep(2)
+while not os.path.exists(sys.argv[2]): time.sleep(0.05)
 say("X_BERTD_STEP=30")
 time.sleep(1)
 for i in range(10000):
@@ -93,7 +93,10 @@ time.sleep(float(sys.argv[1]))
 END2
 rss() { awk '/^VmRSS:/ {print $2}' "/proc/$1/status"; } # PID: kB
 before=$(rss "$bertd_pid")
-job=$("$BERTCTL" submit -- python3 "$work/reports.py" 2)
+job=$("$BERTCTL" submit -- python3 "$work/reports.py" 2 "$work/go-back")
+confirmed() { [[ $(rows "$job" good) == "[44,48,50]" ]]; }
+wait_for 30 confirmed
+touch "$work/go-back"
 ok "a program that reports what cannot be ends anyway" wait_job "$job" 60
 is "what can be is recorded, with its own step or the last one" "$(rows "$job" good)" "[44,48,50,60]"
 refused() { log "$job" 1 | grep -q "bertd: checkpoint [^ ]*$1: $2; not recorded"; }
