@@ -36,8 +36,8 @@ from typing import Any, Dict, List, Optional, Union
 __all__ = ["checkpoint_requested", "finish_stop", "report", "resume", "run_dir", "saved", "stopping"]
 
 EXIT_STOPPED = 75  # exit status of a program that stopped on request with a checkpoint
-
-_INTERVAL_SEC = 0.1  # between two datagrams of report(); the newest values win
+_INTERVAL_SEC = 0.1  # between two datagrams of report(), at least; the newest values win
+_COST_SEC = 50e-6  # of sending, in each _INTERVAL_SEC at most: where it is slow, fewer are sent, at least one a second
 _PENDING_MAX = 64  # reports of checkpoints that the socket did not take at once
 _EXIT_WAIT_SEC = 1.0  # for these, when the program ends
 _DATAGRAM_MAX = 4096  # bytes; bertd drops longer ones
@@ -57,9 +57,8 @@ class _Link:
         self.fields: Dict[str, Any] = {}  # of report(), not sent yet
         self.copies: Dict[str, "_Copy"] = {}  # of fields that are on a GPU
         self.pending: List[bytes] = []  # of saved() and declarations, oldest first
-        self.sent_at = -math.inf  # monotonic seconds
-        self.greeted = self.handles_signals = False
-        self.stop = self.checkpoint = False  # requested
+        self.due = -math.inf  # monotonic seconds of the next datagram of report()
+        self.greeted = self.handles_signals = self.stop = self.checkpoint = False
 
 
 _link = _Link()
@@ -79,8 +78,7 @@ class _Copy:
 def _send(message: bytes) -> bool:
     """False: the socket's queue is full, or the socket is missing at the moment."""
     try:
-        if _link.socket is None:
-            _link.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        _link.socket = _link.socket or socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         address = os.environ.get("NOTIFY_SOCKET", "")
         _link.socket.sendto(message, "\0" + address[1:] if address.startswith("@") else address)
         return True
@@ -92,32 +90,35 @@ def _describe() -> bytes:
     """The fields as a datagram. Those on a GPU stay until their copies are complete."""
     lines = []
     for key, value in list(_link.fields.items()):  # copied: a signal handler may report, too
-        with contextlib.suppress(Exception):  # not a tensor
+        try:
             _link.fields[key] = value.detach()  # PyTorch warns of float() with a gradient
             if value.device.type != "cpu":
                 del _link.fields[key]
                 _link.copies[key] = _link.copies.get(key) or _Copy(value)
+        except Exception:  # not a tensor
+            continue
     for key in list(_link.copies):
         with contextlib.suppress(Exception):  # the GPU may have failed
             if _link.copies[key].event.query():
                 _link.fields[key] = _link.copies.pop(key).value
     for key, value in list(_link.fields.items()):
-        with contextlib.suppress(Exception):  # not a number: no progress is worth a run
-            text = value if key in _TEXTS else int(value) if "STEP" in key else format(float(value), ".9g")
-            lines.append(f"{key}={' '.join(str(text).split())[:255]}")
+        try:
+            text = str(value) if key in _TEXTS else str(int(value)) if "STEP" in key else format(float(value), ".9g")
+            lines.append(f"{key}={' '.join(text.split())[:255]}")
+        except Exception:  # not a number: no progress is worth a run
+            pass
     return "\n".join(lines).encode(errors="replace")
 
 
 def _flush(now: bool) -> bool:
-    """Sends what is pending, then the progress, at most every _INTERVAL_SEC unless `now`. True: nothing is left."""
+    """Sends what is pending, then the progress, if it is due or `now`. True: nothing is left."""
     while _link.pending and _send(_link.pending[0]):
         del _link.pending[:1]  # perhaps sent by a signal handler meanwhile
     clock = time.monotonic()
-    if not _link.pending and (now or clock - _link.sent_at >= _INTERVAL_SEC):
-        message = _describe()
-        if not message or _send(message):
+    if not _link.pending and (now or clock >= _link.due):
+        if not (message := _describe()) or _send(message):
             _link.fields.clear()
-            _link.sent_at = clock
+            _link.due = clock + _INTERVAL_SEC * min(10, 1 + (time.monotonic() - clock) / _COST_SEC)
     return not (_link.pending or _link.fields or _link.copies)
 
 
@@ -164,8 +165,9 @@ def report(*, step: Optional[int] = None, steps: Optional[int] = None, loss: Any
     with _link.lock:
         _greet()
         if _link.rank == 0:
-            values = (step, steps, loss, rate, status, busy, busy and 1)
-            _link.fields.update((key, value) for key, value in zip(_KEYS, values) if value is not None)
+            for key, value in zip(_KEYS, (step, steps, loss, rate, status, busy, busy and 1)):
+                if value is not None:
+                    _link.fields[key] = value
         _flush(now=False)
 
 
@@ -216,12 +218,11 @@ def _declare_signals() -> None:
     with _link.lock:
         _link.handles_signals = True
         _greet()
-        if _link.rank > 0:
-            return
-        signal.signal(signal.SIGUSR1, _on_signal)
-        signal.signal(signal.SIGUSR2, _on_signal)
-        _queue(f"MAINPID={os.getpid()}\nX_BERTD_SIGNALS=stop:USR1,checkpoint:USR2".encode())
-        _flush(now=False)
+        if _link.rank == 0:
+            signal.signal(signal.SIGUSR1, _on_signal)
+            signal.signal(signal.SIGUSR2, _on_signal)
+            _queue(f"MAINPID={os.getpid()}\nX_BERTD_SIGNALS=stop:USR1,checkpoint:USR2".encode())
+            _flush(now=False)
 
 
 def stopping() -> bool:
@@ -243,7 +244,6 @@ def checkpoint_requested() -> bool:
 
 def finish_stop() -> None:
     """Ends the program with exit status 75, stopped on request (raises SystemExit). Outside bertd it returns."""
-    if not _link.is_job:
-        return
-    _at_exit()
-    sys.exit(EXIT_STOPPED)
+    if _link.is_job:
+        _at_exit()
+        sys.exit(EXIT_STOPPED)

@@ -38,5 +38,7 @@ while step < steps:
     if step == int(what.get("hang", -1)):
         time.sleep(3600)
     if step == int(what.get("die", -1)) and not start:
+        time.sleep(1)
+        bertd.report(step=step)  # surely sent
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -104,7 +104,7 @@ bertd = notify.job(BERTD_RESUME="/run/checkpoint-7", BERTD_RUN_DIR="/run")
 same("where to begin, and where to write", (bertd.resume(), bertd.run_dir("out")), ("/run/checkpoint-7", "/run"))
 bertd.report(step=1, steps=9, loss=0.123456789, rate=7, status="two\nlines")
 same("a report", notify.read(), [["READY=1"], ["X_BERTD_STEP=1", "X_BERTD_STEPS=9", "X_BERTD_LOSS=0.123456789", "X_BERTD_RATE=7", "STATUS=two lines"]])
-bertd._link.sent_at = 0
+bertd._link.due = 0
 bertd.report(busy="evaluation", status="")
 same("work between two steps is a sign of life", lines(notify.read()), ["STATUS=", "X_BERTD_BUSY=evaluation", "WATCHDOG=1"])
 bertd.saved("x/../checkpoint", 5)
