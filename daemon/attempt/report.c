@@ -149,7 +149,7 @@ static void take_checkpoint(struct attempt_run *run, const struct attempt_report
         }
         ledger_overwritten(job, &row);
         if (job->kind == JOB_COMMAND)
-                ledger_rolled_back(job, &row, job->attempt.step);
+                ledger_rolled_back(job, &row, report->has_at ? report->checkpoint_at : job->attempt.step);
         job->resume_abandon = false;
         job->attempt.checkpoint_step = report->checkpoint_step;
         char text[64];

@@ -12,9 +12,10 @@ struct attempt_report {
         uint64_t job;
         uint32_t attempt;
         const char *nonce, *status, *checkpoint_path, *record;
-        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_stall, has_write, exited;
+        bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_at, has_stall, has_write, exited;
         bool has_resumed;
-        uint64_t step, steps, checkpoint_step, checkpoint_size, samples_first, samples_last, resumed_step;
+        uint64_t step, steps, checkpoint_step, checkpoint_at, checkpoint_size, samples_first, samples_last,
+                resumed_step;
         int32_t first_exit;
         uint32_t runs_on;
         uint32_t takes_checkpoints;      /* 1: the program has declared a checkpoint signal */

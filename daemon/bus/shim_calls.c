@@ -44,6 +44,7 @@ static const struct report_field {
         { "loss", 'd', AT(loss), AT(has_loss) },
         { "rate", 'd', AT(rate), AT(has_rate) },
         { "checkpoint_step", 't', AT(checkpoint_step), AT(has_checkpoint) },
+        { "checkpoint_at", 't', AT(checkpoint_at), AT(has_at) },
         { "checkpoint_path", 's', AT(checkpoint_path), 0 },
         { "checkpoint_size", 't', AT(checkpoint_size), 0 },
         { "checkpoint_unconfirmed", 'u', AT(checkpoint_unconfirmed), 0 },

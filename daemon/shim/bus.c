@@ -101,6 +101,8 @@ static int append_checkpoint(sd_bus_message *m, const struct checkpoint_note *no
         int r = sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", note->step, "checkpoint_path", "s",
                                       note->path, "checkpoint_size", "t", note->size);
 
+        if (r >= 0 && note->at > 0)
+                r = sd_bus_message_append(m, "{sv}", "checkpoint_at", "t", note->at);
         if (r >= 0 && note->unconfirmed)
                 r = sd_bus_message_append(m, "{sv}", "checkpoint_unconfirmed", "u", 1);
         if (r >= 0 && !isnan(note->stall))

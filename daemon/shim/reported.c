@@ -133,7 +133,7 @@ void shim_reported_add(struct shim *shim, uint64_t step, const char *path, doubl
         if (i < r->n)
                 memmove(r->queue + i, r->queue + i + 1, (--r->n - i) * sizeof(*r->queue));
         struct checkpoint_note *note = &r->queue[r->n++];
-        *note = (struct checkpoint_note) { .step = step, .stall = stall, .write = write };
+        *note = (struct checkpoint_note) { .step = step, .at = shim->progress.step, .stall = stall, .write = write };
         (void) snprintf(note->path, sizeof(note->path), "%s", path);
         begin_first(shim);
 }

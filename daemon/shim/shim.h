@@ -31,6 +31,7 @@ enum shim_state { SHIM_WAITING, SHIM_RUNNING, SHIM_ENDED };
 
 struct checkpoint_note {
         uint64_t step, size;
+        uint64_t at;         /* the program's step when it reported it */
         double stall, write; /* seconds, NaN = unknown */
         bool unconfirmed;    /* it may not be on the disk */
         char path[PATH_MAX];

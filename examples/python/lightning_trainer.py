@@ -1,5 +1,6 @@
 """Lightning under bertd: python lightning_trainer.py TEXT [STEPS]. Trains a byte-level language model on a text file."""
 
+import os
 import sys
 
 import lightning.pytorch as pl
@@ -39,6 +40,10 @@ def main() -> None:
     loader = torch.utils.data.DataLoader(range(steps))
     print(f"begin at {bertd.resume() or 'step 0'}", flush=True)
     trainer.fit(LanguageModel(read_text(sys.argv[1])), loader, ckpt_path=bertd.resume())
+    if trainer.global_step % SAVE_EVERY:  # ModelCheckpoint has saved nothing of the last steps
+        path = os.path.join(folder, "last.ckpt")
+        trainer.save_checkpoint(path)
+        bertd.saved(path, trainer.global_step)
 
 
 main()

@@ -297,6 +297,15 @@ static void report_saved(struct fixture *f, const struct job *job, uint64_t step
         assert_string_equal(send_report(f, m), DONE);
 }
 
+/* Saved when the program was `at` a step, confirmed now. */
+static void report_saved_at(struct fixture *f, const struct job *job, uint64_t step, uint64_t at, const char *path) {
+        sd_bus_message *m = new_report(f, job);
+
+        assert_true(sd_bus_message_append(m, "{sv}{sv}{sv}", "checkpoint_step", "t", step, "checkpoint_path", "s", path,
+                                          "checkpoint_at", "t", at) >= 0);
+        assert_string_equal(send_report(f, m), DONE);
+}
+
 static void report_step(struct fixture *f, const struct job *job, uint64_t step) {
         sd_bus_message *m = new_report(f, job);
 
@@ -374,6 +383,8 @@ static void test_saved_after_going_back(void **state) {
         report_step(f, job, 20);
         report_saved(f, job, 20, "/x/b", false);
         report_step(f, job, 10);
+        report_saved_at(f, job, 18, 20, "/x/e"); /* before it went back */
+        assert_int_equal(state_at(f, job, 20), CHECKPOINT_GOOD);
         report_saved(f, job, 15, "/x/a", true); /* unconfirmed: not instead of a good one */
         assert_int_equal(state_at(f, job, 20), CHECKPOINT_GOOD);
         report_step(f, job, 16);
