@@ -153,7 +153,7 @@
  * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
  * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
  * (seconds), checkpoint_unconfirmed u (1: it may not have reached the disk), checkpoint_at t (the program's step when it
- * saved it; an older shim does not say), takes_checkpoints u (1: the program has
+ * saved it; missing from an older shim), takes_checkpoints u (1: the program has
  * declared a checkpoint signal), samples_first t, samples_last t (of the current update), first_exit i and runs_on u
  * (as in a job's a{sv}), exited b (the attempt has ended; the shim exits once this is answered), record s (with exited: the text of
  * exit.json; used where that file is missing or damaged); and of a shim that looks for the job's checkpoints
