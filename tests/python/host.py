@@ -134,11 +134,11 @@ def shim_of(host, number):
     for pid, (_, words) in processes().items():
         if words[0].endswith("bertd-shim") and words[1:3] == ["--job", number] and f"{host.work}/sock" in " ".join(words):
             return pid
-    return 0
+    return None
 
 
 def launcher_of(shim):
-    return next((pid for pid, (parent, words) in processes().items() if parent == shim and "--keep" not in words), 0)
+    return next((pid for pid, (parent, words) in processes().items() if parent == shim and "--keep" not in words), None)
 
 
 def kill_those_in(folder):

@@ -65,14 +65,26 @@ def pause(host, number):
     host.ctl("resume", number)
 
 
+def victim_of(shim, script, fault):
+    """A process; None: it is not there now."""
+    if not shim or fault == "shim":
+        return shim
+    return launcher_of(shim) if fault == "launcher" else max(ranks(shim, script), default=None)
+
+
+def some(find):
+    """What it finds, as soon as that is something: 0 as a process would be this program's whole group."""
+    found = []
+    wait(lambda: found.append(find()) or found[-1], "no process to strike")
+    return found[-1]
+
+
 def strike(host, number, script, fault):
     if fault == "bertd":
         return host.kill()
     if fault == "pause":
         return pause(host, number)
-    shim = shim_of(host, number)
-    victim = {"shim": lambda: shim, "launcher": lambda: launcher_of(shim), "rank": lambda: ranks(shim, script)[-1]}
-    os.kill(victim["rank" if fault == "hang" else fault](), signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
+    os.kill(some(lambda: victim_of(shim_of(host, number), script, fault)), signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
 
 
 def run_quiet(work, command):
@@ -89,6 +101,10 @@ def run_paused(work, command, steps):
         wait(lambda: host.job(number)["step"] >= steps * 0.37, f"job {number} does not step")
         pause(host, number)
         return host.finish(number)[1]
+
+
+def runs_beyond(job, step):
+    return job["state"] == "running" and job["step"] >= step
 
 
 def last_step(host, number, before):
@@ -108,7 +124,7 @@ def run_disturbed(work, command, script, faults):
     with Host(work) as host:
         whole, number = Timed(), host.submit(*command)
         for at, fault in faults:
-            wait(lambda: host.job(number)["step"] >= at, f"job {number}: no step {at}")
+            wait(lambda: runs_beyond(host.job(number), at), f"job {number}: no step {at}")
             job, spent = host.job(number), Timed()
             strike(host, number, script, fault)
             seen = job["step"] if fault == "bertd" else last_step(host, number, job)
@@ -200,7 +216,7 @@ def run_alone(work, command, script, faults):
         if fault in ("shim", "bertd"):
             continue
         wait(lambda: program.step() >= at, f"{script} alone: no step {at}")
-        victim = program.run.pid if fault in ("launcher", "pause") else ranks(program.run.pid, script)[-1]
+        victim = program.run.pid if fault in ("launcher", "pause") else some(lambda: max(ranks(program.run.pid, script), default=None))
         begins, spent = program.begins(), Timed()
         os.kill(victim, {"pause": signal.SIGTERM, "hang": signal.SIGSTOP}.get(fault, signal.SIGKILL))
         alive = program.tend(begins)
