@@ -1,13 +1,13 @@
 /*
- * See inlet.h. Owns the client's descriptor and the writing end towards sd-bus. read() drops descriptors that a client
- * sends. Invariants: nothing is read before the last read was passed to sd-bus, so no byte is kept here; no byte of a
- * message larger than SMALL_MAX is read before its whole size is reserved; a waiting connection costs no turn of the
- * loop.
+ * See inlet.h. Owns a descriptor of the client's connection and the writing end towards sd-bus. Invariants: nothing is
+ * read before the last read was passed to sd-bus, so no byte is kept here; no byte of a message larger than SMALL_MAX
+ * is read before its whole size is reserved; a waiting connection costs no turn of the loop.
  */
 #include "daemon/bus/inlet.h"
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/base/loop.h"
+#include "daemon/bus/client_socket.h"
 
 #define READ_MAX (64u << 10)
 #define READ_AHEAD 256
@@ -350,9 +351,13 @@ static void on_client(void *userdata, int fd, uint32_t events) {
         /* sd-bus first processes the last bytes; the loop runs both. */
         if (ioctl(inlet->bus_fd, SIOCOUTQ, &queued) < 0 || queued > 0 || must_wait(inlet, fd, events, &size))
                 return;
-        ssize_t n = read(fd, buffer, to_read(inlet, fd, size));
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        ssize_t n = client_socket_read(fd, buffer, to_read(inlet, fd, size));
+        if (n == -EAGAIN || n == -EINTR)
                 return;
+        if (n == -EPROTO) {
+                refuse(inlet, "it sends descriptors");
+                return;
+        }
         if (n <= 0) {
                 end(inlet);
                 return;
@@ -399,6 +404,10 @@ int inlet_new(struct inlets *inlets, int client_fd, uid_t uid, const struct inle
         *ret_fd = steal_fd(&bus_end);
         *ret = inlet;
         return 0;
+}
+
+int inlet_client(const struct inlet *inlet) {
+        return inlet && inlet->client ? fcntl(source_fd(inlet->client), F_DUPFD_CLOEXEC, 3) : -1;
 }
 
 void inlet_free(struct inlet *inlet) {

@@ -56,6 +56,8 @@ void inlets_charge(struct inlets *inlets, uid_t uid, uint64_t usec);
  * such. */
 int inlet_new(struct inlets *inlets, int client_fd, uid_t uid, const struct inlet_owner *owner, void *userdata,
               int *ret_fd, struct inlet **ret);
+/* A further descriptor of the client's connection, for the caller to close last; −1: there is none. */
+int inlet_client(const struct inlet *inlet);
 void inlet_free(struct inlet *inlet);
 
 /* Bytes of the message that was passed on last, which is the one that sd-bus dispatches. 0: none was, or there is no

@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "daemon/attempt/live.h"
+#include "daemon/bus/client_socket.h"
 #include "daemon/bus/inlet.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
@@ -82,11 +83,13 @@ struct parked **bus_server_parked(struct bus_server *server) {
 static void peer_free(struct peer *peer) {
         attempt_link_gone(peer->node, &peer->link);
         waits_forget(peer);
+        int client = inlet_client(peer->inlet);
         inlet_free(peer->inlet);
         if (peer->bus) {
                 (void) sd_bus_detach_event(peer->bus);
                 (void) sd_bus_close_unref(peer->bus);
         }
+        client_socket_close(client);
         free(peer);
 }
 
@@ -316,8 +319,10 @@ static int start_bus(struct bus_server *server, struct peer *peer, int fd) {
         return r;
 }
 
+static void close_refused(const int *fd) { client_socket_close(*fd); }
+
 static void admit(struct bus_server *server, int connection) {
-        cleanup_close int fd = connection;
+        cleanup(close_refused) int fd = connection;
         struct ucred ucred;
         socklen_t size = sizeof(ucred);
 
@@ -365,7 +370,7 @@ static void reject_connection(struct bus_server *server, int listen_fd) {
                 (void) close(server->spare_fd);
         int connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0)
-                (void) close(connection);
+                client_socket_close(connection);
         else if (errno == EMFILE || errno == ENFILE)
                 rest(server); /* the spare one is in use elsewhere, or above a lowered limit */
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, waits, parts, pings, garbage, calls; or `honest`: a
+"""A hostile neighbour: hostile.py SOCKET MODE SECONDS, MODE one of flood, slow, half, huge, unfinished, held, waits, parts, pings, garbage, calls,
+passes; or `honest`: a
 client that connects, reads, and prints the p99 of that in milliseconds."""
-import random, socket, struct, sys, time
+import array, random, socket, struct, sys, time
 from bus import AUTH, call, connect
 
 
@@ -126,6 +127,37 @@ def calls(path, opened):
     except OSError:
         pass
     keep(opened, 40)
+
+
+def lingering():
+    """A connection whose last close lasts a minute, because its peer does not read; both ends."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    near.setblocking(False)
+    try:
+        while near.send(b"x" * 65536):
+            pass
+    except BlockingIOError:
+        near.setblocking(True)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    return near, far
+
+
+def passes(path, opened):
+    """Passes descriptors, with the first byte or within a message; some are never read."""
+    near, far = lingering()
+    opened.append(far)  # to the end
+    try:
+        with connect(path) as s:
+            first = random.choice((b"", AUTH, AUTH + call("Submit", 2, b"\0" * 4096, "a{sv}", 4096)[:50]))
+            s.sendall(first)
+            s.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [near.fileno()]))])
+            near.close()
+            time.sleep(random.choice((0, 0.05)))
+    except OSError:
+        pass
 
 
 def honest(path, seconds):

@@ -14,7 +14,7 @@ cp "$BERT_TRAINER" "$work/trainer/"
 cp "$(dirname "$0")/hostile.py" "$source_dir/tests/bus.py" "$BERTCTL" "$work/"
 chmod -R a+rX "$work"
 BERTD=$work/daemon/bertd
-modes=(flood slow half huge unfinished waits parts pings garbage calls)
+modes=(flood slow half huge unfinished waits parts pings garbage calls passes)
 unset MALLOC_PERTURB_ # meson's: it writes to what is only allocated, which is not what a host sees of bertd's memory
 start_bertd
 chmod 666 "$BERTD_SOCKET"
