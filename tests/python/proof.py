@@ -72,11 +72,16 @@ def victim_of(shim, script, fault):
     return launcher_of(shim) if fault == "launcher" else max(ranks(shim, script), default=None)
 
 
-def some(find):
-    """What it finds, as soon as that is something: 0 as a process would be this program's whole group."""
-    found = []
-    wait(lambda: found.append(find()) or found[-1], "no process to strike")
-    return found[-1]
+def hit(find, number):
+    """Sends a signal to the process that it finds, as soon as there is one: 0 as a process would be this program's whole group."""
+
+    def sent():
+        try:
+            return (victim := find()) and os.kill(victim, number) is None
+        except ProcessLookupError:
+            return False  # it was ending
+
+    wait(sent, "no process to strike")
 
 
 def strike(host, number, script, fault):
@@ -84,7 +89,7 @@ def strike(host, number, script, fault):
         return host.kill()
     if fault == "pause":
         return pause(host, number)
-    os.kill(some(lambda: victim_of(shim_of(host, number), script, fault)), signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
+    hit(lambda: victim_of(shim_of(host, number), script, fault), signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
 
 
 def run_quiet(work, command):
@@ -216,9 +221,9 @@ def run_alone(work, command, script, faults):
         if fault in ("shim", "bertd"):
             continue
         wait(lambda: program.step() >= at, f"{script} alone: no step {at}")
-        victim = program.run.pid if fault in ("launcher", "pause") else some(lambda: max(ranks(program.run.pid, script), default=None))
         begins, spent = program.begins(), Timed()
-        os.kill(victim, {"pause": signal.SIGTERM, "hang": signal.SIGSTOP}.get(fault, signal.SIGKILL))
+        hit(lambda: program.run.pid if fault in ("launcher", "pause") else max(ranks(program.run.pid, script), default=None),
+            {"pause": signal.SIGTERM, "hang": signal.SIGSTOP}.get(fault, signal.SIGKILL))
         alive = program.tend(begins)
         survived.setdefault(fault, []).append(alive)
         times += [spent()] if alive else []
