@@ -27,30 +27,38 @@ static bool lies_below(const char *real, const char *folder) {
         return folder && realpath(folder, real_folder) && path_is_below(real, real_folder);
 }
 
-static void sum_folder(int folder, unsigned depth, unsigned *entries, uint64_t *size) {
+struct sum {
+        unsigned entries;
+        uint64_t size;
+        bool partial; /* there is more than this */
+};
+
+static void sum_folder(int folder, unsigned depth, struct sum *sum) {
         cleanup_closedir DIR *dir = fdopendir(folder);
 
         if (!dir)
                 (void) close(folder);
-        for (const struct dirent *entry; dir && *entries < CONFIRM_ENTRIES_MAX && (entry = readdir(dir));) {
+        for (const struct dirent *entry; dir && sum->entries < CONFIRM_ENTRIES_MAX && (entry = readdir(dir));) {
                 struct stat st;
                 if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
                         continue;
-                ++*entries;
+                ++sum->entries;
                 if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue; /* removed meanwhile */
                 if (S_ISREG(st.st_mode))
-                        *size += (uint64_t) st.st_size;
+                        sum->size += (uint64_t) st.st_size;
                 else if (S_ISDIR(st.st_mode) && depth < CONFIRM_DEPTH_MAX) {
                         int inner = openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                         if (inner >= 0)
-                                sum_folder(inner, depth + 1, entries, size);
-                }
+                                sum_folder(inner, depth + 1, sum);
+                } else
+                        sum->partial |= S_ISDIR(st.st_mode);
         }
+        sum->partial |= sum->entries == CONFIRM_ENTRIES_MAX;
 }
 
 static enum confirm_refusal look(int fd, uint64_t *size) {
-        unsigned entries = 0;
+        struct sum sum = {};
         struct stat st;
 
         if (fstat(fd, &st) < 0)
@@ -58,12 +66,13 @@ static enum confirm_refusal look(int fd, uint64_t *size) {
         if (geteuid() != 0 && st.st_uid != geteuid())
                 return CONFIRM_FOREIGN;
         if (S_ISREG(st.st_mode))
-                *size = (uint64_t) st.st_size;
+                sum.size = (uint64_t) st.st_size;
         else if (S_ISDIR(st.st_mode))
-                sum_folder(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, &entries, size);
+                sum_folder(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, &sum);
         else
                 return CONFIRM_NOT_A_CHECKPOINT;
-        return *size > 0 ? CONFIRM_GOOD : CONFIRM_EMPTY;
+        *size = sum.size;
+        return sum.size > 0 || sum.partial ? CONFIRM_GOOD : CONFIRM_EMPTY;
 }
 
 /* O_PATH first: opening a device or a pipe may have an effect. */

@@ -68,20 +68,26 @@ static void test_sizes(void **state) {
         assert_true(r.refusal == CONFIRM_GOOD && r.size == 120 && r.durable); /* no link is followed */
 }
 
-/* Of a folder without end as much is summed as the bounds allow. */
-static void test_bounds(void **state) {
-        char deep[256] = "deep";
+/* Deeper than is looked at, with a file in each folder. */
+static void make_deep(const char *name, size_t size) {
+        char deep[256];
 
-        make("deep");
-        put("deep/a", 1);
-        for (unsigned i = 0; i < CONFIRM_DEPTH_MAX + 2; i++) {
+        (void) snprintf(deep, sizeof(deep), "%s", name);
+        for (unsigned i = 0; i < CONFIRM_DEPTH_MAX + 3; i++) {
+                make(deep);
+                cleanup_free char *file = format_string("%s/a", deep);
+                put(file, size);
                 size_t n = strlen(deep);
                 assert_true(snprintf(deep + n, sizeof(deep) - n, "/d") < (int) (sizeof(deep) - n));
-                make(deep);
-                cleanup_free char *name = format_string("%s/a", deep);
-                put(name, 1);
         }
+}
+
+/* Of a folder without end as much is summed as the bounds allow. */
+static void test_bounds(void **state) {
+        make_deep("deep", 1);
         assert_int_equal(confirm("deep").size, 1 + CONFIRM_DEPTH_MAX);
+        make_deep("deep0", 0);
+        assert_int_equal(confirm("deep0").refusal, CONFIRM_GOOD); /* who knows what is below */
         make("wide");
         put("wide/first", 1);
         cleanup_free char *first = at("wide/first");
