@@ -9,8 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/cleanup.h"
-
 /* A look ahead duplicates descriptors for its duration, so they stay where they are. */
 ssize_t client_socket_read(int fd, void *buffer, size_t size) {
         struct iovec bytes = { .iov_base = buffer, .iov_len = size };
@@ -23,8 +21,7 @@ ssize_t client_socket_read(int fd, void *buffer, size_t size) {
         return n < 0 ? -errno : n;
 }
 
-/* Has the connection as its only one, and ends when the parent has closed its own: an ending process does not linger.
- */
+/* Has the connection as its only one, and ends when the parent has closed its own: nothing lingers for its end. */
 static void outlive(int fd, int parent) {
         char end;
 
@@ -38,17 +35,18 @@ static void close_in_another(int fd) {
 
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return; /* it stays open */
-        cleanup_close int out = ends[1], in = ends[0];
         pid_t pid = fork();
         if (pid == 0) {
                 if (fork() == 0)
-                        outlive(fd, in);
+                        outlive(fd, ends[0]);
                 _exit(0);
         }
-        if (pid < 0)
-                return;
-        (void) close(fd);
-        (void) waitpid(pid, NULL, 0);
+        if (pid > 0) {
+                (void) close(fd);
+                (void) waitpid(pid, NULL, 0);
+        }
+        (void) close(ends[0]);
+        (void) close(ends[1]);
 }
 
 void client_socket_close(int fd) {
