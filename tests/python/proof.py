@@ -174,6 +174,10 @@ class Alone:
     def ended(self):
         return self.run.poll() is not None
 
+    def is_complete(self):
+        """Lightning ends with 0 after SIGTERM, too."""
+        return self.run.poll() == 0 and self.step() >= int(self.command[-1])
+
     def restart(self):
         self.run.kill()
         self.run.wait()
@@ -195,7 +199,7 @@ class Alone:
             if self.advanced(begins) or self.ended():
                 break
             time.sleep(0.1)
-        return self.advanced(begins) or self.run.poll() == 0
+        return self.advanced(begins) or self.is_complete()
 
     def tend(self, begins):
         """Whether it continued by itself; if not, it is started until it does."""
