@@ -102,14 +102,17 @@ static void start_daemon(struct fixture *f) {
 }
 
 static unsigned forks_failed;
-static bool no_processes;
+static bool no_processes, children_hang;
 
 pid_t __real_fork(void);
 pid_t __wrap_fork(void);
 pid_t __wrap_fork(void) {
         forks_failed += no_processes;
         errno = EAGAIN;
-        return no_processes ? -1 : __real_fork();
+        pid_t pid = no_processes ? -1 : __real_fork();
+        if (pid == 0 && children_hang)
+                (void) raise(SIGSTOP);
+        return pid;
 }
 
 /* ---- the GPUs' driver ---- */
