@@ -26,7 +26,7 @@
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
