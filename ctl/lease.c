@@ -54,9 +54,7 @@ static int refuse(enum leash_class class, const char *format, ...) {
 }
 
 /* One line, byte by byte: the next are the leash's. Its size, 0: end of file; −errno. */
-static ssize_t read_line(char *buffer, size_t size, uint64_t limit_usec) {
-        uint64_t deadline = clock_boottime_usec() + limit_usec;
-
+static ssize_t read_line(char *buffer, size_t size, uint64_t deadline) {
         for (size_t n = 0; n < size;) {
                 struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
                 uint64_t now = clock_boottime_usec();
@@ -75,16 +73,21 @@ static ssize_t read_line(char *buffer, size_t size, uint64_t limit_usec) {
         return -EMSGSIZE;
 }
 
-/* A line of this type; NULL: something else came, or nothing. */
+/* A line of this type, after beats; NULL: something else came, or nothing. */
 static json_t *read_object(enum leash_type type, uint64_t limit_usec) {
         cleanup_free char *buffer = malloc(LEASH_LINE_MAX);
-        ssize_t n = buffer ? read_line(buffer, LEASH_LINE_MAX, limit_usec) : -ENOMEM;
-        json_t *line = n > 0 ? json_loadb(buffer, (size_t) n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+        uint64_t deadline = clock_boottime_usec() + limit_usec;
 
-        if (line && leash_type_of(line) == type)
-                return line;
-        json_decref(line);
-        return NULL;
+        for (;;) {
+                ssize_t n = buffer ? read_line(buffer, LEASH_LINE_MAX, deadline) : -ENOMEM;
+                json_t *line = n > 0 ? json_loadb(buffer, (size_t) n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+                if (line && leash_type_of(line) == type)
+                        return line;
+                bool beat = line && leash_type_of(line) == LEASH_BEAT;
+                json_decref(line);
+                if (!beat)
+                        return NULL;
+        }
 }
 
 /* ---- the request ---- */
@@ -140,6 +143,21 @@ static int append_lease(sd_bus_message *m, const struct lease_options *o, const 
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+/* The session that brought the request ends before the lease may. */
+static void drop_session(char **environment) {
+        static const char *const prefixes[] = { "SSH_", "XDG_", "TMPDIR=", "CUDA_VISIBLE_DEVICES=" };
+        char **to = environment;
+
+        for (char **from = environment; *from; from++) {
+                bool drop = false;
+                for (size_t i = 0; i < ELEMENTSOF(prefixes); i++)
+                        drop = drop || strncmp(*from, prefixes[i], strlen(prefixes[i])) == 0;
+                if (!drop)
+                        *to++ = *from;
+        }
+        *to = NULL;
+}
+
 /* 0; else an exit code, and the refusal was printed. */
 static int ask_bertd(struct client *client, const struct lease_options *o, const char *channel, uint64_t *ret_id,
                      struct error *error) {
@@ -151,6 +169,7 @@ static int ask_bertd(struct client *client, const struct lease_options *o, const
         if (surroundings_folder(&cwd, error) < 0 || surroundings_environment(&environment, error) < 0 ||
             client_new_call(client, "Lease", &message, error) < 0)
                 return refuse(LEASH_CLASS_USAGE, "%s", error->text);
+        drop_session(environment);
         int r = append_lease(message, o, channel, cwd, environment);
         if (r >= 0)
                 r = sd_bus_call(client_bus(client), message, CALL_USEC, &problem, &reply);
