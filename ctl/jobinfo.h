@@ -37,10 +37,10 @@ struct job_info {
         int64_t first_exit; /* with runs_on: of the first process: its exit code, or minus the signal */
         uint64_t runs_on;   /* processes that live on without it; 0: it lives */
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
-        char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
+        char **lost_sec;              /* "killed=12.500": seconds that ends of a class have cost */
         char **hosts, **hosts_in_use; /* the head first; empty: this host alone, NULL: of an older bertd */
         char *network, *copy_to;
-        char **command;  /* NULL where the caller may not see it */
+        char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
