@@ -19,6 +19,7 @@
 #include "common/leash.h"
 #include "common/paths.h"
 #include "ctl/command.h"
+#include "ctl/format.h"
 #include "ctl/lease.h"
 #include "ctl/surroundings.h"
 #include "ctl/unit.h"
@@ -38,19 +39,35 @@ static int print_line(json_t *line) {
         return write_all(STDOUT_FILENO, text, strcspn(text, "\n") + 1);
 }
 
-static int refuse(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int refuse(enum leash_class class, const char *format, ...) {
+/* "h2: ..." */
+static json_t *refusal(enum leash_class class, const char *format, va_list args) {
         char text[LEASH_REASON_MAX];
         struct utsname name = {};
-        va_list args;
 
         (void) uname(&name);
         int n = snprintf(text, sizeof(text), "%.*s: ", (int) strcspn(name.nodename, "."), name.nodename);
-        va_start(args, format);
         (void) vsnprintf(text + n, sizeof(text) - (size_t) n, format, args);
+        return leash_refused(class, text);
+}
+
+static int refuse(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int refuse(enum leash_class class, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        (void) print_line(refusal(class, format, args));
         va_end(args);
-        (void) print_line(leash_refused(class, text));
         return BERTCTL_EXIT_FAILED;
+}
+
+static json_t *make_refusal(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static json_t *make_refusal(enum leash_class class, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        json_t *line = refusal(class, format, args);
+        va_end(args);
+        return line;
 }
 
 /* One line, byte by byte: the next are the leash's. Its size, 0: end of file; −errno. */
@@ -249,17 +266,43 @@ static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_inf
 /* One that restarts looks like none for a moment, and would give the same GPUs again. */
 static bool has_bertd(void) { return access(BERTD_SYSTEM_SOCKET, F_OK) == 0 || unit_service_state() != UNIT_NONE; }
 
-/* The refusal has the reason: main prints no error. */
-static int refuse_connection(struct ctl *ctl, bool absent) {
-        const struct error error = ctl->error;
-
-        ctl->error = (struct error) {};
-        if (!absent)
-                return refuse(LEASH_CLASS_FORBIDDEN, "%s", error.text);
+/* Why this host's bertd would refuse a lease whatever it asks for; NULL: it would not. */
+static json_t *find_problem(const struct error *error, const struct daemon_info *daemon, bool connected) {
+        if (connected && strcmp(text_of(daemon->launcher), "systemd") != 0)
+                return make_refusal(LEASH_CLASS_FORK, BERTD_LENDS_NOTHING);
+        if (connected)
+                return NULL;
+        if (error->exit != BERTCTL_EXIT_NO_DAEMON)
+                return make_refusal(LEASH_CLASS_FORBIDDEN, "%s", error->text);
         if (has_bertd())
-                return refuse(LEASH_CLASS_AWAY, "%s", error.text);
-        return refuse(LEASH_CLASS_AWAY, "no bertd runs there; ask root for `systemctl enable --now bertd`, or set "
-                                        "resources.unmanaged: true");
+                return make_refusal(LEASH_CLASS_AWAY, "%s", error->text);
+        return make_refusal(LEASH_CLASS_AWAY,
+                            "no bertd runs there; ask root for `systemctl enable --now bertd`, or set "
+                            "resources.unmanaged: true");
+}
+
+static int print_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
+                      const json_t *refused) {
+        json_t *problem = json_deep_copy(refused);
+
+        if (problem)
+                (void) json_object_del(problem, "type");
+        return print_line(lease_host(o, daemon, inputs, problem));
+}
+
+/* What follows the `host` line. */
+static int lend(struct client *client, const struct lease_options *o, json_t *refused) {
+        struct error error = {};
+
+        if (refused && !(o->unmanaged && !client && !has_bertd())) {
+                (void) print_line(json_incref(refused));
+                return BERTCTL_EXIT_FAILED;
+        }
+        json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
+        if (!take)
+                return BERTCTL_EXIT_OK; /* the head has changed its mind */
+        json_decref(take);
+        return client ? take_lease(client, o, &error) : become_leash(o);
 }
 
 static int run(struct ctl *ctl, const struct lease_options *o) {
@@ -269,23 +312,19 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
 
         if (o->inputs && !inputs)
                 return refuse(LEASH_CLASS_USAGE, "expected a line of type inputs on standard input");
-        int connected = connect_bertd(ctl, &client, &daemon);
-        int r = print_line(lease_host(o, connected >= 0 ? &daemon : NULL, inputs));
+        bool connected = connect_bertd(ctl, &client, &daemon) >= 0;
+        json_t *refused = find_problem(&ctl->error, &daemon, connected);
+        ctl->error = (struct error) {}; /* the refusal has it: main prints none */
+        if (!connected) {
+                client_free(client);
+                client = NULL;
+        }
+        int code = print_host(o, connected ? &daemon : NULL, inputs, refused) < 0 ? BERTCTL_EXIT_FAILED
+                   : o->probe                                                     ? BERTCTL_EXIT_OK
+                                                                                  : lend(client, o, refused);
+        json_decref(refused);
         json_decref(inputs);
-        bool absent = ctl->error.exit == BERTCTL_EXIT_NO_DAEMON;
-        if (r < 0)
-                return BERTCTL_EXIT_FAILED; /* the head is gone */
-        if (connected < 0 && !(o->unmanaged && absent && !has_bertd()))
-                return refuse_connection(ctl, absent);
-        ctl->error = (struct error) {};
-        if (o->probe)
-                return BERTCTL_EXIT_OK;
-        json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
-        if (!take)
-                return BERTCTL_EXIT_OK; /* the head has changed its mind */
-        json_decref(take);
-        struct error error = {};
-        return connected < 0 ? become_leash(o) : take_lease(client, o, &error);
+        return code;
 }
 
 static int check(struct ctl *ctl, const struct lease_options *o) {
