@@ -13,13 +13,17 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/inherited.h"
+#include "common/nccl_ras.h"
 #include "common/proc.h"
 #include "common/proc_files.h"
 #include "common/proc_program.h"
 #include "common/proc_stacks.h"
 
 #define SIGNAL_LIMIT_USEC (5 * USEC_PER_SEC)
+#define RAS_USEC (3 * USEC_PER_SEC)
+#define RAS_BYTES ((size_t) 64 << 10)
 #define STACKS_USEC (20 * USEC_PER_SEC) /* for all ranks of this host */
 
 static struct leash_helper *free_helper(struct leash *leash) {
@@ -103,13 +107,26 @@ struct seen {
         int ranks, stopped, rank; /* rank: the last that is stopped */
 };
 
-static void write_rank(int fd, const struct proc *p, int rank, uint64_t deadline, int stacks) {
+static void write_rank(int fd, const struct proc *p, int rank, bool stacks, uint64_t deadline) {
         (void) dprintf(fd, "==== rank %d, pid %d\n", rank, (int) p->pid);
+        if (stacks) {
+                proc_write_stacks(fd, p->pid, deadline);
+                return;
+        }
         proc_write_file(fd, p->pid, "wchan");
         proc_write_file(fd, p->pid, "stack");
         proc_write_file(fd, p->pid, "cmdline");
-        if (stacks)
-                proc_write_stacks(fd, p->pid, deadline);
+}
+
+static void write_ras(int fd) {
+        char text[RAS_BYTES];
+        ssize_t n = nccl_ras_status(text, sizeof(text), NCCL_RAS_PORT, RAS_USEC);
+
+        if (n <= 0)
+                return;
+        (void) dprintf(fd, "==== NCCL RAS\n");
+        (void) write_all(fd, text, (size_t) n);
+        (void) dprintf(fd, "\n");
 }
 
 /* The states first: a debugger may take its whole time. */
@@ -130,10 +147,12 @@ static void collect_stacks(pid_t leash, int fd) {
                 }
         }
         (void) dprintf(fd, "%d %d %d\n", seen.ranks, seen.stopped, seen.rank);
+        if (seen.ranks > 0)
+                write_ras(fd);
         for (int stacks = 0; stacks < 2; stacks++)
                 for (size_t i = 0; ranks && i < procs.n && clock_monotonic_usec() < deadline; i++)
                         if (ranks[i] >= 0)
-                                write_rank(fd, &procs.list[i], ranks[i], deadline, stacks);
+                                write_rank(fd, &procs.list[i], ranks[i], stacks, deadline);
         procs_free(&procs);
 }
 
