@@ -254,7 +254,7 @@ static int become_leash(const struct lease_options *o) {
 
 /* ---- the command ---- */
 
-/* The system's bertd alone lends: a user's own runs as fork does. */
+/* Only the system daemon lends: a user's bertd has the launcher fork. */
 static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_info *daemon) {
         const char *given = secure_getenv("BERTD_SOCKET");
         const char *socket = ctl->socket ? ctl->socket : given && given[0] ? NULL : BERTD_SYSTEM_SOCKET;

@@ -174,7 +174,7 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
 
 /* ---- in bertctl ---- */
 
-/* What comes until its end, the bound or the deadline. The caller frees. */
+/* Reads until the end of file, the bound or the deadline. The caller frees. */
 static char *collect(int fd, uint64_t deadline) {
         cleanup_free char *text = malloc(ANSWERS_MAX + 1);
         size_t n = 0;

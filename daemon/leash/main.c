@@ -9,7 +9,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,27 +41,6 @@ struct options {
 };
 
 /* ---- the end ---- */
-
-void leash_end(struct leash *leash, bool failed, bool told, const char *format, ...) {
-        va_list args;
-
-        if (leash->over)
-                return;
-        leash->over = true;
-        leash->failed = failed;
-        va_start(args, format);
-        (void) vsnprintf(leash->reason, sizeof(leash->reason), format, args);
-        va_end(args);
-        if (told)
-                (void) leash_writer_add(&leash->writer, leash_ending(leash->reason));
-}
-
-void leash_send(struct leash *leash, json_t *line) {
-        int r = leash_writer_add(&leash->writer, line);
-
-        if (r < 0)
-                leash_end(leash, true, false, "the head does not read: %s", strerror(-r));
-}
 
 static void mark_self(struct procs *procs, void *userdata) {
         struct proc *self = procs_find(procs, getpid());
