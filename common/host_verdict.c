@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "common/json_read.h"
 #include "common/leash.h"
 #include "common/utf8.h"
@@ -49,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static bool say(struct host_verdict *ret, 
 
 /* ---- ssh ---- */
 
-/* In this order: the first of these words in what ssh said decides. HOST in a cure stands for its name. */
+/* In this order: the first of these words in what ssh prints decides. HOST in a cure stands for its name. */
 static const struct ssh_words {
         const char *words;
         enum host_grade grade;
@@ -82,7 +83,7 @@ static const struct ssh_words {
         { "Connection reset by", HOST_WAITS, "its sshd closed the connection" },
 };
 
-/* The last line that it said. */
+/* Its last line. */
 static const char *last_line(const char *said, char buffer[SAID_MAX + 1]) {
         size_t end = strlen(said), begin;
 
@@ -167,14 +168,19 @@ static const char *text_at(const json_t *line, const char *key) {
 }
 
 /* bertd there cannot be asked, or would refuse any lease. */
-static bool judge_problem(const struct host_facts *f, struct host_verdict *ret) {
-        const json_t *problem = json_object_get(f->line, "problem");
-        const char *class = text_at(problem, "class"), *draining = text_at(f->line, "draining");
+static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
+        const char *draining = text_at(f->line, "draining");
 
-        if (json_is_object(problem) && !(f->unmanaged && strcmp(class, "away") == 0)) {
-                host_judge_refused(f->host, class, text_at(problem, "reason"), ret);
+        if (f->refused) {
+                const char *reason = text_at(f->refused, "reason"), *own = text_at(f->line, "host");
+                size_t n = strcspn(own, "."); /* which names itself */
+                bool named = n > 0 && strncmp(reason, own, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
+                host_judge_refused(f->host, text_at(f->refused, "class"), named ? reason + n + 2 : reason, ret);
                 return true;
         }
+        if (strcmp(text_at(f->line, "launcher"), "fork") == 0)
+                return say(ret, f->host, HOST_REFUSED,
+                           "its bertd lends nothing: launcher fork; run bertd there as root under systemd");
         return *draining && say(ret, f->host, HOST_WAITS, "drained: %s; when it is over: bertctl undrain", draining);
 }
 
@@ -205,6 +211,14 @@ static bool judge_version(const struct host_facts *f, struct host_verdict *ret) 
 
 static bool is_loopback(const char *address) { return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0; }
 
+/* "gpu3" or "gpu3.example.com" for a host that calls itself so. */
+static bool is_called(const json_t *line, const char *name) {
+        const char *itself = text_at(line, "host");
+        size_t n = strcspn(name, ".");
+
+        return n > 0 && n == strcspn(itself, ".") && strncasecmp(name, itself, n) == 0;
+}
+
 /* Of another host's name as this host has it. */
 static bool judge_names(const char *where, const char *own, const json_t *line, const char *host,
                         struct host_verdict *ret) {
@@ -213,11 +227,8 @@ static bool judge_names(const char *where, const char *own, const json_t *line, 
 
         json_object_foreach(names, name, value) {
                 const char *address = json_plain_string(value);
-                if (strcasecmp(name, own) == 0 || !address)
+                if (strcasecmp(name, own) == 0 || is_called(line, name) || !address)
                         continue;
-                if (!*address)
-                        return say(ret, host, HOST_REFUSED, "%s cannot resolve %s; check: getent hosts %s", where, name,
-                                   name);
                 if (is_loopback(address))
                         return say(ret, host, HOST_REFUSED,
                                    "on %s, %s is %s; give it its own address in /etc/hosts there", where, name,
@@ -249,10 +260,13 @@ static bool judge_size(const struct host_facts *f, struct host_verdict *ret) {
 /* ---- inputs ---- */
 
 static const json_t *find_input(const json_t *line, const char *path) {
-        const json_t *inputs = json_object_get(line, "inputs"), *input;
-        size_t i;
+        const json_t *inputs = json_object_get(line, "inputs");
 
-        json_array_foreach(inputs, i, input) if (strcmp(text_at(input, "path"), path) == 0) return input;
+        for (size_t i = 0; i < json_array_size(inputs); i++) {
+                const json_t *input = json_array_get(inputs, i);
+                if (strcmp(text_at(input, "path"), path) == 0)
+                        return input;
+        }
         return NULL;
 }
 
@@ -282,33 +296,42 @@ static void put_quoted(FILE *out, const char *word) {
         (void) fputc('\'', out);
 }
 
+static void put_files(FILE *out, const json_t *input) {
+        static const char *const endings[] = { ".idx", ".bin" };
+
+        for (size_t i = 0; json_is_true(json_object_get(input, "corpus")) && i < ELEMENTSOF(endings); i++) {
+                cleanup_free char *file = format_string("%s%s", text_at(input, "path"), endings[i]);
+                put_quoted(out, file ? file : "");
+        }
+        if (!json_is_true(json_object_get(input, "corpus")))
+                put_quoted(out, text_at(input, "path"));
+}
+
 /* The command that copies all that this host lacks. */
 static char *cure_of_inputs(const struct host_facts *f) {
-        const json_t *inputs = json_object_get(f->head, "inputs"), *input, *file;
+        const json_t *inputs = json_object_get(f->head, "inputs");
         char *text = NULL;
-        size_t size, i, k;
+        size_t size;
         FILE *out = open_memstream(&text, &size);
 
         if (!out)
                 return NULL;
         (void) fputs("rsync -aR --no-implied-dirs", out);
-        json_array_foreach(inputs, i, input) {
-                if (!lack_of(f, input))
-                        continue;
-                json_array_foreach(json_object_get(input, "files"), k, file) if (json_plain_string(file))
-                        put_quoted(out, json_plain_string(file));
-        }
+        for (size_t i = 0; i < json_array_size(inputs); i++)
+                if (lack_of(f, json_array_get(inputs, i)))
+                        put_files(out, json_array_get(inputs, i));
         (void) fprintf(out, " %s:/", f->host);
         return fclose(out) == 0 ? text : NULL;
 }
 
 static bool judge_inputs(const struct host_facts *f, struct host_verdict *ret) {
-        const json_t *inputs = json_object_get(f->head, "inputs"), *input;
+        const json_t *inputs = json_object_get(f->head, "inputs");
         const char *lack = NULL, *path = "";
-        size_t i, more = 0;
+        size_t more = 0;
         char others[48] = "";
 
-        json_array_foreach(inputs, i, input) {
+        for (size_t i = 0; i < json_array_size(inputs); i++) {
+                const json_t *input = json_array_get(inputs, i);
                 const char *one = lack_of(f, input);
                 more += one && lack;
                 if (one && !lack) {
@@ -338,8 +361,7 @@ void host_judge(const struct host_facts *f, struct host_verdict *ret) {
                 host_judge_end(f->host, &f->end, ret);
                 return;
         }
-        (void) (judge_problem(f, ret) || judge_version(f, ret) ||
-                judge_names(f->host, f->host, f->line, f->host, ret) ||
+        (void) (judge_bertd(f, ret) || judge_version(f, ret) || judge_names(f->host, f->host, f->line, f->host, ret) ||
                 (f->head && judge_names(head, head, f->head, head, ret)) || judge_network(f, ret) ||
                 judge_size(f, ret) || judge_inputs(f, ret));
 }

@@ -1,5 +1,5 @@
 /*
- * What the probe of another host says about it, in one line: "h3: problem; cure". Pure: the words of ssh, the line of
+ * The verdict on another host after its probe, in one line: "h3: problem; cure". Pure: the words of ssh, the line of
  * `bertctl lease --probe` there and here in, a verdict out. bertctl submit, doctor --hosts and bertd-gang use it.
  */
 #ifndef COMMON_HOST_VERDICT_H
@@ -28,8 +28,9 @@ struct host_end {
 struct host_facts {
         const char *host; /* as the job's list has it */
         struct host_end end;
-        const json_t *line; /* of that host; NULL: none came */
-        const json_t *head; /* of this one; NULL: nothing is compared */
+        const json_t *line;    /* of that host; NULL: none came */
+        const json_t *refused; /* its line of that type; NULL: none */
+        const json_t *head;    /* of this one; NULL: nothing is compared */
         const char *head_name;
         uint64_t slots; /* ranks × threads */
         uint32_t gpus;

@@ -21,6 +21,7 @@
 #include "ctl/command.h"
 #include "ctl/format.h"
 #include "ctl/lease.h"
+#include "ctl/lease_pairs.h"
 #include "ctl/surroundings.h"
 #include "ctl/unit.h"
 
@@ -281,28 +282,24 @@ static json_t *find_problem(const struct error *error, const struct daemon_info 
                             "resources.unmanaged: true");
 }
 
-static int print_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
-                      const json_t *refused) {
-        json_t *problem = json_deep_copy(refused);
-
-        if (problem)
-                (void) json_object_del(problem, "type");
-        return print_line(lease_host(o, daemon, inputs, problem));
-}
-
 /* What follows the `host` line. */
-static int lend(struct client *client, const struct lease_options *o, json_t *refused) {
+static int lend(struct client *client, const struct lease_options *o) {
         struct error error = {};
-
-        if (refused && !(o->unmanaged && !client && !has_bertd())) {
-                (void) print_line(json_incref(refused));
-                return BERTCTL_EXIT_FAILED;
-        }
         json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
+
         if (!take)
                 return BERTCTL_EXIT_OK; /* the head has changed its mind */
         json_decref(take);
         return client ? take_lease(client, o, &error) : become_leash(o);
+}
+
+/* The head may ask whether this host reaches the others, which reach the listener meanwhile. */
+static int end_probe(int listener) {
+        json_t *answer = listener >= 0 ? lease_pairs_connect() : NULL;
+
+        if (answer && print_line(answer) >= 0)
+                lease_pairs_wait();
+        return BERTCTL_EXIT_OK;
 }
 
 static int run(struct ctl *ctl, const struct lease_options *o) {
@@ -319,11 +316,17 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
                 client_free(client);
                 client = NULL;
         }
-        int code = print_host(o, connected ? &daemon : NULL, inputs, refused) < 0 ? BERTCTL_EXIT_FAILED
-                   : o->probe                                                     ? BERTCTL_EXIT_OK
-                                                                                  : lend(client, o, refused);
-        json_decref(refused);
+        bool lends = !refused || (o->unmanaged && !connected && !has_bertd());
+        json_t *host = lease_host(o, connected ? &daemon : NULL, inputs, lends ? NULL : refused);
+        cleanup_close int listener = o->pairs && lends && host ? lease_pairs_listen(host) : -1;
+        int r = print_line(host);
         json_decref(inputs);
+        int code = BERTCTL_EXIT_FAILED;
+        if (r >= 0 && lends) /* else the head is gone */
+                code = o->probe ? end_probe(listener) : lend(client, o);
+        else if (r >= 0)
+                (void) print_line(json_incref(refused));
+        json_decref(refused);
         return code;
 }
 
@@ -371,6 +374,10 @@ int command_lease(struct ctl *ctl, int argc, char **argv) {
                   .kind = OPTION_FLAG,
                   .value = &o.inputs,
                   .help = "look at the paths in the first line of standard input" },
+                { .name = "pairs",
+                  .kind = OPTION_FLAG,
+                  .value = &o.pairs,
+                  .help = "with --probe: also try TCP to the hosts in the next line of standard input" },
                 { .name = "only",
                   .kind = OPTION_FLAG,
                   .value = &o.only,

@@ -23,14 +23,15 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/host_inputs.h"
 #include "common/hosts.h"
+#include "common/input_hash.h"
 #include "common/json_read.h"
 #include "common/leash.h"
 #include "common/utf8.h"
 #include "ctl/format.h"
 
 #define LIMIT_USEC (12 * USEC_PER_SEC) /* less than a head waits */
+#define INPUTS_MAX 1024
 #define ANSWERS_MAX ((size_t) 1 << 20)
 
 /* ---- in the child ---- */
@@ -94,7 +95,7 @@ static json_t *address_of(const char *name) {
         return json_string(text);
 }
 
-/* This host's own name, the head's, and those of the job's other hosts. */
+/* This host's own name, the head's, and those of the job's hosts. */
 static void ask_resolver(int fd, const char *own, const char *of, const json_t *inputs) {
         cleanup_free char *head = of ? strndup(of, strcspn(of, ":")) : NULL;
         const json_t *hosts = json_object_get(inputs, "hosts");
@@ -150,12 +151,18 @@ static void ask_network(int fd, const char *network) {
 }
 
 static void ask_inputs(int fd, const json_t *inputs) {
-        json_t *list = host_inputs_look(json_object_get(inputs, "paths"));
-        json_t *input;
-        size_t i;
+        static const char *const states[] = INPUT_STATE_NAMES;
+        const json_t *paths = json_object_get(inputs, "paths");
 
-        json_array_foreach(list, i, input) { answer(fd, json_pack("{sO}", "input", input)); }
-        json_decref(list);
+        for (size_t i = 0; i < MIN(json_array_size(paths), (size_t) INPUTS_MAX); i++) {
+                const char *path = json_plain_string(json_array_get(paths, i));
+                struct input_hash hash;
+                if (!path)
+                        continue;
+                input_look(path, &hash);
+                answer(fd, json_pack("{s{sssssssIsb}}", "input", "path", path, "state", states[hash.state], "hash",
+                                     hash.hash, "bytes", (json_int_t) hash.bytes, "corpus", (int) hash.corpus));
+        }
 }
 
 static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options *o, const char *own,
@@ -245,7 +252,7 @@ static json_t *gpus_of(const struct daemon_info *daemon) {
 }
 
 json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
-                   json_t *problem) {
+                   const json_t *refused) {
         struct utsname name = {};
         struct sysinfo memory = {};
 
@@ -260,6 +267,8 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);
+        json_t *problem = json_deep_copy(refused);
+        (void) json_object_del(problem, "type");
         if (problem)
                 (void) json_object_set_new(host, "problem", problem);
         add_answers(o, name.nodename, inputs, host);
