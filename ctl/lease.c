@@ -317,12 +317,13 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
                 client = NULL;
         }
         bool lends = !refused || (o->unmanaged && !connected && !has_bertd());
+        bool answers = lends || (o->probe && connected); /* a head, too, is asked what it is */
         json_t *host = lease_host(o, connected ? &daemon : NULL, inputs, lends ? NULL : refused);
-        cleanup_close int listener = o->pairs && lends && host ? lease_pairs_listen(host) : -1;
+        cleanup_close int listener = o->pairs && answers && host ? lease_pairs_listen(host) : -1;
         int r = print_line(host);
         json_decref(inputs);
         int code = BERTCTL_EXIT_FAILED;
-        if (r >= 0 && lends) /* else the head is gone */
+        if (r >= 0 && answers) /* else the head is gone */
                 code = o->probe ? end_probe(listener) : lend(client, o);
         else if (r >= 0)
                 (void) print_line(json_incref(refused));
