@@ -40,11 +40,9 @@ def cluster(*words, check=True, **options):
     return subprocess.run([CLUSTER, *map(str, words)], check=check, text=True, **options)
 
 
-def boot_time():
-    for line in open("/proc/stat"):
-        if line.startswith("btime"):
-            return int(line.split()[1])
-    raise Failed("/proc/stat: no btime")
+def said(done):
+    """The first lines of what a command complained of: Open MPI's explanations come after the cause."""
+    return " | ".join((done.stderr or done.stdout or "").strip().splitlines()[:6])[:800]
 
 
 class Process:
@@ -111,13 +109,13 @@ class Bed:
         options = {"capture_output": True, "timeout": LIMIT} | options
         done = cluster("run", host, *words, check=False, **options)
         if check and done.returncode:
-            raise Failed(f"h{host}: {' '.join(map(str, words))[:200]}: exit {done.returncode}: {(done.stderr or done.stdout or '').strip()[-600:]}")
+            raise Failed(f"h{host}: {' '.join(map(str, words))[:200]}: exit {done.returncode}: {said(done)}")
         return done
 
     def alice(self, host, line, check=True, user="alice"):
         done = cluster("as", user, host, line, check=False, capture_output=True, timeout=LIMIT)
         if check and done.returncode:
-            raise Failed(f"h{host}: {line[:200]}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}")
+            raise Failed(f"h{host}: {line[:200]}: exit {done.returncode}: {said(done)}")
         return done
 
     def file(self, host, path):

@@ -20,7 +20,7 @@ def ok(what, right, said=""):
 
 def reference(bed, ranks, batch, steps=trial.STEPS):
     """The weights of an undisturbed run of as many ranks on one host, without bertd."""
-    bed.write(1, "/home/alice/alone.yaml", trial.spec("alone", None, None, steps=steps, batch=batch))
+    bed.write(1, "/home/alice/alone.yaml", trial.spec("alone", None, None, steps=steps, batch=batch, ranks=ranks))
     bed.alice(1, f"mpirun --oversubscribe -n {ranks} bert-trainer pretrain alone.yaml --run-dir alone")
     return bed.file(1, f"/home/alice/alone/checkpoints/step-{steps:09}.ckpt").read_bytes()
 
