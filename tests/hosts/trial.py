@@ -41,62 +41,51 @@ class Row:
     reason: str = ""
 
 
-class Watch(threading.Thread):
-    """Looks at the job every fifth of a second: its state and attempt, the head's mpirun, the length of its metrics."""
+@dataclasses.dataclass
+class Look:
+    when: float
+    state: str
+    attempt: int
+    step: int
+    launcher: beds.Process
 
-    def __init__(self, job, run_dir):
+
+class Watch(threading.Thread):
+    """Looks at the job five times a second: its state, attempt and step, and the head's mpirun."""
+
+    def __init__(self, job):
         super().__init__(daemon=True)
-        self.job, self.metrics, self.seen, self.stopped = job, job.bed.file(job.host, run_dir + "/metrics.jsonl"), [], False
+        self.job, self.looks, self.stopped = job, [], False
         self.start()
 
     def run(self):
         while not self.stopped:
-            fields = self.job.fields()
-            launcher = beds.find(self.job.host, "mpirun")
-            size = self.metrics.stat().st_size if self.metrics.exists() else 0
-            self.seen.append((time.time(), fields.get("state"), fields.get("attempts"), launcher[-1] if launcher else None, size,
-                              fields.get("reason") or ""))
+            fields, launchers = self.job.fields(), beds.find(self.job.host, "mpirun")
+            if fields:
+                self.looks.append(Look(time.time(), fields["state"], fields["attempts"], fields["step"], launchers[-1] if launchers else None))
             time.sleep(0.2)
 
     def stop(self):
         self.stopped = True
         self.join()
 
-    def after(self, moment):
-        return [entry for entry in self.seen if entry[0] >= moment]
-
     def detected(self, moment, attempt):
         """When the attempt was no longer running, as the head's bertd says."""
-        return next((entry for entry in self.after(moment) if entry[1] not in ("running", None) or (entry[2] or 0) > attempt), None)
+        return next((look.when for look in list(self.looks) if look.when > moment and (look.state != "running" or look.attempt > attempt)), None)
 
     def again(self, moment, old):
         """When a new mpirun was there, and when its first step was."""
-        size = started = None
-        for _, _, _, launcher, now, _ in self.after(moment):
-            if started is None:
-                if launcher and launcher.key() not in old:
-                    started, size = launcher.started(), now
-            elif now > size:
-                return started, _step_time(self, size, started)
-            else:
-                size = now  # the metrics of steps that are made again are removed first
-        return started, None
-
-
-def _step_time(watch, size, started):
-    before = size
-    for when, _, _, _, now, _ in watch.after(started):
-        if now > before:
-            return when
-        before = min(before, now) if now else before
-    return None
+        looks = [look for look in self.looks if look.when > moment and look.launcher and look.launcher.key() not in old]
+        if not looks:
+            return None, None
+        return looks[0].launcher.started(), next((look.when for look in looks if look.step != looks[0].step), None)
 
 
 class Trial:
     """A job that trains; `strike` does something to it."""
 
     def __init__(self, bed, name, hosts, use, head=1, moment=None, **options):
-        self.bed, self.name, self.run_dir = bed, name, f"/home/alice/{name}"
+        self.bed, self.name = bed, name
         self.job = bed.submit(head, spec(name, hosts, use, **options))
         self.job.trains(random.randint(EVERY + 5, 3 * EVERY) if moment is None else moment)
 
@@ -104,23 +93,23 @@ class Trial:
         """The row of this fault. `undo` comes once the old gang was looked for; a fault that stops nothing may leave it as it is."""
         row, gang = Row(self.name), self.bed.gang()
         attempt, old = self.job.fields()["attempts"], {p.key() for p in gang}
-        watch = Watch(self.job, self.run_dir)
+        watch = Watch(self.job)
         try:
             moment = time.time()
             fault()
             if stops:
-                entry = beds.wait(lambda: watch.detected(moment, attempt), f"{self.name}: nothing was detected", limit)
-                row.detected, row.reason = round(entry[0] - moment, 1), ""
-                time.sleep(max(0, entry[0] + SETTLE - time.time()))
+                detected = beds.wait(lambda: watch.detected(moment, attempt), f"{self.name}: nothing was detected", limit)
+                row.detected = round(detected - moment, 1)
+                time.sleep(max(0, detected + SETTLE - time.time()))
                 row.orphans = [str(p) for p in self.bed.gang() if p.key() in old]
             if undo:
                 undo()
             fields = self.job.finish()
             if stops:
                 started, step = watch.again(moment, old)
-                row.again = round(started - entry[0], 1) if started else None
-                row.first_step = round(step - entry[0], 1) if step else None
-                row.reason = next((e["reason"] for e in self.job.events() if e.get("from") == "running" and e.get("reason")), "")
+                row.again = round(started - detected, 1) if started else None
+                row.first_step = round(step - detected, 1) if step else None
+                row.reason = next((e["reason"] for e in self.job.events() if e["from"] == "running" and e["to"] not in ("running", "done")), "")
             row.lost, row.attempts = fields.get("lost_steps"), fields.get("attempts")
         finally:
             watch.stop()
