@@ -17,7 +17,7 @@ model: {{config: /srv/corpus/config.json, vocab: /srv/corpus/vocab.txt}}
 data: {{train: [/srv/corpus/train], sequence_length: 32}}
 train: {{global_batch: {batch}, micro_batch: 4, steps: {steps}, seed: 42, log_every: 1}}
 """
-STEPS, EVERY = 600, 40
+STEPS, EVERY = 300, 40
 SETTLE = 10  # seconds after the detection at which nothing of the old gang may live
 
 
