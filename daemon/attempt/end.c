@@ -93,6 +93,7 @@ static struct ending gather(struct node *node, const struct job *job, bool asked
                             .stop_reason = job->stop_reason,
                             .asked = asked,
                             .command = job->kind == JOB_COMMAND,
+                            .lease = job_is_lease(job),
                             .stepped = job_has_stepped(job),
                             .ran = has_run(node, job),
                             .config = { .max_without_progress = job->max_without_progress,

@@ -208,12 +208,31 @@ static void decide_death(const struct ending *e, struct outcome *ret) {
                 explain(e, &decision, ret);
 }
 
+/* A stop of bertd with its jobs ends a lease, too: its head asks for another. */
+static void decide_lease(const struct ending *e, struct outcome *ret) {
+        const struct attempt *a = e->attempt;
+        bool finished = ret->exit_class == EXIT_CLASS_FINISHED;
+
+        if (e->stop_reason != STOP_NONE) {
+                ret->event = EVENT_CANCELLED;
+                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", stops[e->stop_reason].reason);
+                return;
+        }
+        ret->event = finished ? EVENT_FINISHED : EVENT_GAVE_UP;
+        if (finished)
+                return;
+        (void) snprintf(ret->reason, sizeof(ret->reason), "%s", death_reason(a, ret) ? death_reason(a, ret) : "");
+        (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
+}
+
 void outcome(const struct ending *e, struct outcome *ret) {
         *ret = (struct outcome) { .exit_class = (enum exit_class) e->attempt->exit_class, .counters = e->counters };
         explain_death(e->attempt, ret);
         if (is_missing(e))
                 ret->exit_class = EXIT_CLASS_MISSING;
-        if (e->stop_reason == STOP_NONE)
+        if (e->lease)
+                decide_lease(e, ret);
+        else if (e->stop_reason == STOP_NONE)
                 decide_death(e, ret);
         else
                 decide_stop(e, ret);

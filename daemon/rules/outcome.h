@@ -26,6 +26,7 @@ struct ending {
         enum stop_reason stop_reason;  /* the current stop */
         bool asked;                    /* ended on request, by its record */
         bool command;                  /* JOB_COMMAND: may exit 0 unfinished after a stop */
+        bool lease;                    /* never tried again */
         bool stepped;                  /* the job has completed a step, in this attempt or before it */
         bool ran;                      /* an earlier attempt executed the program (store_has_run) */
         struct policy_config config;

@@ -81,6 +81,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                                  "?4, ?5, ?6, ?7, ?8, "
                                  "?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
                                  "ORDER BY id",
+        [STATEMENT_SETTING] = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2",
+        [STATEMENT_LOAD_SETTING] = "SELECT value FROM meta WHERE key=?1",
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
