@@ -110,6 +110,9 @@ static void judge(const struct ending *e, struct outcome *ret, struct policy_dec
                                                   a->exit_code == BERTD_EXIT_STOPPED,
                                        .random = e->random };
         policy_decide(&e->config, &c, decision);
+        ret->waits = decision->action == POLICY_RETRY && e->hosts_wait_usec > decision->delay_usec;
+        if (ret->waits)
+                decision->delay_usec = e->hosts_wait_usec;
 }
 
 /* The newest good one except `step`; 0: none. */
@@ -154,7 +157,10 @@ static void explain(const struct ending *e, const struct policy_decision *decisi
         if (decision->cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
                                 a->samples_last);
-        if (ret->event == EVENT_RETRY)
+        if (ret->waits)
+                (void) snprintf(delay, sizeof(delay), "no spare host: waiting %.0f s for %.64s",
+                                (double) ret->delay_usec / (double) USEC_PER_SEC, e->waits_for);
+        else if (ret->event == EVENT_RETRY)
                 (void) reason_of_delay(decision, e->now_usec + ret->delay_usec, delay, sizeof(delay));
         put_reason(ret->reason, sizeof(ret->reason), death_reason(a, ret), parts);
         if (a->private)

@@ -43,7 +43,7 @@ enum exit_class {
         EXIT_CLASS_LAUNCH,    /* the attempt could not be started */
         EXIT_CLASS_MISSING,   /* an input of a job that has run before is missing */
         EXIT_CLASS_HOST_LOST, /* another host of the job was lost: it cools down, a spare takes its place */
-        EXIT_CLASS_WAIT,      /* the hosts cannot be had now: tried again until they can */
+        EXIT_CLASS_WAIT,      /* the hosts cannot be had now */
         EXIT_CLASS_MAX
 };
 #define EXIT_CLASS_NAMES                                                                                           \
