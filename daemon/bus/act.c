@@ -13,6 +13,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
 #include "daemon/attempt/live.h"
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
@@ -227,6 +228,9 @@ static int check_resume(struct act *a, const struct resume_options *o) {
                 return act_refuse(a, BERTD_ERROR_TOO_LARGE,
                                   "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64, o->ranks,
                                   job->threads, slots, host);
+        if (o->has_use && (o->use < 1 || o->use > MAX(hosts_count(job->hosts), 1u)))
+                return act_refuse(a, BERTD_ERROR_INVALID_SPEC, "use: is %u, but job %" PRIu64 " has %u hosts", o->use,
+                                  job->id, MAX(hosts_count(job->hosts), 1u));
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
@@ -278,6 +282,8 @@ int act_resume(struct act *a, const struct resume_options *o) {
                 return r;
         if (o->has_ranks)
                 job->ranks = o->ranks;
+        if (o->has_use)
+                job->use = o->use;
         if (o->has_from)
                 resume_from(job, o->from);
         job->n_history = 0;

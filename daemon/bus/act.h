@@ -58,8 +58,8 @@ void act_submitted(struct act *act);
 /* ---- of the job ---- */
 
 struct resume_options {
-        bool has_ranks, has_from;
-        uint32_t ranks;
+        bool has_ranks, has_from, has_use;
+        uint32_t ranks, use;
         uint64_t from;
 };
 

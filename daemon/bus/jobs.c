@@ -102,7 +102,12 @@ static int read_resume_option(struct call *call, sd_bus_message *m, struct resum
                 o->has_from = true;
                 return sd_bus_message_read(m, "v", "t", &o->from);
         }
-        return act_refuse(&call->act, BERTD_ERROR_INVALID_SPEC, "unknown key \"%.64s\", expected ranks or from", key);
+        if (strcmp(key, "use") == 0) {
+                o->has_use = true;
+                return sd_bus_message_read(m, "v", "u", &o->use);
+        }
+        return act_refuse(&call->act, BERTD_ERROR_INVALID_SPEC, "unknown key \"%.64s\", expected ranks, from or use",
+                          key);
 }
 
 static int read_resume(struct call *call, sd_bus_message *m, struct resume_options *o) {

@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
 #include "daemon/attempt/live.h"
@@ -273,6 +274,33 @@ static void view_command(struct view *v, const char *key) {
                 v->r = -ENOMEM;
         add_strings(v->m, &v->r, key, words);
 }
+
+/* A list that the job has as one text. */
+static void add_names(struct view *v, const char *key, const char *text) {
+        char *words[BERTD_HOSTS_MAX + 1] = {}, name[BERTD_HOST_MAX + 1];
+        size_t n = 0;
+
+        while (n < BERTD_HOSTS_MAX && hosts_next(&text, name) && (words[n] = strdup(name)))
+                n++;
+        add_strings(v->m, &v->r, key, words);
+        for (size_t i = 0; i < n; i++)
+                free(words[i]);
+}
+
+static void view_hosts(struct view *v, const char *key) { add_names(v, key, v->job->hosts); }
+
+static void view_use(struct view *v, const char *key) { add_u32(v->m, &v->r, key, job_n_hosts(v->job)); }
+
+/* Of the newest attempt, which may have been started with fewer hosts. */
+static void view_world(struct view *v, const char *key) {
+        uint32_t n = job_n_hosts(v->job);
+
+        if (n > 1 && v->job->attempt.open && v->job->hosts_in_use)
+                n = hosts_count(v->job->hosts_in_use);
+        add_u32(v->m, &v->r, key, v->job->ranks * n);
+}
+
+static void view_hosts_in_use(struct view *v, const char *key) { add_names(v, key, v->job->hosts_in_use); }
 
 #define COMPUTED(key, signature, who) { #key, who, view_##key },
 static const struct computed {

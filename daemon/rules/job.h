@@ -118,6 +118,10 @@ struct job {
         size_t texts; /* bytes counted by the store against its user's share */
 };
 
+/* Hosts that run it: 1 for a job of this host alone. More: it is started by bertd-gang. */
+uint32_t job_n_hosts(const struct job *job);
+
+/* On this host. */
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
 /* One shared copy per text; NULL without memory or for NULL. Reference counted; pair each call with text_unshare. */

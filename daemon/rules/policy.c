@@ -37,6 +37,8 @@ static const struct class_rule {
         [EXIT_CLASS_LOST] = { .free = true },
         [EXIT_CLASS_LAUNCH] = { .free = false },
         [EXIT_CLASS_MISSING] = { .free = true }, /* a mount may be late after a reboot */
+        [EXIT_CLASS_HOST_LOST] = { .free = true },
+        [EXIT_CLASS_WAIT] = { .free = true },
 };
 static_assert(ELEMENTSOF(rules) == EXIT_CLASS_MAX, "a class without a rule");
 
