@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/inherited.h"
 #include "daemon/gang/gang.h"
 

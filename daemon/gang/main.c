@@ -25,13 +25,12 @@
 
 struct gang_verdict gang_verdict(enum exit_class exit_class, const char *host, const char *format, ...) {
         struct gang_verdict v = { .set = true, .exit_class = exit_class };
-        char text[EXIT_RECORD_REASON_MAX];
         va_list ap;
 
+        int n = host ? snprintf(v.reason, sizeof(v.reason), "%.200s: ", host) : 0;
         va_start(ap, format);
-        (void) vsnprintf(text, sizeof(text), format, ap);
+        (void) vsnprintf(v.reason + n, sizeof(v.reason) - (size_t) n, format, ap);
         va_end(ap);
-        (void) snprintf(v.reason, sizeof(v.reason), "%s%s%s", host ? host : "", host ? ": " : "", text);
         (void) snprintf(v.host, sizeof(v.host), "%.*s", (int) sizeof(v.host) - 1, host ? host : "");
         return v;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/names.h"
 #include "common/parse.h"
 #include "daemon/gang/gang.h"
 
