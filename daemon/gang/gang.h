@@ -67,7 +67,6 @@ struct gang_host {
 struct gang_verdict {
         bool set;
         enum exit_class exit_class;
-        bool refused; /* nothing to wait for */
         char host[EXIT_RECORD_HOST_MAX], reason[EXIT_RECORD_REASON_MAX];
 };
 
@@ -97,8 +96,8 @@ struct gang {
         uint64_t last_id;
         pid_t mpirun; /* 0: not started, or reaped */
         int mpirun_status;
-        bool ran;                 /* mpirun was started */
-        unsigned mpi_major;       /* of Open MPI */
+        bool ran;           /* mpirun was started */
+        unsigned mpi_major; /* of Open MPI */
         struct gang_verdict verdict, first_failure;
         uint64_t ending_usec, suspect_usec; /* boot time */
 };
@@ -119,7 +118,8 @@ void gang_note(struct gang *gang, const char *format, ...) __attribute__((format
 /* ---- lines.c ---- */
 
 /* `on_readable`: of the input, with `userdata`. Takes the descriptors. 0 or −errno. */
-int lines_open(struct lines *lines, sd_event *event, int in, int out, sd_event_io_handler_t on_readable, void *userdata);
+int lines_open(struct lines *lines, sd_event *event, int in, int out, sd_event_io_handler_t on_readable,
+               void *userdata);
 void lines_send(struct lines *lines, json_t *line); /* takes it; a broken connection shows when it is read */
 void lines_close_out(struct lines *lines);
 void lines_close(struct lines *lines);

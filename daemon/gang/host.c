@@ -19,7 +19,8 @@
 
 #define CALL_LIMIT_USEC (60 * USEC_PER_SEC) /* ssh and the check of the inputs there */
 #define TAKE_LIMIT_USEC (30 * USEC_PER_SEC)
-#define ENVIRONMENT_DROPPED { "SSH_AUTH_SOCK", "KRB5CCNAME", "DISPLAY" }
+#define ENVIRONMENT_DROPPED \
+        { "SSH_AUTH_SOCK", "KRB5CCNAME", "DISPLAY" }
 #define WORDS_MAX 64
 
 static void set_state(struct gang_host *host, enum gang_host_state state) {
@@ -95,12 +96,12 @@ static void on_host_line(struct gang_host *host, json_t *line) {
 static void on_refused(struct gang_host *host, json_t *line) {
         cleanup_free char *reason = leash_text(line, "reason");
         enum leash_class class = leash_class_of(line);
+        bool for_good = class == LEASH_CLASS_FORBIDDEN || class == LEASH_CLASS_FORK || class == LEASH_CLASS_USAGE ||
+                        (class == LEASH_CLASS_INPUT && !host->gang->plan.ran);
         struct gang_verdict v;
 
-        v = gang_verdict(EXIT_CLASS_WAIT, NULL, "%s", reason ? reason : "refused");
+        v = gang_verdict(for_good ? EXIT_CLASS_USER_ERROR : EXIT_CLASS_WAIT, NULL, "%s", reason ? reason : "refused");
         (void) snprintf(v.host, sizeof(v.host), "%.*s", (int) sizeof(v.host) - 1, host->name);
-        v.refused = class == LEASH_CLASS_FORBIDDEN || class == LEASH_CLASS_FORK || class == LEASH_CLASS_USAGE ||
-                    (class == LEASH_CLASS_INPUT && !host->gang->plan.ran);
         lost(host, &v);
 }
 
@@ -181,9 +182,9 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *u
         if (host->lines.in < 0)
                 return 0;
         if (r < 0) {
-                struct gang_verdict v =
-                        gang_verdict(lost_class(host), host->name, "what it sends is not a leash's; look there for a "
-                                                                   "~/.bashrc that prints");
+                struct gang_verdict v = gang_verdict(lost_class(host), host->name,
+                                                     "what it sends is not a leash's; look there for a "
+                                                     "~/.bashrc that prints");
                 lost(host, &v);
         } else if (n == 0 || (n < 0 && n != -EAGAIN && n != -ENOBUFS)) {
                 closed(host);
@@ -261,8 +262,8 @@ static int spawn(struct gang_host *host, char **argv) {
         host->error_fd = steal_fd(&error_read);
         (void) fcntl(host->error_fd, F_SETFL, O_NONBLOCK);
         r = sd_event_add_io(host->gang->event, &host->error_source, host->error_fd, EPOLLIN, on_said, host);
-        int opened = lines_open(&host->lines, host->gang->event, steal_fd(&up_read), steal_fd(&down_write),
-                                on_readable, host);
+        int opened = lines_open(&host->lines, host->gang->event, steal_fd(&up_read), steal_fd(&down_write), on_readable,
+                                host);
         return MIN(r, opened);
 }
 
@@ -293,8 +294,8 @@ void host_call(struct gang_host *host) {
         set_state(host, HOST_CALLED);
         int r = command ? spawn(host, argv) : -ENOMEM;
         if (r < 0) {
-                struct gang_verdict v = gang_verdict(EXIT_CLASS_WAIT, host->name, "ssh could not be started: %s",
-                                                     strerror(-r));
+                struct gang_verdict v =
+                        gang_verdict(EXIT_CLASS_WAIT, host->name, "ssh could not be started: %s", strerror(-r));
                 host_close(host);
                 start_failed(host->gang, host, &v);
         }
@@ -320,17 +321,17 @@ static void look_at_silence(struct gang_host *host, uint64_t now) {
 
         if (silent <= host->gang->plan.host_timeout_sec * USEC_PER_SEC)
                 return;
-        struct gang_verdict v = gang_verdict(lost_class(host), host->name, "silent for %.1f s (limit %u s)",
-                                             (double) silent / (double) USEC_PER_SEC,
-                                             host->gang->plan.host_timeout_sec);
+        struct gang_verdict v =
+                gang_verdict(lost_class(host), host->name, "silent for %.1f s (limit %u s)",
+                             (double) silent / (double) USEC_PER_SEC, host->gang->plan.host_timeout_sec);
         lost(host, &v);
 }
 
 static void look_at_limit(struct gang_host *host, uint64_t now, uint64_t limit, const char *what) {
         if (now - host->since_usec <= limit)
                 return;
-        struct gang_verdict v = gang_verdict(EXIT_CLASS_WAIT, host->name, "%s within %u s", what,
-                                             (unsigned) (limit / USEC_PER_SEC));
+        struct gang_verdict v =
+                gang_verdict(EXIT_CLASS_WAIT, host->name, "%s within %u s", what, (unsigned) (limit / USEC_PER_SEC));
         lost(host, &v);
 }
 

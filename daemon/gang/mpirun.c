@@ -163,11 +163,10 @@ static bool matches(const char *name, const char *const *patterns, size_t n) {
 }
 
 static bool travels(const struct gang_plan *plan, const char *name) {
-        static const char *const always[] = { "PATH",   "LD_LIBRARY_PATH", "PYTHONPATH",   "OMP_*",
-                                              "MKL_*",  "NCCL_*",          "UCX_*",        "BERTD_JOB_ID",
-                                              "BERTD_ATTEMPT" };
-        static const char *const commands[] = { "MASTER_ADDR",   "MASTER_PORT", "BERTD_RUN_DIR",
-                                                "BERTD_RESUME", "PYTHONUNBUFFERED" };
+        static const char *const always[] = { "PATH",   "LD_LIBRARY_PATH", "PYTHONPATH",   "OMP_*",        "MKL_*",
+                                              "NCCL_*", "UCX_*",           "BERTD_JOB_ID", "BERTD_ATTEMPT" };
+        static const char *const commands[] = { "MASTER_ADDR", "MASTER_PORT", "BERTD_RUN_DIR", "BERTD_RESUME",
+                                                "PYTHONUNBUFFERED" };
         static const char *const never[] = { "CUDA_VISIBLE_DEVICES", "NOTIFY_SOCKET", "SSH_*", "XDG_*", "TMPDIR" };
 
         if (matches(name, never, ELEMENTSOF(never)))

@@ -62,7 +62,7 @@ static uint64_t number(const json_t *root, const char *key, uint64_t otherwise) 
         const json_t *value = json_object_get(root, key);
 
         return json_is_integer(value) && json_integer_value(value) >= 0 ? (uint64_t) json_integer_value(value)
-                                                                       : otherwise;
+                                                                        : otherwise;
 }
 
 static int read_plan(const json_t *root, struct gang_plan *p) {

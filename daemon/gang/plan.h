@@ -11,15 +11,15 @@
 struct gang_plan {
         uint64_t job;
         unsigned attempt;
-        char *name; /* the job's */
-        bool command;          /* else a trainer */
-        char *self;            /* this host as the spec names it */
-        char **hosts;          /* the others to use, sorted by name, then the spares in their order */
+        char *name;              /* the job's */
+        bool command;            /* else a trainer */
+        char *self;              /* this host as the spec names it */
+        char **hosts;            /* the others to use, sorted by name, then the spares in their order */
         size_t n_hosts, n_first; /* n_first: without the spares */
         unsigned ranks, gpus, threads, host_timeout_sec;
-        uint64_t memory;       /* bytes; 0: no limit */
-        char *network;         /* CIDR or interface; NULL: any */
-        char **travels;        /* names of variables, patterns with one * at the end; NULL-terminated */
+        uint64_t memory; /* bytes; 0: no limit */
+        char *network;   /* CIDR or interface; NULL: any */
+        char **travels;  /* names of variables, patterns with one * at the end; NULL-terminated */
         bool unmanaged, shrink, ran, private_shm;
         char *scratch; /* folder for Open MPI's session; NULL: its own choice */
         char *cwd;

@@ -3,6 +3,7 @@
  * hosts in use, statuses, notes, and what the hosts report. Without it (started by hand) notes go to standard error.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,14 +27,10 @@ static void tell(struct gang *gang, json_t *line) {
 /* ---- up ---- */
 
 void shim_link_verdict(struct gang *gang, const struct gang_verdict *v) {
-        bool waits = v->exit_class == EXIT_CLASS_WAIT && !v->refused;
-
         if (gang->shim.out < 0)
                 (void) fprintf(stderr, "bertd-gang: %s\n", v->reason);
-        tell(gang, json_pack("{ssssssssss}", "type", "verdict", "class",
-                             waits || v->exit_class != EXIT_CLASS_WAIT ? exit_class_name((int) v->exit_class)
-                                                                       : "refused",
-                             "host", v->host, "reason", v->reason, "node", ""));
+        tell(gang, json_pack("{ssssssss}", "type", "verdict", "class", exit_class_name((int) v->exit_class), "host",
+                             v->host, "reason", v->reason));
 }
 
 void shim_link_hosts(struct gang *gang) {
@@ -43,7 +40,7 @@ void shim_link_hosts(struct gang *gang) {
         for (size_t i = 0; i < gang->n_hosts; i++)
                 if (gang->hosts[i].state == HOST_HELD)
                         (void) json_array_append_new(names, json_string(gang->hosts[i].name));
-        tell(gang, json_pack("{ssso}", "type", "hosts", "in_use", names));
+        tell(gang, json_pack("{sssiso}", "type", "hosts", "ranks", (int) gang->plan.ranks, "in_use", names));
 }
 
 void shim_link_text(struct gang *gang, const char *type, const char *host, const char *key, const char *text) {
@@ -92,13 +89,13 @@ static void to_all(struct gang *gang, const json_t *line) {
 }
 
 /* Of a trainer mpirun forwards the signal; of a command each host's leash gives it to the ranks there, and the shim to
- * those of this host. Only to a trainer that is ready: the shim asks for nothing before. */
+ * those of this host. A trainer that is not ready has no handler yet. */
 static void forward(struct gang *gang, const json_t *line, int trainers_signal) {
         uint64_t number = SIGTERM;
         json_t *signal;
 
         if (!gang->plan.command) {
-                if (gang->mpirun > 0)
+                if (gang->mpirun > 0 && json_is_true(json_object_get(line, "ready")))
                         (void) kill(gang->mpirun, trainers_signal);
                 return;
         }
@@ -157,5 +154,6 @@ int shim_link_open(struct gang *gang) {
         (void) unsetenv("BERTD_GANG_FD");
         if (r < 0)
                 return -EINVAL;
+        (void) fcntl((int) fd, F_SETFD, FD_CLOEXEC);
         return lines_open(&gang->shim, gang->event, (int) fd, (int) fd, on_readable, gang);
 }

@@ -51,6 +51,7 @@ static void run(struct gang *gang) {
         struct error error = {};
 
         gang->phase = GANG_RUNNING;
+        gang->first_failure = (struct gang_verdict) {};
         shim_link_hosts(gang);
         gang_status(gang, "starting");
         if (mpirun_start(gang, &error) < 0) {
@@ -68,7 +69,8 @@ static bool has_enough(struct gang *gang) {
                 host_call(spare); /* which may fail at once, and call the next one */
         if (gang->phase == GANG_ENDING)
                 return false;
-        if (count(gang, alive) >= gang->n_first || (gang->plan.shrink && !gang->first_failure.refused))
+        if (count(gang, alive) >= gang->n_first ||
+            (gang->plan.shrink && gang->first_failure.exit_class == EXIT_CLASS_WAIT))
                 return true;
         gang_end(gang, &gang->first_failure);
         return false;
@@ -91,7 +93,8 @@ void start_continue(struct gang *gang) {
 
 /* What does not pass by waiting counts more than what does. */
 void start_failed(struct gang *gang, struct gang_host *host, const struct gang_verdict *verdict) {
-        if (!gang->first_failure.set || (verdict->refused && !gang->first_failure.refused))
+        if (!gang->first_failure.set ||
+            (verdict->exit_class == EXIT_CLASS_USER_ERROR && gang->first_failure.exit_class != EXIT_CLASS_USER_ERROR))
                 gang->first_failure = *verdict;
         gang_note(gang, "%s", verdict->reason);
         start_continue(gang);
