@@ -72,8 +72,9 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
         process_boot_id(m->boot_id, sizeof(m->boot_id));
         m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
+        m->gang = find_program("bertd-gang", BERTD_LIBEXECDIR "/bertd-gang");
         descriptors_read(&m->files);
-        int r = m->trainer && m->shim ? 0 : error_errno(error, ENOMEM, "manager");
+        int r = m->trainer && m->shim && m->gang ? 0 : error_errno(error, ENOMEM, "manager");
         if (r >= 0)
                 r = process_check(error);
         if (r >= 0)
@@ -113,6 +114,7 @@ void manager_free(struct node *m) {
         loop_free(m->loop);
         free(m->trainer);
         free(m->shim);
+        free(m->gang);
         free(m);
 }
 

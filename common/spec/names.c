@@ -161,8 +161,9 @@ int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
 
         for (size_t i = 0; r->n_hosts == 0 && i < ELEMENTSOF(keys); i++)
                 if (is_given(reader, keys[i]) && !(i == 3 && !r->unmanaged))
-                        return spec_refuse(reader, keys[i], "has no effect without resources.hosts; set that or leave "
-                                                            "this out");
+                        return spec_refuse(reader, keys[i],
+                                           "has no effect without resources.hosts; set that or leave "
+                                           "this out");
         if (r->use > r->n_hosts)
                 return spec_refuse(reader, "resources.use", "%u, but resources.hosts has %u", r->use, r->n_hosts);
         if (r->network && !is_network(r->network))

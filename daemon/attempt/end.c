@@ -166,7 +166,7 @@ static void apply(struct node *node, struct job *job, const struct step_clock *c
 }
 
 static void drop_scratch(struct node *node, struct job *job) {
-        if (job->kind == JOB_COMMAND || job->ranks <= 1)
+        if (!job_uses_mpirun(job))
                 return;
         cleanup_free char *path =
                 files_scratch(job, node->launchers[job->launcher] && node->launchers[job->launcher]->private_shm);

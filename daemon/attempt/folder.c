@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/gang_file.h"
 #include "common/space.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
@@ -172,6 +173,8 @@ static int write_attempt_files(int folder, const struct job *job, const struct f
         if (!text)
                 return -ENOMEM;
         int r = write_file(folder, "attempt.json", job, text, strlen(text));
+        if (r >= 0 && contents->gang)
+                r = write_file(folder, GANG_FILE, job, contents->gang, strlen(contents->gang));
         return r < 0 ? r : write_file(folder, "lock", job, "", 0);
 }
 

@@ -121,6 +121,11 @@ struct job {
 /* Hosts that run it: 1 for a job of this host alone. More: it is started by bertd-gang. */
 uint32_t job_n_hosts(const struct job *job);
 
+/* bertd starts it by mpirun. */
+static inline bool job_uses_mpirun(const struct job *job) {
+        return (job->kind != JOB_COMMAND && job->ranks > 1) || job_n_hosts(job) > 1;
+}
+
 /* On this host. */
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
