@@ -50,6 +50,7 @@ enum leash_type {
         LEASH_STACKS, /* request: without text */
         /* from the head */
         LEASH_INPUTS,
+        LEASH_TAKE, /* after `host`: asks for the lease */
         LEASH_RUN,
         LEASH_SIGNAL,
         LEASH_QUIT,
@@ -58,7 +59,7 @@ enum leash_type {
 #define LEASH_TYPE_NAMES                                                                                               \
         {                                                                                                              \
                 "host", "refused", "granted", "output", "exited", "oom", "drain", "ending", "freed", "beat", "stacks", \
-                        "inputs", "run", "signal", "quit"                                                              \
+                        "inputs", "take", "run", "signal", "quit"                                                              \
         }
 
 /* Why a lease is refused. All but input and usage can pass: the head waits. */
