@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bertd/exit.h"
 #include "bertd/limits.h"
@@ -29,8 +30,8 @@ static int add_strings(const json_t *array, char ***list, size_t *n) {
         return 0;
 }
 
-/* A list may hold "name" or {"name": "…", "self": true}. */
-static int add_hosts(const json_t *array, struct gang_plan *plan) {
+/* The head is not among the others. */
+static int add_hosts(const json_t *array, const char *head, struct gang_plan *plan) {
         size_t size = json_array_size(array);
         char **grown = realloc(plan->hosts, (plan->n_hosts + size + 1) * sizeof(*grown));
 
@@ -43,7 +44,7 @@ static int add_hosts(const json_t *array, struct gang_plan *plan) {
                 char *copy = name ? strdup(name) : NULL;
                 if (!copy)
                         return name ? -ENOMEM : -EINVAL;
-                if (json_is_true(json_object_get(entry, "self")) && !plan->self)
+                if (head && strcmp(name, head) == 0 && !plan->self)
                         plan->self = copy;
                 else
                         plan->hosts[plan->n_hosts++] = copy;
@@ -84,11 +85,11 @@ static int read_plan(const json_t *root, struct gang_plan *p) {
                                   .ran = json_is_true(json_object_get(root, "ran")),
                                   .private_shm = json_is_true(json_object_get(root, "private_shm")),
                                   .scratch = copy_text(root, "scratch"),
-                                  .cwd = copy_text(root, "cwd") };
-        int r = add_hosts(json_object_get(root, "hosts"), p);
+                                  .cwd = getcwd(NULL, 0) };
+        int r = add_hosts(json_object_get(root, "hosts"), json_text_at(root, "head"), p);
         p->n_first = p->n_hosts;
         if (r >= 0)
-                r = add_hosts(json_object_get(root, "spares"), p);
+                r = add_hosts(json_object_get(root, "spares"), NULL, p);
         if (r >= 0)
                 r = add_strings(json_object_get(root, "travels"), &p->travels, &travels);
         if (r >= 0)
