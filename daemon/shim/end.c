@@ -11,7 +11,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/space.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/torchrun.h"
 
 static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {

@@ -26,7 +26,7 @@
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
@@ -111,10 +111,11 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = shim->left.first = status;
 }
 
-/* Processes left behind by a command's first process may still have something to save. */
+/* Processes left behind by a command's first process may still have something to save; not those of a gang: mpirun has
+ * ended all ranks, or has been killed. */
 static bool is_over(const struct shim *shim) {
         return shim->child.reaped &&
-               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
+               (shim->attempt.kind != JOB_COMMAND || shim->gang.is || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 void shim_look(struct shim *shim) {
