@@ -25,6 +25,7 @@
 #include "trainer/metrics.h"
 #include "trainer/model.h"
 #include "trainer/ops.h"
+#include "trainer/pace.h"
 #include "trainer/prefetch.h"
 #include "trainer/progress.h"
 #include "trainer/rundir.h"
@@ -40,6 +41,8 @@ struct run_options {
         const char *spec_path, *run_dir;
         const char *resume; /* NULL: the newest good one in the run folder */
         bool abandon_newer;
+        bool own_spec, own_resume; /* rank 0; another rank that was started with another path than rank 0 */
+        bool compares_files;       /* some other rank was */
 };
 
 enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
@@ -109,6 +112,7 @@ struct run {
         struct saver *saver;
         struct metrics *metrics;
         struct progress *progress;
+        struct pace *pace; /* NULL: one rank */
 
         uint64_t step, stage_step, correction_step; /* updates completed */
         struct loss_scale loss_scale;               /* 1 unless fp16 */
@@ -139,16 +143,30 @@ void run_free(struct run *run);
 /* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
 void run_check_device(struct run *run);
 
-/* run_inputs.c: spec, config, vocabulary. Not collective. */
-int run_load_inputs(struct run *run, struct error *error);
+/* run_inputs.c: spec, config, vocabulary. Not collective. The first two read files; the last follows from what they found. */
+int run_read_spec(struct run *run, struct error *error);
+int run_read_model(struct run *run, struct error *error);
+int run_settle_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
+
+/* run_share.c: what rank 0 was given as arguments or by bertd, on every rank that was given none; the caller frees the buffers. Then spec,
+ * config and vocabulary from rank 0, who alone needs the files (C11). A rank that was started with another spec reads its own, which
+ * run_compare_inputs then holds against rank 0's. Collective. */
+struct run_given {
+        char *spec_path, *run_dir, *resume;
+};
+int run_share_options(struct exchange *exchange, struct run_options *options, struct run_given *ret,
+                      struct error *error);
+void run_given_free(struct run_given *given);
+int run_share_inputs(struct run *run, struct error *error);
 
 #define RUN_SKIP_EMPTY "data.empty: skip"
 
 /* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
- * Collective. Before anything whose order the spec decides; corpora, before
+ * Collective. Before anything whose order the spec decides; the kernels; corpora, before
  * their window map is used; all data of stages [first, first + n); the weights. */
 int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_backend(struct run *run, struct error *error);
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);
@@ -225,9 +243,11 @@ void run_announce_samples(struct run *run);
 struct run_sums {
         struct model_loss loss;
         double flops;
-        uint64_t tokens; /* valid ones */
+        double compute_sec; /* this rank's, in which it waited for no other; not summed */
+        uint64_t tokens;    /* valid ones */
 };
-struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
+/* `ret_shares`: (n_ranks) what each rank did, or NULL. */
+struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares);
 /* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
 bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 

@@ -35,6 +35,8 @@ static void name_inodes(const struct shim *shim, struct exit_verdict *verdict) {
 }
 
 static void judge_death(struct shim *shim, int status, struct exit_verdict *ret) {
+        if (shim_lease_verdict(shim, ret))
+                return;
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
                 return;
