@@ -73,10 +73,10 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
         process_boot_id(m->boot_id, sizeof(m->boot_id));
         m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
-        m->leash = find_program("bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
         m->gang = find_program("bertd-gang", BERTD_LIBEXECDIR "/bertd-gang");
+        m->leash = find_program("bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
         descriptors_read(&m->files);
-        int r = m->trainer && m->shim && m->leash && m->gang ? 0 : error_errno(error, ENOMEM, "manager");
+        int r = m->trainer && m->shim && m->gang && m->leash ? 0 : error_errno(error, ENOMEM, "manager");
         if (r >= 0)
                 r = process_check(error);
         if (r >= 0)
@@ -116,8 +116,8 @@ void manager_free(struct node *m) {
         loop_free(m->loop);
         free(m->trainer);
         free(m->shim);
-        free(m->leash);
         free(m->gang);
+        free(m->leash);
         free(m);
 }
 

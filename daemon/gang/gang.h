@@ -13,6 +13,7 @@
 #ifndef DAEMON_GANG_GANG_H
 #define DAEMON_GANG_GANG_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,8 +21,8 @@
 
 #include "bertd/job.h"
 #include "common/exit_record.h"
+#include "common/gang_file.h"
 #include "common/leash.h"
-#include "daemon/gang/plan.h"
 
 #define GANG_SAID_MAX 4096 /* bytes kept of what ssh prints */
 #define GANG_EXIT 70       /* of the process: a verdict was sent, mpirun's code does not count */
@@ -86,6 +87,7 @@ struct gang {
         sd_event *event;
         enum gang_phase phase;
         struct gang_plan plan;
+        char cwd[PATH_MAX];
         struct gang_host *hosts; /* of the plan, without this one: those to use, then the spares */
         size_t n_hosts, n_first; /* n_first: of those to use */
         struct lines shim;       /* closed: there is none */

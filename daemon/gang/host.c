@@ -34,15 +34,16 @@ void host_send(struct gang_host *host, json_t *line) { lines_send(&host->lines, 
 
 /* The last line that ssh printed. */
 static const char *last_said(struct gang_host *host) {
-        char *text = host->said, *end;
+        char *text = host->said;
 
-        host->said[MIN(host->n_said, sizeof(host->said) - 1)] = '\0';
+        while (host->n_said > 0 && (unsigned char) host->said[host->n_said - 1] <= ' ')
+                host->n_said--;
+        host->said[host->n_said] = '\0';
         for (char *p = text; *p; p++)
                 if ((unsigned char) *p < 0x20 && *p != '\n')
                         *p = ' ';
-        while ((end = strrchr(text, '\n')) && !end[1])
-                *end = '\0';
-        return end ? end + 1 : text;
+        const char *newline = strrchr(text, '\n');
+        return newline ? newline + 1 : text;
 }
 
 /* Before mpirun the host can be replaced; afterwards the gang ends. */
@@ -222,7 +223,7 @@ static char *lease_command(const struct gang *gang) {
 
         return format_string("bertctl lease --of %s:%llu --attempt %u --ranks %u --gpus %u --threads %u "
                              "--host-timeout %u%s%s%s",
-                             p->self, (unsigned long long) p->job, p->attempt, p->ranks, p->gpus, p->threads,
+                             p->head, (unsigned long long) p->job, p->attempt, p->ranks, p->gpus, p->threads,
                              p->host_timeout_sec, p->network ? " --network " : "", p->network ? p->network : "",
                              p->unmanaged ? " --unmanaged" : "");
 }

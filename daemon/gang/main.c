@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/inherited.h"
 #include "common/utf8.h"
 
@@ -131,22 +132,36 @@ static int watch(struct gang *gang) {
 
 /* ---- the program ---- */
 
+static void add_hosts(struct gang *gang, char *const *names) {
+        for (; *names; names++)
+                if (strcmp(*names, gang->plan.head) != 0)
+                        gang->hosts[gang->n_hosts++] = (struct gang_host) {
+                                .gang = gang, .name = *names, .error_fd = -1, .lines = { .in = -1, .out = -1 }
+                        };
+}
+
 static int make_hosts(struct gang *gang) {
-        gang->hosts = calloc(gang->plan.n_hosts + 1, sizeof(*gang->hosts));
+        size_t n = 0;
+
+        for (char **p = gang->plan.hosts; *p; p++)
+                n++;
+        for (char **p = gang->plan.spares; *p; p++)
+                n++;
+        gang->hosts = calloc(n + 1, sizeof(*gang->hosts));
         if (!gang->hosts)
                 return -ENOMEM;
-        gang->n_hosts = gang->plan.n_hosts;
-        gang->n_first = gang->plan.n_first;
-        for (size_t i = 0; i < gang->n_hosts; i++)
-                gang->hosts[i] = (struct gang_host) {
-                        .gang = gang, .name = gang->plan.hosts[i], .error_fd = -1, .lines = { .in = -1, .out = -1 }
-                };
+        add_hosts(gang, gang->plan.hosts);
+        gang->n_first = gang->n_hosts;
+        add_hosts(gang, gang->plan.spares);
         return 0;
 }
 
 static int start(struct gang *gang, const char *dir, struct error *error) {
-        int r = plan_read(dir, &gang->plan, error);
+        cleanup_free char *path = format_string("%s/" GANG_FILE, dir);
+        int r = path ? gang_file_read(path, &gang->plan, error) : error_errno(error, ENOMEM, "%s", dir);
 
+        if (r >= 0 && !getcwd(gang->cwd, sizeof(gang->cwd)))
+                r = error_errno(error, errno, "working directory");
         if (r < 0)
                 return r;
         gang->mpi_major = mpirun_major();
@@ -183,7 +198,7 @@ static void release(struct gang *gang) {
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         (void) sd_event_unref(gang->event);
         free(gang->hosts);
-        plan_free(&gang->plan);
+        gang_file_free(&gang->plan);
 }
 
 static int run(const char *dir) {

@@ -172,7 +172,7 @@ static bool travels(const struct gang_plan *plan, const char *name) {
         if (matches(name, never, ELEMENTSOF(never)))
                 return false;
         if (matches(name, always, ELEMENTSOF(always)) ||
-            (plan->command && matches(name, commands, ELEMENTSOF(commands))))
+            (plan->kind == JOB_COMMAND && matches(name, commands, ELEMENTSOF(commands))))
                 return true;
         for (char **p = plan->travels; p && *p; p++)
                 if (fnmatch(*p, name, 0) == 0)
@@ -218,7 +218,7 @@ static void add_program(const struct gang *gang, unsigned hosts, struct words *w
         char path[PATH_MAX];
         ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
-        if (gang->plan.command) {
+        if (gang->plan.kind == JOB_COMMAND) {
                 add(words, "%.*s", (int) MAX(n, 0), path);
                 add(words, "rank");
                 add(words, "--ranks=%u", gang->plan.ranks);
@@ -242,7 +242,7 @@ static int make_argv(const struct gang *gang, struct words *words) {
         add(words, "none");
         add(words, "--oversubscribe");
         add(words, "-wdir");
-        add(words, "%s", gang->plan.cwd);
+        add(words, "%s", gang->cwd);
         add_launcher(gang, words);
         add_variables(&gang->plan, words);
         add_program(gang, hosts, words);
@@ -265,7 +265,7 @@ int mpirun_start(struct gang *gang, struct error *error) {
         char address[INET_ADDRSTRLEN];
         pid_t parent = getpid();
 
-        if (gang->plan.command && !getenv("MASTER_ADDR") && own_address(gang, address))
+        if (gang->plan.kind == JOB_COMMAND && !getenv("MASTER_ADDR") && own_address(gang, address))
                 (void) setenv("MASTER_ADDR", address, 1);
         if (make_argv(gang, &words) < 0)
                 return error_errno(error, ENOMEM, "mpirun");

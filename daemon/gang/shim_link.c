@@ -36,7 +36,7 @@ void shim_link_verdict(struct gang *gang, const struct gang_verdict *v) {
 void shim_link_hosts(struct gang *gang) {
         json_t *names = json_array();
 
-        (void) json_array_append_new(names, json_string(gang->plan.self));
+        (void) json_array_append_new(names, json_string(gang->plan.head));
         for (size_t i = 0; i < gang->n_hosts; i++)
                 if (gang->hosts[i].state == HOST_HELD)
                         (void) json_array_append_new(names, json_string(gang->hosts[i].name));
@@ -94,7 +94,7 @@ static void forward(struct gang *gang, const json_t *line, int trainers_signal) 
         uint64_t number = SIGTERM;
         json_t *signal;
 
-        if (!gang->plan.command) {
+        if (gang->plan.kind != JOB_COMMAND) {
                 if (gang->mpirun > 0 && json_is_true(json_object_get(line, "ready")))
                         (void) kill(gang->mpirun, trainers_signal);
                 return;

@@ -29,7 +29,7 @@ static struct gang_host *next_to_take(struct gang *gang) {
         struct gang_host *next = NULL;
 
         for (size_t i = 0; i < gang->n_hosts; i++)
-                if (gang->hosts[i].state == HOST_THERE && (!next || strcmp(gang->hosts[i].name, next->name) < 0))
+                if (gang->hosts[i].state == HOST_THERE && (!next || strcasecmp(gang->hosts[i].name, next->name) < 0))
                         next = &gang->hosts[i];
         return next;
 }

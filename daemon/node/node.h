@@ -80,7 +80,7 @@ struct node {
         int lock_fd, dir_fd;          /* STATE/bertd.lock and STATE itself, both locked */
         int reserve_fd;               /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim, *leash, *gang; /* paths of bert-trainer, bertd-shim, bertd-leash and bertd-gang */
+        char *trainer, *shim, *gang, *leash; /* paths of bert-trainer, bertd-shim, bertd-gang and bertd-leash */
         char storage_error[256];             /* why the last commit failed, "" = it succeeded */
         bool exits_wait;                     /* an on_exit program waits for a turn */
         uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: users whose on_exit the next commit starts */

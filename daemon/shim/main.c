@@ -111,10 +111,11 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = shim->left.first = status;
 }
 
-/* Processes left behind by a command's first process may still have something to save. */
+/* Processes left behind by a command's first process may still have something to save; not those of a gang: mpirun has
+ * ended all ranks, or has been killed. */
 static bool is_over(const struct shim *shim) {
-        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->killed ||
-                                      shim->hang.found || !tree_lives(shim_first(shim)));
+        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->gang.is ||
+                                      shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 void shim_look(struct shim *shim) {

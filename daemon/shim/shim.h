@@ -151,8 +151,8 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
-        struct shim_lease lease;
         struct shim_gang gang;
+        struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
         bool killed;                               /* the whole job got SIGKILL: no process is waited for */

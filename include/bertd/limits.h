@@ -14,11 +14,11 @@
 #define BERTD_SPEC_MAX (256u << 10)              /* the spec's text */
 #define BERTD_INPUTS_MAX (1u << 20)              /* environment and spec together: both are on disk only */
 #define BERTD_CPU_LIST_MAX 1024                  /* "0-3,8" */
+#define BERTD_SCHEDULING_MAX 63                  /* as common/scheduling.h */
+#define BERTD_HOSTS_MAX 64                       /* of one job */
+#define BERTD_HOST_MAX 253                       /* a host's name */
 #define BERTD_LEASE_OF_MAX (BERTD_HOST_MAX + 20) /* HOST:JOB */
 #define BERTD_DRAIN_REASON_MAX 256
-#define BERTD_SCHEDULING_MAX 63                                        /* as common/scheduling.h */
-#define BERTD_HOSTS_MAX 64                                             /* of one job */
-#define BERTD_HOST_MAX 253                                             /* a host's name */
 #define BERTD_HOSTS_BYTES_MAX (BERTD_HOSTS_MAX * (BERTD_HOST_MAX + 1)) /* their names in one text */
 #define BERTD_NETWORK_MAX 64                                           /* an interface or CIDR */
 #define BERTD_TRAVELS_MAX 4096                                         /* names of variables, in one text */
