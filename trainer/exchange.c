@@ -30,7 +30,7 @@
  * other. Ranks of versions that had none of it sent their host and zeros. EXCHANGE_VERSION is one more whenever the
  * order or the layout of anything else that ranks exchange changes.
  */
-#define EXCHANGE_VERSION "1"
+#define EXCHANGE_VERSION "2"
 struct hello {
         char host[40]; /* short name, cut */
         char program[25];

@@ -60,11 +60,13 @@ static int name_difference(const char *name, const char *value, const char *its,
                         error, BERTD_EXIT_DATA,
                         "%s: %.400s differs from that of rank 0 on %s: all ranks need the same, copy it from there",
                         name, note, host_of_0);
-        bool config = strncmp(name, FINGERPRINT_CONFIG, strlen(FINGERPRINT_CONFIG)) == 0;
+        bool config = strncmp(name, FINGERPRINT_CONFIG, strlen(FINGERPRINT_CONFIG)) == 0,
+             backend = strcmp(name, FINGERPRINT_BACKEND) == 0;
         return error_input(error, BERTD_EXIT_DATA, "%s: %.200s, but rank 0 on %s has %.200s: %s", name, shown(value),
                            host_of_0, shown(its),
-                           config ? "all ranks need the same, copy it from there"
-                                  : "start all ranks with the same spec");
+                           backend  ? "use hosts whose processors are alike"
+                           : config ? "all ranks need the same, copy it from there"
+                                    : "start all ranks with the same spec");
 }
 
 /* Of two lists, name by name: one that is longer differs where the other ends. */

@@ -15,6 +15,7 @@
 #include "trainer/exchange.h"
 
 #define FINGERPRINT_CONFIG "model.config " /* begins the name of a value that is the model's, not the spec's */
+#define FINGERPRINT_BACKEND "backend"
 
 struct fingerprint {
         char *said; /* name, value, name, value …, each with its NUL: what is compared */

@@ -40,6 +40,8 @@ struct run_options {
         const char *spec_path, *run_dir;
         const char *resume; /* NULL: the newest good one in the run folder */
         bool abandon_newer;
+        bool own_spec, own_resume; /* rank 0; another rank that was started with another path than rank 0 */
+        bool compares_files;       /* some other rank was */
 };
 
 enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
@@ -139,16 +141,30 @@ void run_free(struct run *run);
 /* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
 void run_check_device(struct run *run);
 
-/* run_inputs.c: spec, config, vocabulary. Not collective. */
-int run_load_inputs(struct run *run, struct error *error);
+/* run_inputs.c: spec, config, vocabulary. Not collective. The first two read files; the last follows from what they found. */
+int run_read_spec(struct run *run, struct error *error);
+int run_read_model(struct run *run, struct error *error);
+int run_settle_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
+
+/* run_share.c: what rank 0 was given as arguments or by bertd, on every rank that was given none; the caller frees the buffers. Then spec,
+ * config and vocabulary from rank 0, who alone needs the files (C11). A rank that was started with another spec reads its own, which
+ * run_compare_inputs then holds against rank 0's. Collective. */
+struct run_given {
+        char *spec_path, *run_dir, *resume;
+};
+int run_share_options(struct exchange *exchange, struct run_options *options, struct run_given *ret,
+                      struct error *error);
+void run_given_free(struct run_given *given);
+int run_share_inputs(struct run *run, struct error *error);
 
 #define RUN_SKIP_EMPTY "data.empty: skip"
 
 /* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
- * Collective. Before anything whose order the spec decides; corpora, before
+ * Collective. Before anything whose order the spec decides; the kernels; corpora, before
  * their window map is used; all data of stages [first, first + n); the weights. */
 int run_compare_inputs(struct run *run, struct error *error);
+int run_compare_backend(struct run *run, struct error *error);
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error);
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error);
 int run_compare_weights(struct run *run, struct error *error);

@@ -150,15 +150,17 @@ static bool hash_folder(const char *path, char hex[CONTENT_HASH_MAX]) {
         return read;
 }
 
-/* Rank 0 alone reads the weights: another rank that has no such file misses nothing. */
-static void add_weights(struct fingerprint *f, const char *name, const char *path) {
+/* Rank 0 alone reads the weights: another rank that has no such file misses nothing. `own`: this rank was given the path, and some rank
+ * other than rank 0 was. */
+static void add_weights(struct fingerprint *f, const char *name, const char *path, bool own) {
         char hex[CONTENT_HASH_MAX];
-        bool read = path && (content_hash_file(path, hex) >= 0 || hash_folder(path, hex));
+        bool read = own && path && (content_hash_file(path, hex) >= 0 || hash_folder(path, hex));
 
         fingerprint_add_content(f, name, path, read ? hex : NULL);
 }
 
 int run_compare_inputs(struct run *run, struct error *error) {
+        const struct run_options *o = run->options;
         struct fingerprint f = {};
         char hex[CONTENT_HASH_MAX];
 
@@ -170,9 +172,29 @@ int run_compare_inputs(struct run *run, struct error *error) {
         fingerprint_add_content(&f, "model.vocab", run->vocab_path, hex);
         if (run->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
                 add_text_options(&f, &run->text);
-        add_weights(&f, "model.init", run->whole->model.init);
-        fingerprint_add(&f, "--resume", run->options->resume ? "given" : NULL);
-        add_weights(&f, "--resume", run->options->resume);
+        add_weights(&f, "model.init", run->whole->model.init, o->compares_files && o->own_spec);
+        fingerprint_add(&f, "--resume", o->resume ? "given" : NULL);
+        add_weights(&f, "--resume", o->resume, o->compares_files && o->own_resume);
+        int r = fingerprint_compare(&f, run->exchange, error);
+        fingerprint_free(&f);
+        return r;
+}
+
+/* ---- the backend ---- */
+
+/* What computes the same bits from the same sums: "generic" alone does not. */
+static const char *backend_of(const struct run *run) {
+        const char *kernel = run->ops->variant && run->ops->host_memory ? run->ops->variant() : "";
+
+        return strcmp(kernel, "generic") == 0 ? "cpu without AVX2" : run->ops->name;
+}
+
+int run_compare_backend(struct run *run, struct error *error) {
+        struct fingerprint f = {};
+
+        if (run->n_ranks == 1)
+                return 0;
+        fingerprint_add(&f, FINGERPRINT_BACKEND, backend_of(run));
         int r = fingerprint_compare(&f, run->exchange, error);
         fingerprint_free(&f);
         return r;

@@ -1,6 +1,7 @@
 /*
  * What a run is made of, from its spec: config, vocabulary and how text is folded; see run.h. Fine-tuning may leave config and vocabulary
- * to what it begins with, a checkpoint or a Hugging Face folder, and says what its classifier looks at.
+ * to what it begins with, a checkpoint or a Hugging Face folder, and says what its classifier looks at. Files are read by run_read_spec
+ * and run_read_model alone, which run_share.c calls on one rank for all.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -174,22 +175,19 @@ static int resolve_lengths(struct run *run, struct error *error) {
         return r;
 }
 
-static int load_model(struct run *run, struct error *error) {
-        bool tunes = run->whole->kind == JOB_FINETUNE, lower = run->spec->data.lowercase;
+/* The heads of pretraining alone. */
+static void leave_classifier(struct model_config *config) {
+        config->classifier = (struct classifier_config) {};
+        config->without_pretraining_heads = false;
+}
+
+int run_read_model(struct run *run, struct error *error) {
+        bool lower = run->spec->data.lowercase;
 
         run->text = (struct text_options) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
-        int r = needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
-        if (r >= 0)
-                r = resolve_lengths(run, error);
-        if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
-                r = error_errno(error, ENOMEM, "%s", run->vocab_path);
-        if (!tunes) { /* the heads of pretraining alone */
-                run->config.classifier = (struct classifier_config) {};
-                run->config.without_pretraining_heads = false;
-        }
-        return r;
+        return needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
 }
 
 /* ---- the classifier ---- */
@@ -258,14 +256,25 @@ static int set_classifier(struct run *run, struct error *error) {
         return 0;
 }
 
-static int check_spec(const struct run *run, struct error *error) {
+static int check_kind(const struct run *run, struct error *error) {
         static const char *const kinds[] = JOB_KIND_NAMES;
 
-        if (run->whole->kind != run->options->kind)
-                return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it",
-                                   run->options->spec_path, kinds[run->options->kind],
-                                   run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
-                                   run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
+        if (run->whole->kind == run->options->kind)
+                return 0;
+        return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it", run->options->spec_path,
+                           kinds[run->options->kind], run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
+                           run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
+}
+
+int run_read_spec(struct run *run, struct error *error) {
+        int r = spec_load(run->options->spec_path, &run->whole, error);
+        if (r < 0)
+                return r;
+        run->spec = spec_at(run->whole, 0);
+        return check_kind(run, error);
+}
+
+static int check_spec(const struct run *run, struct error *error) {
         const struct fit fit = { .model = spec_model_path(run->whole),
                                  .config = &run->config,
                                  .vocab_path = run->vocab_path,
@@ -276,17 +285,17 @@ static int check_spec(const struct run *run, struct error *error) {
         return r < 0 ? r : run_check_stages(run, error);
 }
 
-int run_load_inputs(struct run *run, struct error *error) {
-        int r = spec_load(run->options->spec_path, &run->whole, error);
-        if (r < 0)
-                return r;
-        run->spec = spec_at(run->whole, 0);
-        if (run->whole->kind == run->options->kind) {
-                r = load_model(run, error);
-                if (r >= 0)
-                        r = samples_vocab_init(&run->samples_vocab, run->vocab, run->vocab_path, error);
-                if (r >= 0 && run->whole->kind == JOB_FINETUNE)
-                        r = set_classifier(run, error);
-        }
+int run_settle_inputs(struct run *run, struct error *error) {
+        bool tunes = run->whole->kind == JOB_FINETUNE;
+
+        int r = resolve_lengths(run, error);
+        if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
+                r = error_errno(error, ENOMEM, "%s", run->vocab_path);
+        if (!tunes)
+                leave_classifier(&run->config);
+        if (r >= 0)
+                r = samples_vocab_init(&run->samples_vocab, run->vocab, run->vocab_path, error);
+        if (r >= 0 && tunes)
+                r = set_classifier(run, error);
         return r < 0 ? r : check_spec(run, error);
 }

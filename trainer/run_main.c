@@ -37,9 +37,10 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
         for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
                 if (o == 'd')
                         ret->run_dir = optarg;
-                else if (o == 'r')
+                else if (o == 'r') {
                         ret->resume = optarg;
-                else if (o == 'a')
+                        ret->own_resume = true;
+                } else if (o == 'a')
                         ret->abandon_newer = true;
                 else if (o == 'h')
                         return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
@@ -48,8 +49,6 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
         }
         if (r == 0)
                 r = usage_count(argc, argv, 1, 1, "SPEC.yaml", argv[0], error);
-        if (r == 0 && (!ret->run_dir || !ret->run_dir[0]))
-                r = usage_missing("--run-dir DIR", argv[0], error);
         if (r == 0)
                 ret->spec_path = argv[optind];
         return r;
@@ -123,6 +122,15 @@ static int train(struct run *run, struct error *error) {
         return r < 0 ? r : r > 0 ? BERTD_EXIT_STOPPED : BERTD_EXIT_OK;
 }
 
+/* Rank 0's, as another host may not have bertd's variables. */
+static int settle_options(struct exchange *exchange, struct run_options *options, struct run_given *given,
+                          const char *name, struct error *error) {
+        bool missing = exchange_rank(exchange) == 0 && (!options->run_dir || !options->run_dir[0]);
+        int r = exchange_agree(exchange, missing ? usage_missing("--run-dir DIR", name, error) : 0, error);
+
+        return r < 0 ? r : run_share_options(exchange, options, given, error);
+}
+
 static int run_all(struct exchange *exchange, const struct run_options *options, struct error *error) {
         cleanup_free struct run *run = calloc(1, sizeof(*run));
         int r = exchange_agree(exchange, run ? 0 : error_errno(error, ENOMEM, "a run"), error);
@@ -144,6 +152,7 @@ static int run_all(struct exchange *exchange, const struct run_options *options,
 int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         struct run_options options = { .kind = kind };
         struct exchange *exchange = NULL;
+        struct run_given given = {};
         struct error error = {};
 
         signals_install(!launcher_read().is_mpirun);
@@ -158,6 +167,8 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
         if (r >= 0)
                 r = exchange_agree(exchange, signals_check_nccl(&error), &error);
         if (r >= 0)
+                r = settle_options(exchange, &options, &given, argv[0], &error);
+        if (r >= 0)
                 r = run_all(exchange, &options, &error);
         if (r < 0 && exchange_rank(exchange) == 0)
                 r = error_report(&error);
@@ -165,5 +176,6 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
                 r = error.exit > 0 ? error.exit : BERTD_EXIT_FAILURE;
         exchange_barrier(exchange);
         exchange_free(exchange);
+        run_given_free(&given);
         return r;
 }

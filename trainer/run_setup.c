@@ -102,7 +102,7 @@ int run_setup(struct run *run, struct error *error) {
         run->best_validation_loss = run->best_validation_accuracy = NAN;
         run->last_checkpoint_step = UINT64_MAX;
 
-        int r = exchange_agree(run->exchange, run_load_inputs(run, error), error);
+        int r = run_share_inputs(run, error);
         if (r >= 0)
                 r = run_compare_inputs(run, error);
         if (r >= 0)
@@ -118,6 +118,8 @@ int run_setup(struct run *run, struct error *error) {
         r = exchange_agree(run->exchange, open_device(run, error), error);
         if (r >= 0)
                 r = agree_device(run, error);
+        if (r >= 0)
+                r = run_compare_backend(run, error);
         if (r >= 0)
                 r = run_open_stages(run, error);
         if (r >= 0)
