@@ -236,16 +236,30 @@ static void add_texts(struct fingerprint *f, const struct run_stage *stage, cons
         fingerprint_add_content(f, name, "the choice of texts", hex);
 }
 
+/* What the sidecar says; NULL: there is none. */
+static const char *sidecar_of(const struct corpus *corpus, char *text, size_t size) {
+        const struct text_options *o = corpus_text_options(corpus);
+        const char *vocab = corpus_vocab_hash(corpus);
+
+        if (!o || !vocab)
+                return NULL;
+        (void) snprintf(text, size, "%s %d%d%d", vocab, o->lowercase, o->strip_accents, o->chinese);
+        return text;
+}
+
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error) {
         const struct corpora *corpora = run->stages[stage].corpora[part];
         struct fingerprint f = {};
-        char hex[CONTENT_HASH_MAX];
+        char hex[CONTENT_HASH_MAX], sidecar[CONTENT_HASH_MAX + 8];
 
         if (run->n_ranks == 1 || !corpora)
                 return 0;
         for (uint32_t p = 0; p < corpora->n; p++) {
-                corpus_content_hash(corpora->part[p], hex);
+                const struct corpus *corpus = corpora->part[p];
+                cleanup_free char *path = format_string("%s.json", corpora->prefixes[p]);
+                corpus_content_hash(corpus, hex);
                 fingerprint_add_content(&f, part_names[part], corpora->prefixes[p], hex);
+                fingerprint_add_content(&f, part_names[part], path, sidecar_of(corpus, sidecar, sizeof(sidecar)));
         }
         int r = fingerprint_compare(&f, run->exchange, error);
         fingerprint_free(&f);

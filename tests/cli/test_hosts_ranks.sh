@@ -1,0 +1,119 @@
+#!/bin/sh
+# Ranks on hosts that share no folder: rank 1 runs with an empty file system over all that rank 0 alone is to need (spec, configuration, vocabulary,
+# run folder) and under another host name; corpora and files of texts are at the same path. The bits are those of two ranks on one host.
+. "$(dirname "$0")/trainer-lib.sh"
+have_ranks 2 || finish
+own=$(uname -n | sed 's/\..*//')
+if [ "$(id -u)" -eq 0 ]; then apart='unshare -mu'; else apart='unshare -rmu'; fi
+quietly $apart mount -t tmpfs none /mnt || skip_all 'no mount namespaces'
+mkdir data head
+cd data || exit 99
+make_inputs
+mv tiny.json vocab.txt spec.yaml ../head
+cd ../head || exit 99
+
+# hosts RANKS_THERE ARGUMENT…: rank 0 here, the others on h2
+cat >../there <<'SH2'
+#!/bin/sh
+mount -t tmpfs none "$HEAD_FOLDER" && hostname h2 && cd / || exit 99
+for folder in ${WITHOUT:-}; do mount -t tmpfs none "$folder" || exit 99; done
+unset BERTD_RUN_DIR BERTD_RESUME
+exec "$TRAINER" "$@"
+SH2
+cat >../hosts <<SH2
+#!/bin/sh
+n=\$1
+shift
+exec timeout $((60 * patience)) mpirun --oversubscribe --bind-to none -n 1 "$TRAINER" "\$@" : -n "\$n" $apart "$work/there" "\$@"
+SH2
+chmod +x ../there ../hosts
+hosts=$work/hosts
+export HEAD_FOLDER=$work/head TRAINER OMPI_MCA_btl=self,tcp
+same() { "$TRAINER" diff "$1" "$2" >/dev/null; }
+data() { sed "s,\[corpus\],[$work/data/corpus],; s,\[corpus-validation\],[$work/data/corpus-validation]," "$@"; }
+# Pretraining, from the start and resumed
+data spec.yaml >../one.yaml && mv ../one.yaml spec.yaml
+sed 's/ steps: 20/ steps: 10/' spec.yaml >half.yaml
+one=$work/head/one two=$work/head/two
+train 2 "$work/head/spec.yaml" --run-dir "$one" >../one.log 2>&1
+ok 'pretraining' $hosts 1 pretrain "$work/head/spec.yaml" --run-dir "$two"
+ok 'has the bits of one host' same "$(ckpt "$one" 20)" "$(ckpt "$two" 20)"
+hashes() { sed -n 's/.*"step": \([0-9]*\),.*"first_k": \([0-9]*\),.*"sample_hash": \("[0-9a-f]*"\).*/\1 \2 \3/p' "$1/metrics.jsonl"; }
+hashes "$one" >../one.hashes && hashes "$two" >../two.hashes
+ok 'and its samples' cmp ../one.hashes ../two.hashes
+ok 'at each step' test "$(wc -l <../two.hashes)" -eq 20
+rm "$(ckpt "$two" 20)"
+BERTD_RUN_DIR=$two BERTD_RESUME=$(ckpt "$two" 10)
+export BERTD_RUN_DIR BERTD_RESUME
+ok 'resumed by variables that only rank 0 has' $hosts 1 pretrain "$work/head/spec.yaml"
+unset BERTD_RUN_DIR BERTD_RESUME
+ok 'has the bits of one host' same "$(ckpt "$one" 20)" "$(ckpt "$two" 20)"
+ok 'three ranks' $hosts 2 pretrain "$work/head/spec.yaml" --run-dir "$work/head/three"
+
+# Weights to begin with, a checkpoint and a folder
+sed "s,vocab: vocab.txt,init: $(ckpt "$one" 20)," half.yaml >begun.yaml
+sed -i 's/config: tiny.json, //' begun.yaml
+ok 'a checkpoint to begin with' $hosts 1 pretrain "$work/head/begun.yaml" --run-dir "$work/head/begun"
+train 2 "$work/head/begun.yaml" --run-dir "$work/head/begun-one" >../begun.log 2>&1
+ok 'has the bits of one host' same "$(ckpt "$work/head/begun-one" 10)" "$(ckpt "$work/head/begun" 10)"
+"$TRAINER" export "$(ckpt "$one" 20)" --output folder >/dev/null 2>&1
+sed "s,init: [^}]*,init: folder," begun.yaml >folder.yaml
+ok 'a Hugging Face folder' $hosts 1 pretrain "$work/head/folder.yaml" --run-dir "$work/head/of-folder"
+ok 'has the same bits' same "$(ckpt "$work/head/begun-one" 10)" "$(ckpt "$work/head/of-folder" 10)"
+
+# Stages, classification of several tasks, a best checkpoint and a test set
+awk 'BEGIN { print "label,text"; for (i = 0; i < 24; i++) print i % 2 ? "core,the kernel maps the page" : "net,the socket sends a packet" }' >../data/texts.csv
+awk 'BEGIN { print "label,text"; for (i = 0; i < 24; i++) print i % 3 ? "fast,the lock wakes a thread" : "slow,the timer drops the clock" }' >../data/other.csv
+cat >stages.yaml <<SPEC
+kind: finetune
+checkpoint: {every_sec: 0}
+model: {init: $(ckpt "$one" 20)}
+data: {train: [$work/data/texts.csv], sequence_length: 16}
+train: {global_batch: 4, micro_batch: 2, steps: 4, evaluate_every: 2}
+stages:
+- {data: {objective: mlm}}
+- {data: {objective: classify, split: 0.25, test: [$work/data/texts.csv]}}
+SPEC
+cat >tasks.yaml <<SPEC
+kind: finetune
+checkpoint: {every_sec: 0}
+model: {config: tiny.json, vocab: vocab.txt}
+data: {sequence_length: 16}
+train: {global_batch: 4, micro_batch: 2, steps: 4}
+stages:
+- tasks:
+  - {task: area, train: [$work/data/texts.csv]}
+  - {task: pace, train: [$work/data/other.csv]}
+SPEC
+mkdir ../tmp
+TMPDIR=$work/tmp
+export TMPDIR
+for spec in stages tasks; do
+        ok "finetune: $spec" $hosts 1 finetune "$work/head/$spec.yaml" --run-dir "$work/head/$spec"
+        timeout $((60 * patience)) mpirun --oversubscribe --bind-to none -n 2 "$TRAINER" finetune "$work/head/$spec.yaml" --run-dir "$work/head/$spec-one" >../$spec.log 2>&1
+        last=$(ls "$spec/checkpoints" | tail -1)
+        ok 'has the bits of one host' same "$spec-one/checkpoints/$last" "$spec/checkpoints/$last"
+done
+ok 'a corpus of texts is removed there' no_file ../tmp 'bert-trainer.*'
+
+# What is to be on each host, and is not
+mkdir ../more && cp ../data/corpus.* ../data/corpus-validation.* ../data/texts.csv ../more/
+sed "s,$work/data,$work/more," spec.yaml >lacks.yaml
+sed "s,$work/data,$work/more," stages.yaml >lacks-texts.yaml
+lacks="refuses_after_progress 66"
+export WITHOUT=$work/more
+ok 'a corpus that h2 lacks' $lacks "rank 1 on h2: .*$work/more/corpus.idx: No such file" $hosts 1 pretrain "$work/head/lacks.yaml" --run-dir "$work/head/lacks"
+ok 'texts that h2 lacks' $lacks "rank 1 on h2: .*$work/more/texts.csv: No such file" $hosts 1 finetune "$work/head/lacks-texts.yaml" --run-dir "$work/head/lacks"
+unset WITHOUT
+cat >../there-other <<'SH2'
+#!/bin/sh
+mount --bind "$OTHER/corpus.json" "$MORE/corpus.json" && exec "$(dirname "$0")/there" "$@"
+SH2
+chmod +x ../there-other
+mkdir ../other && sed 's/"lowercase": true/"lowercase": false/' ../more/corpus.json >../other/corpus.json
+ok 'a sidecar that differs on h2' refuses_after_progress 65 "rank 1 on h2: data.train: $work/more/corpus.json differs from that of rank 0 on $own" \
+        env OTHER="$work/other" MORE="$work/more" timeout 60 mpirun --oversubscribe --bind-to none -n 1 "$TRAINER" pretrain lacks.yaml --run-dir lacks : -n 1 $apart "$work/there-other" pretrain lacks.yaml --run-dir lacks
+ok 'nothing was written' test ! -e lacks/metrics.jsonl
+ok 'a spec that rank 0 lacks' $lacks "rank 0 on $own: $work/head/absent.yaml: No such file" $hosts 1 pretrain "$work/head/absent.yaml" --run-dir "$work/head/lacks"
+ok 'no run folder' refuses_after_progress 2 run-dir $hosts 1 pretrain "$work/head/spec.yaml"
+finish
