@@ -105,7 +105,7 @@ static void stop_job(struct run *run) {
 
 static void note_signal(struct run *run, int signal) {
         if (run->stopped_by == 0)
-                (void) fprintf(stderr, "bertctl: %s: stopping the job after a checkpoint\n", strsignal(signal));
+                (void) fprintf(stderr, "bertctl: SIG%s: stopping the job after a checkpoint\n", sigabbrev_np(signal));
         run->stopped_by = run->stopped_by ? run->stopped_by : signal;
 }
 

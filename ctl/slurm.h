@@ -9,7 +9,7 @@
 
 struct slurm {
         char job[64];      /* "123", of an array "120_3"; "" = not in an allocation */
-        char cpus[16];     /* of this host, for bertd's --slots; "" = unknown */
+        char cpus[32];     /* of this host, for bertd's --slots; "" = unknown */
         char gpus[2048];   /* for bertd's --gpus; "" = unknown */
         uint32_t nodes;    /* at least 1 */
         uint64_t restarts; /* how often Slurm has requeued the job */
