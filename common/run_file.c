@@ -19,6 +19,8 @@ static const char *const state_names[RUN_CHECKPOINT_STATE_MAX] = {
         [RUN_GOOD] = "good", [RUN_DEMOTED] = "demoted", [RUN_UNCONFIRMED] = "unconfirmed"
 };
 
+const char *run_checkpoint_state_name(enum run_checkpoint_state state) { return state_names[state]; }
+
 static void cleanup_json_p(json_t **json) { json_decref(*json); }
 #define cleanup_json cleanup(cleanup_json_p)
 

@@ -33,6 +33,9 @@ struct run_checkpoint {
         char *path; /* absolute; NULL: RUN_DIR/checkpoints/step-NNNNNNNNN.ckpt */
 };
 
+/* "good", also on the wire. */
+const char *run_checkpoint_state_name(enum run_checkpoint_state state);
+
 /* The writer borrows, the reader allocates. */
 struct run_file {
         char *name, *host; /* of the job; where it ran */

@@ -19,7 +19,9 @@
 #include "common/spec/spec.h"
 #include "ctl/command.h"
 #include "ctl/format.h"
+#include "ctl/alive.h"
 #include "ctl/inputs.h"
+#include "ctl/past.h"
 #include "ctl/private.h"
 #include "ctl/slurm.h"
 #include "ctl/submission.h"
@@ -179,11 +181,45 @@ static void finish(struct run *run) {
         private_end(&run->bertd);
 }
 
-static int submit(struct run *run, const struct spec *spec, struct error *error) {
+static int submit(struct run *run, const struct spec *spec, const struct past *past, struct error *error) {
         cleanup_client struct client *client = NULL;
 
         int r = client_connect(run->bertd.socket, &client, error);
-        return r < 0 ? r : submission_send(client, spec, &run->id, error);
+        return r < 0 ? r : submission_send(client, spec, past, &run->id, error);
+}
+
+/* A run that a lost node was doing has a heartbeat until it is old. 1: a signal came. */
+static int await_silence(struct run *run, const char *run_dir, const sigset_t *signals, struct error *error) {
+        uint64_t wait_usec;
+
+        int r = alive_check(run_dir, &wait_usec, error);
+        if (r != -EBUSY || wait_usec == 0)
+                return r;
+        (void) fprintf(stderr, "bertctl: %s; waiting %" PRIu64 " s\n", error->text, wait_usec / USEC_PER_SEC + 1);
+        *error = (struct error) {};
+        sigset_t without_child = *signals;
+        (void) sigdelset(&without_child, SIGCHLD);
+        const struct timespec time = { .tv_sec = (time_t) (wait_usec / USEC_PER_SEC) + 1 };
+        if (sigtimedwait(&without_child, NULL, &time) > 0)
+                return 1;
+        return alive_check(run_dir, &wait_usec, error);
+}
+
+/* 1: a run of this name is continued, 0: none is; 2: a signal came. */
+static int find_past(struct run *run, const struct spec *spec, const sigset_t *signals, struct past *ret,
+                     struct error *error) {
+        cleanup_free char *path = spec->run_dir ? format_string("%s/" RUN_FILE, spec->run_dir) : NULL;
+
+        if (!path || !file_is_there(path))
+                return 0;
+        int r = await_silence(run, spec->run_dir, signals, error);
+        if (r != 0)
+                return r < 0 ? r : 2;
+        r = past_read(spec->run_dir, ret, error);
+        if (r == 0 && strcmp(ret->file.name, spec->name) == 0)
+                return 1;
+        past_clear(ret);
+        return r;
 }
 
 /* Returns the exit code. */
@@ -191,14 +227,18 @@ static int run_job(struct run *run, const struct spec *spec, const struct slurm 
         const struct private_options options = { .slots = slurm->cpus[0] ? slurm->cpus : NULL,
                                                  .gpus = slurm->gpus[0] ? slurm->gpus : NULL };
         cleanup_job_info struct job_info job = {};
+        cleanup_past struct past past = {};
         struct error *error = &run->ctl->error;
         sigset_t signals;
         int code;
 
         block_signals(&signals);
-        int r = private_start(&run->bertd, &options, error);
+        int found = find_past(run, spec, &signals, &past, error);
+        if (found == 2)
+                return BERTD_EXIT_STOPPED;
+        int r = found < 0 ? found : private_start(&run->bertd, &options, error);
         if (r == 0)
-                r = submit(run, spec, error);
+                r = submit(run, spec, found ? &past : NULL, error);
         if (r == 0)
                 r = start_self(run, "logs", "-f", &run->follower, error);
         if (r == 0)

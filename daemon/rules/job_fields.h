@@ -114,7 +114,7 @@
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
         X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */ \
         /* of a run that is continued from its folder: see rules/past.h */ \
-        X(bool, continues) \
+        X(bool, continues, RANGE(0, 1, 0)) \
         X(uint32_t, past_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
         X(uint32_t, past_free_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
         X(uint64_t, past_run_steps, RANGE(0, BERTD_STEPS_MAX, 0)) \
