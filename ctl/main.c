@@ -26,8 +26,7 @@ static const char *const group_names[GROUP_MAX] = {
 
 /* By group, in the order of --help. */
 static const struct command commands[] = {
-        { "submit", command_submit,
-          "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND... | --slurm [SBATCH-OPTION...] SPEC.yaml", GROUP_JOBS,
+        { "submit", command_submit, "[OPTION...] SPEC.yaml | [OPTION...] -- COMMAND...", GROUP_JOBS,
           .summary = "submit a job and print its id",
           .help = "SPEC.yaml is a job spec; - reads it from standard input. Relative paths in it are relative to its "
                   "folder, and later changes to the file do not affect the job.\n"

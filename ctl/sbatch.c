@@ -106,12 +106,26 @@ static int load(const struct request *request, struct spec **ret, struct error *
 
 /* ---- the script ---- */
 
-/* For a #SBATCH line, where sbatch reads quotes and backslashes. */
-static void put_option(FILE *f, const char *text) {
-        (void) fputs("#SBATCH \"", f);
+/* In a #SBATCH line, where sbatch reads quotes and backslashes. */
+static void put_sbatch_word(FILE *f, const char *text) {
+        bool quoted = !text[0] || strpbrk(text, " '\"\\#");
+
+        (void) fputs(quoted ? " \"" : " ", f);
         for (; *text; text++)
                 (void) fprintf(f, "%s%c", *text == '"' || *text == '\\' ? "\\" : "", *text);
-        (void) fputs("\"\n", f);
+        if (quoted)
+                (void) fputc('"', f);
+}
+
+/* A value stays in the line of its option ("-p gpu"). */
+static void put_options(FILE *f, char *const *options, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                if (i == 0 || options[i][0] == '-')
+                        (void) fprintf(f, "%s#SBATCH", i > 0 ? "\n" : "");
+                put_sbatch_word(f, options[i]);
+        }
+        if (n > 0)
+                (void) fputc('\n', f);
 }
 
 static void put_word(FILE *f, const char *text) {
@@ -148,12 +162,11 @@ static void put_script(FILE *f, const struct request *request, const struct spec
         cleanup_free char *name = format_string("--job-name=%s", spec->name);
 
         (void) fputs("#!/bin/sh\n", f);
-        put_option(f, name ? name : "--job-name=bertd");
+        put_options(f, &name, name ? 1 : 0);
         (void) fputs("#SBATCH --requeue\n#SBATCH --open-mode=append\n", f);
         (void) fprintf(f, "#SBATCH --signal=B:USR1@%" PRIu64 "\n", (uint64_t) spec->restart.grace_sec + MARGIN_SEC);
         put_resources(f, spec);
-        for (size_t i = 0; i < request->n_options; i++)
-                put_option(f, request->options[i]);
+        put_options(f, request->options, request->n_options);
         (void) fputs("exec", f);
         put_word(f, self);
         (void) fputs(" run --requeue", f);
