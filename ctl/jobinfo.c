@@ -69,6 +69,12 @@ static const struct dict_field job_fields[] = {
         JOB(log_max_size, DICT_U64),
         JOB(log_keep, DICT_U64),
         JOB(nice, DICT_I64),
+        JOB(hosts, DICT_STRINGS),
+        JOB(use, DICT_U64),
+        JOB(world, DICT_U64),
+        JOB(hosts_in_use, DICT_STRINGS),
+        JOB(network, DICT_STRING),
+        JOB(copy_to, DICT_STRING),
         { NULL, DICT_OTHERS, offsetof(struct job_info, others) },
 };
 

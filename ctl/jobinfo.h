@@ -18,6 +18,7 @@
 
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
+        uint64_t use, world; /* hosts that it needs, ranks in all; 0: of an older bertd */
         uint64_t last_step, lost_steps;
         uint64_t memory;       /* limit in bytes, 0 = none */
         uint64_t log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = from an older bertd, which does not
@@ -36,8 +37,10 @@ struct job_info {
         int64_t first_exit; /* with runs_on: of the first process: its exit code, or minus the signal */
         uint64_t runs_on;   /* processes that live on without it; 0: it lives */
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
-        char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
-        char **command;  /* NULL where the caller may not see it */
+        char **lost_sec;              /* "killed=12.500": seconds that ends of a class have cost */
+        char **hosts, **hosts_in_use; /* the head first; empty: this host alone, NULL: of an older bertd */
+        char *network, *copy_to;
+        char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */

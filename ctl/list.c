@@ -39,7 +39,10 @@ static void add_row(struct table *table, const struct job_info *job) {
         table_cell(table, STYLE_NONE, "%s", format_loss(job->loss, buffer));
         table_cell(table, STYLE_NONE, "%s", format_rate(job->rate, buffer));
         table_cell(table, STYLE_NONE, "%s", job_eta(job, &eta) ? format_short_duration(eta, buffer) : "");
-        table_cell(table, STYLE_NONE, "%" PRIu64, job->ranks);
+        if (job->use > 1) /* of each host, and the hosts */
+                table_cell(table, STYLE_NONE, "%" PRIu64 "x%" PRIu64, job->ranks, job->use);
+        else
+                table_cell(table, STYLE_NONE, "%" PRIu64, job->ranks);
         if (job->gpus > 0)
                 table_cell(table, STYLE_NONE, "%" PRIu64, job->gpus);
         else

@@ -258,6 +258,22 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
+/* "2 of 3, 16 ranks in all"; their names, those in use and the others. */
+static void draw_hosts(FILE *out, const struct term *term, const struct job_info *job) {
+        cleanup_free char *all = join_words(job->hosts), *used = join_words(job->hosts_in_use);
+        size_t n = 0;
+
+        while (job->hosts && job->hosts[n])
+                n++;
+        if (n < 2)
+                return;
+        line_format(out, term, "hosts", STYLE_NONE, "%" PRIu64 " of %zu, %" PRIu64 " ranks in all: %s", job->use, n,
+                    job->world, text_of(all));
+        if (text_of(used)[0] && !job_has_ended(job))
+                line_format(out, term, "", STYLE_NONE, "in use: %s", used);
+        line(out, term, "network", STYLE_NONE, text_of(job->network));
+}
+
 /* Fields without a separate line: their name, as a label if it fits. */
 static void draw_others(FILE *out, const struct term *term, const struct dict_others *others) {
         for (size_t i = 0; i < others->n; i++) {
@@ -322,6 +338,8 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
+        draw_hosts(out, term, job);
+        line(out, term, "copies to", STYLE_NONE, text_of(job->copy_to));
         draw_limits(out, term, job);
         if (job->nice != 0)
                 line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);

@@ -21,6 +21,7 @@
 #include "ctl/sbatch.h"
 #include "ctl/submission.h"
 #include "ctl/surroundings.h"
+#include "ctl/this_host.h"
 
 /* ---- options ---- */
 
@@ -29,7 +30,7 @@ static struct {
         bool wait, json;
         bool slurm, print;
         const char *continued; /* a run's folder, NULL: none */
-        struct option_list set, array, keys;
+        struct option_list set, array, keys, hosts;
 } given;
 
 static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND",
@@ -64,6 +65,19 @@ static const struct option_spec options[] = {
           .value = &given.print,
           .help = "print the batch script, and submit nothing",
           .section = with_slurm },
+        { .name = "hosts",
+          .kind = OPTION_KEY,
+          .value = &given.hosts,
+          .key = "resources.hosts",
+          .argument = "HOST,...",
+          .help = "run it on these hosts, this one among them, each with its ranks and GPUs; node lists such as "
+                  "gpu[01-04] are expanded" },
+        { .name = "use",
+          .kind = OPTION_KEY,
+          .value = &given.hosts,
+          .key = "resources.use",
+          .argument = "N",
+          .help = "run it on N of them; the others are spares (default: all)" },
         { .name = "set",
           .kind = OPTION_LIST,
           .value = &given.set,
@@ -101,10 +115,15 @@ static const struct option_spec options[] = {
 };
 
 /* The settings that common/spec takes. Returns how many. */
-static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
+static size_t add_settings(const struct option_list *list, size_t n, struct spec_setting *ret) {
         for (size_t i = 0; i < list->n; i++)
-                ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
-        return list->n;
+                ret[n++] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
+        return n;
+}
+
+#define SETTINGS_MAX (2 * OPTION_LIST_MAX)
+static size_t settings_of(const struct option_list *list, struct spec_setting ret[SETTINGS_MAX]) {
+        return add_settings(&given.hosts, add_settings(list, 0, ret), ret);
 }
 
 /* ---- arguments ---- */
@@ -204,6 +223,8 @@ static int load_spec(const struct source *source, const struct spec_setting *set
                 r = refuse_program(source->path, error);
         else if (look && (r = inputs_check(*ret_spec, error)) < 0)
                 (void) error_prefix(error, "%s", source->path);
+        if (r == 0)
+                r = this_host_first(*ret_spec, error);
         /* A wrong spec is wrong usage of bertctl. */
         if (r < 0)
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -232,7 +253,7 @@ static int label_spec(struct spec *spec, const char *label, struct error *error)
 /* One job of an array: --set's keys, then its own. */
 static int load_member(const struct source *source, const struct array *array, size_t index, bool look,
                        struct spec **ret_spec, struct error *error) {
-        struct spec_setting settings[OPTION_LIST_MAX + ARRAY_AXES_MAX];
+        struct spec_setting settings[SETTINGS_MAX + ARRAY_AXES_MAX];
         size_t n = settings_of(&given.set, settings);
         char *own[ARRAY_AXES_MAX] = {};
         cleanup_free char *label = NULL;
@@ -352,7 +373,7 @@ static int submit_file(struct ctl *ctl, const char *path) {
         cleanup_array struct array array = {};
         cleanup_source struct source source = {};
         cleanup_spec struct spec *spec = NULL;
-        struct spec_setting settings[OPTION_LIST_MAX];
+        struct spec_setting settings[SETTINGS_MAX];
 
         int r = array_parse(&given.array, &array, &ctl->error);
         if (r == 0 && array.n > 0 && given.wait)
@@ -370,12 +391,14 @@ static int submit_file(struct ctl *ctl, const char *path) {
 
 static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
         cleanup_spec struct spec *spec = NULL;
-        struct spec_setting settings[OPTION_LIST_MAX];
+        struct spec_setting settings[SETTINGS_MAX];
 
         int r = check_command(arguments, &ctl->error);
         if (r < 0)
                 return command_exit(ctl, r);
         r = spec_of_command(arguments->rest, settings, settings_of(&given.keys, settings), &spec, &ctl->error);
+        if (r == 0)
+                r = this_host_first(spec, &ctl->error);
         if (r < 0)
                 ctl->error.exit = BERTCTL_EXIT_USAGE;
         return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);

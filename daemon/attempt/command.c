@@ -9,7 +9,7 @@
 #include "daemon/rules/states.h"
 
 static void add_trainer(const struct command_input *input, struct strv *argv) {
-        if (input->job->ranks > 1)
+        if (input->job->ranks > 1 && !input->gang)
                 open_mpi_arguments(input->job->ranks, input->scratch, input->private_shm, argv);
         strv_add(argv, input->trainer);
         strv_add(argv, job_kind_name(input->job->kind));

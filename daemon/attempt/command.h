@@ -14,6 +14,7 @@ struct command_input {
         const char *resume;  /* checkpoint path, or "" */
         const char *scratch; /* short folder of this attempt for Open MPI, or NULL */
         bool private_shm;    /* the launcher gives the attempt a private /dev/shm */
+        bool gang;           /* another program starts mpirun */
         const char *command; /* as submitted, packed */
         size_t command_size;
 };

@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/gang_file.h"
 #include "common/space.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
@@ -161,6 +162,7 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .log_keep = job->log_keep,
                                   .hang_sec = (int) job->hang_sec,
                                   .start_sec = (int) job->start_sec,
+                                  .lease_timeout_sec = job_is_lease(job) ? job->host_timeout_sec : 0,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
                                   .ran = c->ran };
@@ -186,6 +188,8 @@ static int write_attempt_files(int folder, const struct job *job, const struct f
         if (!text)
                 return -ENOMEM;
         int r = write_file(folder, "attempt.json", job, text, strlen(text));
+        if (r >= 0 && contents->gang)
+                r = write_file(folder, GANG_FILE, job, contents->gang, strlen(contents->gang));
         return r < 0 ? r : write_file(folder, "lock", job, "", 0);
 }
 

@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/file.h"
+#include "common/hosts.h"
 #include "common/limits.h"
 #include "common/scheduling.h"
 #include "daemon/rules/past.h"
@@ -372,6 +373,23 @@ static int check_kind(const struct submission *submission, struct error *error) 
         return 0;
 }
 
+/* Names become arguments of ssh. */
+static int check_hosts(const struct submission *submission, struct error *error) {
+        cleanup_hosts struct host_list list = {};
+        struct error own = {};
+
+        if (submission->hosts && submission->hosts[0] && hosts_add(&list, submission->hosts, &own) < 0)
+                return error_set(error, EINVAL, "hosts: %s", own.text);
+        if (submission->hosts && strpbrk(submission->hosts, "[ \t"))
+                return error_set(error, EINVAL, "hosts: expected names separated by commas");
+        if (submission->use > list.n)
+                return error_set(error, EINVAL, "use: is %u, but hosts has %u", submission->use, list.n);
+        if (submission->host_cooldown_min_sec > submission->host_cooldown_max_sec)
+                return error_set(error, EINVAL, "host_cooldown_min_sec: is %u, above host_cooldown_max_sec %u",
+                                 submission->host_cooldown_min_sec, submission->host_cooldown_max_sec);
+        return 0;
+}
+
 int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
                      struct error *error) {
         int r;
@@ -386,6 +404,8 @@ int submission_check(const struct submission *submission, const struct submit_ho
         if (submission->backoff_min_sec > submission->backoff_max_sec)
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
                                  submission->backoff_min_sec, submission->backoff_max_sec);
+        if (check_hosts(submission, error) < 0)
+                return -EINVAL;
         if (submission->name && submission->name[strspn(submission->name, "0123456789")] == '\0')
                 return error_set(error, EINVAL, "name: '%.64s' is ambiguous: it looks like a job id", submission->name);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;

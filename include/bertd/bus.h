@@ -21,7 +21,7 @@
  *   GetSpec         t                  s        owner           the normalised spec text
  *   Cancel          tb                 -        owner           second: now (no grace, no checkpoint)
  *   Pause           t                  -        owner
- *   Resume          ta{sv}             -        owner           options: ranks (u), from (t, a step)
+ *   Resume          ta{sv}             -        owner           options: ranks (u), from (t, a step), use (u)
  *   Checkpoint      t                  -        owner           take one now
  *   Remove          t                  -        owner           an ended job and its folder
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
@@ -102,6 +102,12 @@
  *   nice i
  *   log_max_size t
  *   log_keep u
+ *   hosts as                of a job of many hosts: as in Submit, the head first; empty = this host alone
+ *   use u                   hosts that it needs
+ *   world u                 ranks in all: ranks on each host in use
+ *   hosts_in_use as         of the newest attempt, the head first; empty = this host alone
+ *   network s
+ *   copy_to s *
  *   run_dir s
  *   log s                   the newest attempt's log file
  *   cwd s
@@ -143,6 +149,16 @@
  *   ends_with s             first | last: with which process of a command it ends
  *   log_max_size t          bytes of an attempt's log (include/bertd/logs.h)
  *   log_keep u              files that it is in
+ *   hosts s                 names with commas, this host first (bertd resolves none); empty = this host alone
+ *   use u                   number of them that run it, the others are spares; 0 = all
+ *   network s               CIDR or interface of MPI's connections; empty = Open MPI chooses
+ *   travels s               names of variables with commas, e.g. "A,B_*": which the ranks of other hosts get, too
+ *   unmanaged u             1: hosts without a bertd may be used
+ *   host_timeout_sec u      silence after which another host is lost
+ *   shrink u                1: starts with fewer hosts if there are no more
+ *   host_cooldown_min_sec u  a lost host is not used for so long: first, doubling,
+ *   host_cooldown_max_sec u  and longest
+ *   copy_to s               folder or HOST:FOLDER that gets a copy of each checkpoint; empty = none
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
@@ -199,8 +215,11 @@
 #define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"             /* more than a user may have: include/bertd/limits.h */
 #define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
-#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
-#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"         /* the shim is newer than the daemon */
+#define BERTD_ERROR_BUSY "org.bertd1.Error.Busy"               /* a lease: others have what it needs */
+#define BERTD_ERROR_DRAINED "org.bertd1.Error.Drained"         /* a lease: `bertctl drain` */
+#define BERTD_ERROR_LENDS_NOTHING "org.bertd1.Error.LendsNothing" /* a lease: the launcher is fork */
+#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
+#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
 
 /* AttemptHello's answer. */
 enum {
