@@ -99,6 +99,7 @@ static void child_ended(struct shim *shim) {
         shim_gang_read(shim);
         shim_reported_end(shim);
         shim_checkpoints_end(shim);
+        shim_carry_end(shim);
         shim_judge(shim, &verdict); /* before an inode is freed */
         shim_program_end(shim);
         shim_end(shim, &verdict);
@@ -238,6 +239,7 @@ void shim_begin(struct shim *shim) {
                 shim_kill_all(shim); /* unread output would block it eventually */
                 return;
         }
+        shim_carry_changed(shim);
         shim_bus_changed(shim, true);
 }
 
@@ -331,6 +333,7 @@ static void release(struct shim *shim) {
         shim_progress_close(shim);
         shim_reported_close(shim);
         shim_checkpoints_close(shim);
+        shim_carry_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
                                               &shim->continued,     &shim->hang.timer,   &shim->left.timer,
@@ -370,6 +373,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
                 .gang = { .fd = -1, .peer = -1 },
+                .carry.fd = -1,
                 .list = { .fd = -1, .pidfd = -1 },
                 .reported.confirm = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },

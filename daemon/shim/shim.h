@@ -105,6 +105,14 @@ struct shim_hang {
         struct exit_verdict verdict;
 };
 
+/* See carry.c. */
+struct shim_carry {
+        int fd;     /* pidfd of the writer; −1: none */
+        bool again; /* something has changed since it began */
+        sd_event_source *source, *timer;
+        uint64_t first_step, first_usec, last_usec; /* boot time of the attempt's first step and of the last */
+};
+
 /* See left.c. */
 #define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
 struct shim_left {
@@ -136,6 +144,7 @@ struct shim {
         struct shim_reported reported;
         struct shim_bus bus;
         struct shim_hang hang;
+        struct shim_carry carry;
         struct list list;      /* the running lister */
         struct list_news news; /* changes not yet reported */
         sd_event_source *list_source, *list_timer;
@@ -244,6 +253,13 @@ void shim_reported_add(struct shim *shim, uint64_t step, const char *path, doubl
 void shim_reported_refuse(struct shim *shim, const char *path, const char *why); /* logged, a bounded number of times */
 void shim_reported_end(struct shim *shim); /* the job has ended: confirms the rest, for a bounded time */
 void shim_reported_close(struct shim *shim);
+
+/* ---- carry.c ---- */
+
+void shim_carry_changed(struct shim *shim);             /* a new checkpoint, or the program starts: writes soon */
+void shim_carry_step(struct shim *shim, uint64_t step); /* the program has reported a step */
+void shim_carry_end(struct shim *shim);                 /* the job has ended: writes a last time, with a limit */
+void shim_carry_close(struct shim *shim);
 
 /* ---- program.c ---- */
 
