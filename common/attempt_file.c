@@ -67,6 +67,10 @@ static void set_exceptions(json_t *root, const struct attempt_spec *a) {
                 (void) json_object_set_new(root, "ends_with", json_string("last"));
         if (a->ran)
                 (void) json_object_set_new(root, "ran", json_true());
+        if (a->copy_to && a->copy_to[0]) {
+                (void) json_object_set_new(root, "copy_to", json_string(a->copy_to));
+                (void) json_object_set_new(root, "copy_keep", json_integer(a->copy_keep));
+        }
         if (a->nice != 0)
                 (void) json_object_set_new(root, "nice", json_integer(a->nice));
         if (a->cpu_list && a->cpu_list[0])
@@ -184,6 +188,10 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
         a->ran = json_is_true(json_object_get(object, "ran"));
+        const char *copy_to = json_string_value(json_object_get(object, "copy_to"));
+        a->copy_to = copy_to ? strdup(copy_to) : NULL;
+        json_int_t keep = json_integer_value(json_object_get(object, "copy_keep"));
+        a->copy_keep = keep >= 1 && keep <= BERTD_KEEP_MAX ? (uint32_t) keep : 1;
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
         a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         a->nonce = strdup(nonce);
@@ -219,6 +227,7 @@ void attempt_file_free(struct attempt_spec *attempt) {
         free(attempt->cwd);
         free(attempt->log);
         free(attempt->cpu_list);
+        free(attempt->copy_to);
         free_strings(attempt->argv);
         free_strings(attempt->environment);
         known_free(&attempt->known);

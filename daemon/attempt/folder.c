@@ -153,6 +153,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .start_sec = (int) job->start_sec,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
+                                  .copy_to = job->copy_to,
+                                  .copy_keep = job->keep,
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
