@@ -15,7 +15,7 @@
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
 
-enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX };
+enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX, GROUP_HIDDEN = GROUP_MAX };
 
 static const char *const group_names[GROUP_MAX] = {
         [GROUP_JOBS] = "Start and stop jobs",
@@ -87,6 +87,10 @@ static const struct command commands[] = {
           .help = "With --jobs, jobs write a checkpoint and are queued again; they resume when bertd is started." },
         { "version", command_version, "[--json]", GROUP_DAEMON, .summary = "print the versions of bertctl and bertd" },
         { "help", command_help, "[COMMAND]", GROUP_DAEMON, .summary = "print the help of a command" },
+
+        { "receive", command_receive, "", GROUP_HIDDEN, .summary = "store copies of another host's checkpoints",
+          .help = "For bertd-shim on other hosts, which runs it over ssh for checkpoint.copy_to. Reads the files from "
+                  "standard input, and answers with lines of JSON. Needs no bertd." },
 };
 
 static const struct option_spec global_options[] = {
@@ -119,7 +123,7 @@ static int unknown_command(struct ctl *ctl, const char *name) {
 static void print_help(void) {
         (void) printf("Usage: bertctl [--socket PATH] COMMAND [OPTION...] [ARGUMENT...]\n\n"
                       "Submit, watch and control the jobs that bertd keeps running.\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(commands) && commands[i].group != GROUP_HIDDEN; i++) {
                 if (i == 0 || commands[i].group != commands[i - 1].group)
                         (void) printf("\n%s:\n", group_names[commands[i].group]);
                 (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
