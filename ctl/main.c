@@ -105,6 +105,9 @@ static const struct command commands[] = {
           .summary = "lend this host to a job of another",
           .help = "For bertd and bertctl on other hosts, which run it over ssh. Prints what this host is, or why it is "
                   "not lent, as lines of JSON; then standard input and output belong to the job." },
+        { "receive", command_receive, "", GROUP_HIDDEN, .summary = "store copies of another host's checkpoints",
+          .help = "For bertd-shim on other hosts, which runs it over ssh for checkpoint.copy_to. Reads the files from "
+                  "standard input, and answers with lines of JSON. Needs no bertd." },
 };
 
 static const struct option_spec global_options[] = {
