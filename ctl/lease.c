@@ -20,6 +20,7 @@
 #include "common/paths.h"
 #include "ctl/command.h"
 #include "ctl/lease.h"
+#include "ctl/lease_pairs.h"
 #include "ctl/surroundings.h"
 #include "ctl/unit.h"
 
@@ -243,6 +244,15 @@ static int refuse_connection(struct ctl *ctl, bool absent) {
                                         "resources.unmanaged: true");
 }
 
+/* The head may ask whether this host reaches the others, which reach the listener meanwhile. */
+static int end_probe(int listener) {
+        json_t *answer = listener >= 0 ? lease_pairs_connect() : NULL;
+
+        if (answer && print_line(answer) >= 0)
+                lease_pairs_wait();
+        return BERTCTL_EXIT_OK;
+}
+
 static int run(struct ctl *ctl, const struct lease_options *o) {
         cleanup_client struct client *client = NULL;
         cleanup_daemon_info struct daemon_info daemon = {};
@@ -251,16 +261,19 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
         if (o->inputs && !inputs)
                 return refuse(LEASH_CLASS_USAGE, "expected a line of type inputs on standard input");
         int connected = connect_bertd(ctl, &client, &daemon);
-        int r = print_line(lease_host(o, connected >= 0 ? &daemon : NULL, inputs));
-        json_decref(inputs);
         bool absent = ctl->error.exit == BERTCTL_EXIT_NO_DAEMON;
+        bool lends = connected >= 0 || (o->unmanaged && absent && !has_bertd());
+        json_t *host = lease_host(o, connected >= 0 ? &daemon : NULL, inputs);
+        cleanup_close int listener = o->pairs && lends && host ? lease_pairs_listen(host) : -1;
+        int r = print_line(host);
+        json_decref(inputs);
         if (r < 0)
                 return BERTCTL_EXIT_FAILED; /* the head is gone */
-        if (connected < 0 && !(o->unmanaged && absent && !has_bertd()))
+        if (!lends)
                 return refuse_connection(ctl, absent);
         ctl->error = (struct error) {};
         if (o->probe)
-                return BERTCTL_EXIT_OK;
+                return end_probe(listener);
         json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
         if (!take)
                 return BERTCTL_EXIT_OK; /* the head has changed its mind */
@@ -313,6 +326,10 @@ int command_lease(struct ctl *ctl, int argc, char **argv) {
                   .kind = OPTION_FLAG,
                   .value = &o.inputs,
                   .help = "look at the paths in the first line of standard input" },
+                { .name = "pairs",
+                  .kind = OPTION_FLAG,
+                  .value = &o.pairs,
+                  .help = "with --probe: also try TCP to the hosts in the next line of standard input" },
                 { .name = "only",
                   .kind = OPTION_FLAG,
                   .value = &o.only,

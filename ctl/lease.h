@@ -12,7 +12,7 @@
 struct lease_options {
         const char *of, *name, *network;
         uint64_t attempt, ranks, gpus, threads, memory, host_timeout_sec;
-        bool unmanaged, probe, inputs, only;
+        bool unmanaged, probe, inputs, pairs, only;
 };
 
 /* ---- lease_host.c ---- */
