@@ -216,7 +216,8 @@ void shim_begin(struct shim *shim) {
                 return;
         }
         shim->started_usec = clock_realtime_usec();
-        shim_program_prepare(shim);
+        if (!shim_is_lease(shim)) /* the head prepares its programs */
+                shim_program_prepare(shim);
         int r = shim_progress_open(shim, &error), gang = shim_gang_open(shim);
         if (r >= 0 && gang < 0)
                 r = error_errno(&error, -gang, "socket pair of bertd-gang");

@@ -221,6 +221,8 @@
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
 #define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
 
+#define BERTD_LENDS_NOTHING "lends nothing: launcher fork; run bertd as root under systemd"
+
 /* AttemptHello's answer. */
 enum {
         BERTD_ATTEMPT_GO = 0,   /* the attempt is current: run */
