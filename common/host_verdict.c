@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "common/cleanup.h"
+#include "common/file.h"
 #include "common/json_read.h"
 #include "common/leash.h"
 #include "common/utf8.h"
@@ -167,14 +168,16 @@ static const char *text_at(const json_t *line, const char *key) {
 }
 
 /* bertd there cannot be asked, or would refuse any lease. */
-static bool judge_problem(const struct host_facts *f, struct host_verdict *ret) {
-        const json_t *problem = json_object_get(f->line, "problem");
-        const char *class = text_at(problem, "class"), *draining = text_at(f->line, "draining");
+static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
+        const char *draining = text_at(f->line, "draining");
 
-        if (json_is_object(problem) && !(f->unmanaged && strcmp(class, "away") == 0)) {
-                host_judge_refused(f->host, class, text_at(problem, "reason"), ret);
+        if (f->refused) {
+                host_judge_refused(f->host, text_at(f->refused, "class"), text_at(f->refused, "reason"), ret);
                 return true;
         }
+        if (strcmp(text_at(f->line, "launcher"), "fork") == 0)
+                return say(ret, f->host, HOST_REFUSED,
+                           "its bertd lends nothing: launcher fork; run bertd there as root under systemd");
         return *draining && say(ret, f->host, HOST_WAITS, "drained: %s; when it is over: bertctl undrain", draining);
 }
 
@@ -249,10 +252,13 @@ static bool judge_size(const struct host_facts *f, struct host_verdict *ret) {
 /* ---- inputs ---- */
 
 static const json_t *find_input(const json_t *line, const char *path) {
-        const json_t *inputs = json_object_get(line, "inputs"), *input;
-        size_t i;
+        const json_t *inputs = json_object_get(line, "inputs");
 
-        json_array_foreach(inputs, i, input) if (strcmp(text_at(input, "path"), path) == 0) return input;
+        for (size_t i = 0; i < json_array_size(inputs); i++) {
+                const json_t *input = json_array_get(inputs, i);
+                if (strcmp(text_at(input, "path"), path) == 0)
+                        return input;
+        }
         return NULL;
 }
 
@@ -282,33 +288,42 @@ static void put_quoted(FILE *out, const char *word) {
         (void) fputc('\'', out);
 }
 
+static void put_files(FILE *out, const json_t *input) {
+        static const char *const endings[] = { ".idx", ".bin" };
+
+        for (size_t i = 0; json_is_true(json_object_get(input, "corpus")) && i < ELEMENTSOF(endings); i++) {
+                cleanup_free char *file = format_string("%s%s", text_at(input, "path"), endings[i]);
+                put_quoted(out, file ? file : "");
+        }
+        if (!json_is_true(json_object_get(input, "corpus")))
+                put_quoted(out, text_at(input, "path"));
+}
+
 /* The command that copies all that this host lacks. */
 static char *cure_of_inputs(const struct host_facts *f) {
-        const json_t *inputs = json_object_get(f->head, "inputs"), *input, *file;
+        const json_t *inputs = json_object_get(f->head, "inputs");
         char *text = NULL;
-        size_t size, i, k;
+        size_t size;
         FILE *out = open_memstream(&text, &size);
 
         if (!out)
                 return NULL;
         (void) fputs("rsync -aR --no-implied-dirs", out);
-        json_array_foreach(inputs, i, input) {
-                if (!lack_of(f, input))
-                        continue;
-                json_array_foreach(json_object_get(input, "files"), k, file) if (json_plain_string(file))
-                        put_quoted(out, json_plain_string(file));
-        }
+        for (size_t i = 0; i < json_array_size(inputs); i++)
+                if (lack_of(f, json_array_get(inputs, i)))
+                        put_files(out, json_array_get(inputs, i));
         (void) fprintf(out, " %s:/", f->host);
         return fclose(out) == 0 ? text : NULL;
 }
 
 static bool judge_inputs(const struct host_facts *f, struct host_verdict *ret) {
-        const json_t *inputs = json_object_get(f->head, "inputs"), *input;
+        const json_t *inputs = json_object_get(f->head, "inputs");
         const char *lack = NULL, *path = "";
-        size_t i, more = 0;
+        size_t more = 0;
         char others[48] = "";
 
-        json_array_foreach(inputs, i, input) {
+        for (size_t i = 0; i < json_array_size(inputs); i++) {
+                const json_t *input = json_array_get(inputs, i);
                 const char *one = lack_of(f, input);
                 more += one && lack;
                 if (one && !lack) {
@@ -338,8 +353,7 @@ void host_judge(const struct host_facts *f, struct host_verdict *ret) {
                 host_judge_end(f->host, &f->end, ret);
                 return;
         }
-        (void) (judge_problem(f, ret) || judge_version(f, ret) ||
-                judge_names(f->host, f->host, f->line, f->host, ret) ||
+        (void) (judge_bertd(f, ret) || judge_version(f, ret) || judge_names(f->host, f->host, f->line, f->host, ret) ||
                 (f->head && judge_names(head, head, f->head, head, ret)) || judge_network(f, ret) ||
                 judge_size(f, ret) || judge_inputs(f, ret));
 }

@@ -28,8 +28,9 @@ struct host_end {
 struct host_facts {
         const char *host; /* as the job's list has it */
         struct host_end end;
-        const json_t *line; /* of that host; NULL: none came */
-        const json_t *head; /* of this one; NULL: nothing is compared */
+        const json_t *line;    /* of that host; NULL: none came */
+        const json_t *refused; /* its line of that type; NULL: none */
+        const json_t *head;    /* of this one; NULL: nothing is compared */
         const char *head_name;
         uint64_t slots; /* ranks × threads */
         uint32_t gpus;

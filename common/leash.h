@@ -29,6 +29,7 @@
 #define LEASH_RUNS_MAX 64    /* commands at a time */
 #define LEASH_BEAT_USEC ((uint64_t) 2000000)
 #define LEASH_INPUTS_USEC ((uint64_t) 10000000) /* limit for the line that bertctl lease --inputs reads */
+#define LEASH_TAKE_USEC ((uint64_t) 60000000)   /* for LEASH_TAKE after LEASH_HOST */
 #define LEASH_FREED_USEC ((uint64_t) 5000000)   /* limit for LEASH_FREED after LEASH_QUIT */
 #define LEASH_TIMEOUT_DEFAULT 20                /* seconds of silence: resources.host_timeout_sec */
 #define LEASH_TIMEOUT_MIN 8
@@ -49,7 +50,8 @@ enum leash_type {
         LEASH_BEAT,
         LEASH_STACKS, /* request: without text */
         /* from the head */
-        LEASH_INPUTS,
+        LEASH_INPUTS, /* to bertctl lease, as the next: paths to look at */
+        LEASH_TAKE,   /* take the lease now: the head asks its hosts in order */
         LEASH_RUN,
         LEASH_SIGNAL,
         LEASH_QUIT,
@@ -58,7 +60,7 @@ enum leash_type {
 #define LEASH_TYPE_NAMES                                                                                               \
         {                                                                                                              \
                 "host", "refused", "granted", "output", "exited", "oom", "drain", "ending", "freed", "beat", "stacks", \
-                        "inputs", "run", "signal", "quit"                                                              \
+                        "inputs", "take", "run", "signal", "quit"                                                      \
         }
 
 /* Why a lease is refused. All but input and usage can pass: the head waits. */

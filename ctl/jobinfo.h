@@ -58,6 +58,9 @@ struct daemon_info {
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         uint64_t keep_ended, held; /* ended jobs that are kept, 0 = all; that stay besides, for their checkpoints */
         char **gpu_notes;          /* "GPU 2: in use outside bertd: ..."; NULL from an older daemon */
+        char **gpu_list;           /* "free GPU-...": free, used or blocked; NULL from an older daemon */
+        char *draining;            /* why nothing new starts, and nothing is lent; "" = it is not drained */
+        uint64_t draining_since;
         char *storage_error;       /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };

@@ -15,7 +15,7 @@
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
 
-enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX };
+enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX, GROUP_HIDDEN = GROUP_MAX };
 
 static const char *const group_names[GROUP_MAX] = {
         [GROUP_JOBS] = "Start and stop jobs",
@@ -84,6 +84,12 @@ static const struct command commands[] = {
         { "checkpoints", command_checkpoints, "[--all] [--json] JOB", GROUP_CHECKPOINTS,
           .summary = "list the checkpoints of a job" },
 
+        { "drain", command_drain, "[--reason TEXT] [--move]", GROUP_DAEMON,
+          .summary = "start nothing new on this host, and lend nothing",
+          .help = "Running jobs continue. With --move, jobs of other hosts that use this one checkpoint and leave it. "
+                  "For root. Survives restarts of bertd, until `bertctl undrain`.",
+          .examples = "bertctl drain --reason 'new cooling, back at 14:00' --move" },
+        { "undrain", command_undrain, "", GROUP_DAEMON, .summary = "let jobs start again" },
         { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]", GROUP_DAEMON,
           .summary = "check this host for what would kill a job",
           .help = "Prints each problem with its cure. With SPEC.yaml, also checks that there is room for the job's "
@@ -94,6 +100,11 @@ static const struct command commands[] = {
           .help = "With --jobs, jobs write a checkpoint and are queued again; they resume when bertd is started." },
         { "version", command_version, "[--json]", GROUP_DAEMON, .summary = "print the versions of bertctl and bertd" },
         { "help", command_help, "[COMMAND]", GROUP_DAEMON, .summary = "print the help of a command" },
+
+        { "lease", command_lease, "--of HOST:JOB [OPTION...]", GROUP_HIDDEN,
+          .summary = "lend this host to a job of another",
+          .help = "For bertd and bertctl on other hosts, which run it over ssh. Prints what this host is, or why it is "
+                  "not lent, as lines of JSON; then standard input and output belong to the job." },
 };
 
 static const struct option_spec global_options[] = {
@@ -126,7 +137,7 @@ static int unknown_command(struct ctl *ctl, const char *name) {
 static void print_help(void) {
         (void) printf("Usage: bertctl [--socket PATH] COMMAND [OPTION...] [ARGUMENT...]\n\n"
                       "Submit, watch and control the jobs that bertd keeps running.\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(commands) && commands[i].group != GROUP_HIDDEN; i++) {
                 if (i == 0 || commands[i].group != commands[i - 1].group)
                         (void) printf("\n%s:\n", group_names[commands[i].group]);
                 (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);

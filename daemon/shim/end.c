@@ -45,6 +45,8 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
                 return;
         }
+        if (shim_gang_verdict(shim, ret))
+                return;
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
         cleanup_free char *exception = torchrun_exception(shim->dir_fd);
@@ -56,7 +58,10 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
                 .memory_limit = memory_limit(),
                 .exception = exception,
-                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
+                .host = shim->attempt.kind == JOB_COMMAND && !shim->gang.is ? "" : shim->host,
+                .hosts = shim->gang.in_use, /* else bertd's mpirun stays on this host */
+                .ranks = shim->gang.ranks_of_host,
+                .oom_hosts = shim->gang.oom,
                 .stop_asked = shim->stop_asked,
                 .saved = shim->saved_in_stop,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
@@ -68,6 +73,8 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
 
 void shim_judge(struct shim *shim, struct exit_verdict *ret) {
         judge_death(shim, shim->child.status, ret);
+        if (shim->gang.drain[0] && ret->exit_class == EXIT_CLASS_STOPPED)
+                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", shim->gang.drain);
         shim_left_describe(shim, ret);
 }
 

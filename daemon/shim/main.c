@@ -96,6 +96,7 @@ static void child_ended(struct shim *shim) {
                 shim_log_note(&shim->log, "%u processes of this attempt could not be killed", left);
         drain_output(shim);
         shim_progress_read(shim);
+        shim_gang_read(shim);
         shim_reported_end(shim);
         shim_checkpoints_end(shim);
         shim_carry_end(shim);
@@ -111,10 +112,11 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = shim->left.first = status;
 }
 
-/* Processes left behind by a command's first process may still have something to save. */
+/* Processes left behind by a command's first process may still have something to save; not those of a gang: mpirun has
+ * ended all ranks, or has been killed. */
 static bool is_over(const struct shim *shim) {
-        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->killed ||
-                                      shim->hang.found || !tree_lives(shim_first(shim)));
+        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->gang.is ||
+                                      shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 void shim_look(struct shim *shim) {
@@ -214,9 +216,12 @@ void shim_begin(struct shim *shim) {
         }
         shim->started_usec = clock_realtime_usec();
         shim_program_prepare(shim);
-        int r = shim_progress_open(shim, &error);
+        int r = shim_progress_open(shim, &error), gang = shim_gang_open(shim);
+        if (r >= 0 && gang < 0)
+                r = error_errno(&error, -gang, "socket pair of bertd-gang");
         if (r >= 0)
-                r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
+                r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, shim->gang.peer, &error);
+        shim_gang_started(shim);
         if (r < 0) {
                 shim_end_unstarted(shim, EXIT_CLASS_LAUNCH, error.text);
                 return;
@@ -335,6 +340,7 @@ static void release(struct shim *shim) {
                                               &shim->log_look,      &shim->lease.timer };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
+        shim_gang_close(shim);
         child_close(&shim->child);
         shim_log_close(&shim->log);
         term_free(&shim->term);
@@ -367,6 +373,7 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
                 .carry.fd = -1,
+                .gang = { .fd = -1, .peer = -1 },
                 .list = { .fd = -1, .pidfd = -1 },
                 .reported.confirm = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },

@@ -18,6 +18,7 @@
 
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
+#include "daemon/shim/gang.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
 #include "daemon/shim/verdict.h"
@@ -159,6 +160,7 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
+        struct shim_gang gang;
         struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
@@ -300,6 +302,7 @@ int shim_hang_start(struct shim *shim); /* call when the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
+void shim_hang_gathered(struct shim *shim);                      /* the other hosts have sent their stacks */
 const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
 
 /* ---- writing.c ---- */
