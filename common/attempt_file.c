@@ -65,6 +65,10 @@ static void set_exceptions(json_t *root, const struct attempt_spec *a) {
 
         if (a->ends_with == ENDS_WITH_LAST)
                 (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (a->hosts) {
+                (void) json_object_set_new(root, "hosts", json_string(a->hosts));
+                (void) json_object_set_new(root, "ranks", json_integer(a->ranks));
+        }
         if (a->name) {
                 (void) json_object_set_new(root, "name", json_string(a->name));
                 (void) json_object_set_new(root, "counters", run_counters_object(&a->counters));
@@ -208,6 +212,9 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->environment = read_strings(json_object_get(object, "environment"));
         read_rlimits(a, json_object_get(object, "rlimits"));
         read_known(a, json_object_get(object, "checkpoints"));
+        const char *hosts = json_string_value(json_object_get(object, "hosts"));
+        a->hosts = hosts ? strdup(hosts) : NULL;
+        a->ranks = (uint32_t) json_integer_value(json_object_get(object, "ranks"));
         const char *name = json_string_value(json_object_get(object, "name"));
         a->name = name ? strdup(name) : NULL;
         run_counters_read(json_object_get(object, "counters"), &a->counters);
@@ -238,6 +245,7 @@ void attempt_file_free(struct attempt_spec *attempt) {
         free(attempt->log);
         free(attempt->cpu_list);
         free(attempt->name);
+        free(attempt->hosts);
         free(attempt->counters.lost);
         free(attempt->copy_to);
         free_strings(attempt->argv);

@@ -154,14 +154,18 @@ static int code_of(const struct job_info *job) {
         case JOB_PAUSED:
                 return BERTD_EXIT_STOPPED;
         default:
+                if (strcmp(text_of(job->exit_class), "host-lost") == 0) /* another allocation may continue it */
+                        return BERTD_EXIT_STOPPED;
                 return job->exit > 0 && job->exit < 256 && job->exit != BERTD_EXIT_STOPPED ? (int) job->exit
                                                                                            : BERTCTL_EXIT_FAILED;
         }
 }
 
 static void tell_end(struct run *run, const struct job_info *job, int code) {
-        if (code == BERTD_EXIT_STOPPED)
+        if (job_state_from_name(text_of(job->state)) == JOB_PAUSED)
                 (void) fprintf(stderr, "bertctl: %s: stopped at step %" PRIu64 "\n", text_of(job->name), job->step);
+        else if (code == BERTD_EXIT_STOPPED)
+                (void) fprintf(stderr, "bertctl: %s: %s\n", text_of(job->name), text_of(job->reason));
         else if (code != BERTCTL_EXIT_OK)
                 (void) error_input(&run->ctl->error, BERTCTL_EXIT_FAILED, "%s has %s: %s", text_of(job->name),
                                    text_of(job->state), text_of(job->reason));
@@ -305,6 +309,8 @@ int command_run(struct ctl *ctl, int argc, char **argv) {
                 r = slurm_check_requeue(&slurm, &ctl->error);
         if (r >= 0)
                 r = load(arguments.words[0], &set, &spec, &ctl->error);
+        if (r >= 0)
+                r = slurm_take_hosts(&slurm, spec, &ctl->error);
         if (r < 0)
                 return command_exit(ctl, r);
         int code = run_job(&run, spec, &slurm);

@@ -148,7 +148,9 @@ static uint64_t cpus_of(const struct spec_resources *r) {
 static void put_resources(FILE *f, const struct spec *spec) {
         const struct spec_resources *r = &spec->resources;
 
-        (void) fprintf(f, "#SBATCH --nodes=%u\n", 1u);
+        uint32_t nodes = r->use > 0 ? r->use : MAX(r->n_hosts, 1u);
+
+        (void) fprintf(f, "#SBATCH --nodes=%u\n", nodes);
         (void) fprintf(f, "#SBATCH --ntasks-per-node=%" PRIu64 "\n", (uint64_t) r->ranks);
         (void) fprintf(f, "#SBATCH --cpus-per-task=%" PRIu64 "\n", cpus_of(r));
         if (r->gpus > 0)

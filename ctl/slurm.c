@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/executable.h"
+#include "common/hosts.h"
 #include "common/parse.h"
 
 #define SCONTROL_USEC (30 * USEC_PER_SEC)
@@ -73,6 +74,57 @@ int slurm_read(struct slurm *ret, struct error *error) {
         return 0;
 }
 
+static void clear_hosts(struct spec_resources *r) {
+        for (uint32_t i = 0; i < r->n_hosts; i++)
+                free(r->hosts[i]);
+        free(r->hosts);
+        r->hosts = NULL;
+        r->n_hosts = r->use = 0;
+}
+
+/* The batch script runs on the first one, unless Slurm says otherwise. */
+static void put_first(struct host_list *list, const char *name) {
+        for (uint32_t i = 1; name && i < list->n; i++)
+                if (host_is(list->names[i], name)) {
+                        char *own = list->names[i];
+                        memmove(&list->names[1], &list->names[0], i * sizeof(list->names[0]));
+                        list->names[0] = own;
+                        return;
+                }
+}
+
+static int take_list(struct spec_resources *r, const char *nodes, struct error *error) {
+        cleanup_hosts struct host_list list = {};
+
+        int code = hosts_add(&list, nodes, error);
+        if (code < 0)
+                return error_prefix(error, "SLURM_JOB_NODELIST");
+        put_first(&list, getenv("SLURMD_NODENAME"));
+        clear_hosts(r);
+        r->hosts = calloc(list.n + 1, sizeof(*r->hosts));
+        if (!r->hosts)
+                return error_errno(error, ENOMEM, "hosts");
+        memcpy(r->hosts, list.names, list.n * sizeof(*r->hosts));
+        r->n_hosts = list.n;
+        list = (struct host_list) {};
+        return 0;
+}
+
+int slurm_take_hosts(const struct slurm *slurm, struct spec *spec, struct error *error) {
+        const char *nodes = getenv("SLURM_JOB_NODELIST");
+        struct spec_resources *r = &spec->resources;
+        bool several = spec->kind != JOB_COMMAND || r->n_hosts > 1;
+
+        if (!slurm->job[0] && r->n_hosts > 1)
+                return error_input(error, BERTCTL_EXIT_USAGE,
+                                   "run: hosts: %u hosts need a Slurm allocation; without Slurm: `bertctl submit`",
+                                   r->n_hosts);
+        if (slurm->nodes > 1 && several && nodes)
+                return take_list(r, nodes, error);
+        clear_hosts(r);
+        return 0;
+}
+
 int slurm_check_requeue(const struct slurm *slurm, struct error *error) {
         cleanup_free char *path = NULL;
 
@@ -117,6 +169,6 @@ int slurm_requeue(const struct slurm *slurm, struct error *error) {
                                    slurm->job);
         if (status != 0)
                 return error_input(error, BERTCTL_EXIT_FAILED,
-                                   "scontrol requeue %s: failed; is the job submitted with --requeue?", slurm->job);
+                                   "scontrol requeue %s: failed; unless Slurm has requeued the job itself, submit it with --requeue", slurm->job);
         return 0;
 }

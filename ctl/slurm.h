@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/spec/spec.h"
 
 struct slurm {
         char job[64];      /* "123", of an array "120_3"; "" = not in an allocation */
@@ -17,6 +18,10 @@ struct slurm {
 
 /* Refused: a rank of a step, where each rank would start its own bertd. */
 int slurm_read(struct slurm *ret, struct error *error);
+
+/* Sets the spec's hosts: those of the allocation, this one first. A command without hosts in its spec runs on this one
+ * alone: it may start others with srun. Refused: several hosts without an allocation. */
+int slurm_take_hosts(const struct slurm *slurm, struct spec *spec, struct error *error);
 
 /* Refused: scontrol is missing, or this is not a Slurm job. */
 int slurm_check_requeue(const struct slurm *slurm, struct error *error);

@@ -195,6 +195,7 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         ret->node.state_dir = ret->state_dir;
         ret->node.socket = ret->socket;
         ret->node.keep_ended = o->keep_ended;
+        ret->node.allocation = o->owner > 0;
         ret->node.slots = o->slots ? o->slots : count_cores();
         return 0;
 }

@@ -167,6 +167,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .ends_with = job->ends_with,
                                   .copy_to = job->copy_to,
                                   .copy_keep = job->keep,
+                                  .hosts = (char *) c->hosts,
+                                  .ranks = job->ranks,
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
