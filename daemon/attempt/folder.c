@@ -44,14 +44,14 @@ char *files_scratch(const struct job *job, bool private_shm) {
                              job->id, job->attempt.number, job->attempt.nonce);
 }
 
-/* openat of one name. A kernel without openat2 (or a sandbox of an older time) enters mounts. */
+/* openat of one name. A user may mount a file system of his own on his folder: opening what is in it could hang bertd.
+ */
 static int open_inside(int folder, const char *name, int flags) {
         struct open_how how = { .flags = (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC),
                                 .mode = flags & O_CREAT ? 0600 : 0,
                                 .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
 
-        int fd = (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
-        return fd >= 0 || errno != ENOSYS ? fd : openat(folder, name, (int) how.flags, (mode_t) how.mode);
+        return (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
 }
 
 bool files_is_folder(const char *path) {
@@ -371,6 +371,10 @@ int files_open_jobs(const char *state_dir, int *ret, struct error *error) {
         /* Independent of umask: users must be able to enter their folder below, and no other may write. */
         if (fd < 0 || fchmod(fd, 0711) < 0)
                 return error_errno(error, errno, "%s", path);
+        cleanup_close int probe = open_inside(fd, ".", O_RDONLY | O_DIRECTORY);
+        if (probe < 0)
+                return error_errno(error, errno,
+                                   "%s: this kernel or container has no openat2(2), bertd needs Linux 5.9", path);
         *ret = steal_fd(&fd);
         return 0;
 }
