@@ -65,6 +65,8 @@ static void set_exceptions(json_t *root, const struct attempt_spec *a) {
 
         if (a->ends_with == ENDS_WITH_LAST)
                 (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (a->lease_timeout_sec > 0)
+                (void) json_object_set_new(root, "lease_timeout_sec", json_integer(a->lease_timeout_sec));
         if (a->ran)
                 (void) json_object_set_new(root, "ran", json_true());
         if (a->copy_to && a->copy_to[0]) {
@@ -187,6 +189,7 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
+        a->lease_timeout_sec = (unsigned) MAX(read_seconds(object, "lease_timeout_sec"), 0);
         a->ran = json_is_true(json_object_get(object, "ran"));
         const char *copy_to = json_string_value(json_object_get(object, "copy_to"));
         a->copy_to = copy_to ? strdup(copy_to) : NULL;

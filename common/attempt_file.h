@@ -40,9 +40,10 @@ struct attempt_spec {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
-        unsigned log_keep;       /* 0: not set by an older bertd */
-        int hang_sec, start_sec; /* −1: automatic, 0: no limit */
-        bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        unsigned log_keep;          /* 0: not set by an older bertd */
+        int hang_sec, start_sec;    /* −1: automatic, 0: no limit */
+        unsigned lease_timeout_sec; /* 0: not a lease; see shim/lease.c */
+        bool stop_by_term;          /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;
         char *copy_to;      /* DIR or HOST:DIR; NULL: no copies of checkpoints */
         uint32_t copy_keep; /* of them; at least 1 */

@@ -17,9 +17,7 @@ void hosts_clear(struct host_list *list) {
         *list = (struct host_list) {};
 }
 
-static bool is_letter_or_digit(char c) {
-        return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-}
+static bool is_letter_or_digit(char c) { return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'); }
 
 bool host_is_name(const char *text) {
         size_t n = 0;

@@ -14,6 +14,7 @@
 #include "common/spec/spec.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
+#include "ctl/hosts.h"
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
@@ -296,6 +297,8 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 cleanup_spec struct spec *spec = NULL;
                 r = load_member(source, array, i, true, &spec, &ctl->error);
                 command = r == 0 && spec->kind == JOB_COMMAND;
+                if (r == 0 && i == 0) /* the others have the same hosts, but for one that is an axis */
+                        r = hosts_check(spec, &ctl->error);
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
@@ -315,6 +318,8 @@ static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin
         uint64_t id;
 
         int r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = hosts_check(spec, &ctl->error);
         if (r == 0)
                 r = submission_send(client, spec, &id, &ctl->error);
         if (r == 0)

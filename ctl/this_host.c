@@ -48,9 +48,9 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b) {
         if (a->sa_family == AF_INET)
                 return ((const struct sockaddr_in *) (const void *) a)->sin_addr.s_addr ==
                        ((const struct sockaddr_in *) (const void *) b)->sin_addr.s_addr;
-        return a->sa_family == AF_INET6 && memcmp(&((const struct sockaddr_in6 *) (const void *) a)->sin6_addr,
-                                                  &((const struct sockaddr_in6 *) (const void *) b)->sin6_addr,
-                                                  sizeof(struct in6_addr)) == 0;
+        return a->sa_family == AF_INET6 &&
+               memcmp(&((const struct sockaddr_in6 *) (const void *) a)->sin6_addr,
+                      &((const struct sockaddr_in6 *) (const void *) b)->sin6_addr, sizeof(struct in6_addr)) == 0;
 }
 
 /* Debian's 127.0.1.1 would make other names ours, too. */

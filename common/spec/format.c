@@ -110,9 +110,9 @@ void spec_walk(const struct spec *spec, spec_each_t each, void *userdata) {
 /* ---- values for Submit ---- */
 
 static const char wire_types[FIELD_TYPE_MAX] = {
-        [FIELD_TEXT] = 's',  [FIELD_PATH] = 's',   [FIELD_PROGRAM] = 's', [FIELD_LIST] = 'a', [FIELD_NAMES] = 's',
-        [FIELD_PATHS] = 'a', [FIELD_I32] = 'i',    [FIELD_U32] = 'u',     [FIELD_U64] = 't',
-        [FIELD_SIZE] = 't',  [FIELD_DOUBLE] = 'd', [FIELD_ENUM] = 's',    [FIELD_BOOL] = 'u',
+        [FIELD_TEXT] = 's',   [FIELD_PATH] = 's', [FIELD_PROGRAM] = 's', [FIELD_LIST] = 'a', [FIELD_NAMES] = 's',
+        [FIELD_PATHS] = 'a',  [FIELD_I32] = 'i',  [FIELD_U32] = 'u',     [FIELD_U64] = 't',  [FIELD_SIZE] = 't',
+        [FIELD_DOUBLE] = 'd', [FIELD_ENUM] = 's', [FIELD_BOOL] = 'u',
 };
 
 static bool is_fallback(const struct field *field, const void *from) {

@@ -13,7 +13,8 @@
 #include "common/utf8.h"
 
 static bool is_settable(const struct field *field) {
-        return (!is_list(field) || field->type == FIELD_NAMES) && field->entry == 0 && strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
+        return (!is_list(field) || field->type == FIELD_NAMES) && field->entry == 0 &&
+               strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
 }
 
 /* The row of a key that can be set: neither a list, unless of names, nor a stage's key. */

@@ -67,15 +67,15 @@ struct spec_resources {
         uint32_t ranks, gpus, threads;
         char **hosts; /* (n_hosts) names; none: the host of the bertd it is submitted to */
         uint32_t n_hosts;
-        uint32_t use;                   /* number of them that run it; 0 = all, the rest are spares */
-        char *network;                  /* CIDR or interface of MPI's connections; NULL: Open MPI chooses */
-        char **environment;             /* (n_environment) further variables that the ranks of other hosts get */
+        uint32_t use;       /* number of them that run it; 0 = all, the rest are spares */
+        char *network;      /* CIDR or interface of MPI's connections; NULL: Open MPI chooses */
+        char **environment; /* (n_environment) further variables that the ranks of other hosts get */
         uint32_t n_environment;
-        bool unmanaged;                 /* false; true: hosts without a bertd may be used */
-        uint32_t host_timeout_sec;      /* 20; silence after which another host is lost */
-        bool ranks_given; /* the file has ranks: else they are not written back */
-        uint64_t memory;  /* bytes, in the file with K, M, G or T; 0 = no limit */
-        double cpus;      /* 0 = no limit */
+        bool unmanaged;            /* false; true: hosts without a bertd may be used */
+        uint32_t host_timeout_sec; /* 20; silence after which another host is lost */
+        bool ranks_given;          /* the file has ranks: else they are not written back */
+        uint64_t memory;           /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;               /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */

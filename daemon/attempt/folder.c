@@ -151,6 +151,7 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .log_keep = job->log_keep,
                                   .hang_sec = (int) job->hang_sec,
                                   .start_sec = (int) job->start_sec,
+                                  .lease_timeout_sec = job_is_lease(job) ? job->host_timeout_sec : 0,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
                                   .copy_to = job->copy_to,

@@ -31,21 +31,24 @@ int attempt_choose_hosts(struct job *job, uint64_t now_usec) {
         return 0;
 }
 
-void attempt_judge_hosts(struct job *job, uint64_t now_usec) {
-        const struct hosts_wish wish = attempt_hosts_wish(job, now_usec);
-        const struct attempt *a = &job->attempt;
-        bool lost = a->exit_class == EXIT_CLASS_HOST_LOST && a->host;
-
-        if (a->checkpoint_step > a->first_step && job->host_state) {
-                char *state = hosts_prove(job->host_state, job->hosts_in_use);
-                free(job->host_state);
-                job->host_state = state;
-        }
-        if (!lost || !job->hosts)
-                return;
-        char *state = hosts_lose(job->host_state, job->hosts, a->host, &wish.cooling, now_usec);
+static void take_state(struct job *job, char *state) {
         free(job->host_state);
         job->host_state = state;
+}
+
+void attempt_judge_hosts(struct job *job, uint64_t now_usec, struct hosts_choice *ret) {
+        const struct attempt *a = &job->attempt;
+        struct hosts_wish wish = attempt_hosts_wish(job, now_usec);
+
+        *ret = (struct hosts_choice) {};
+        if (job_n_hosts(job) == 1)
+                return;
+        if (a->checkpoint_step > a->first_step && job->host_state)
+                take_state(job, hosts_prove(job->host_state, job->hosts_in_use));
+        if (a->exit_class == EXIT_CLASS_HOST_LOST && a->host)
+                take_state(job, hosts_lose(job->host_state, job->hosts, a->host, &wish.cooling, now_usec));
+        wish = attempt_hosts_wish(job, now_usec);
+        (void) hosts_choose(&wish, ret); /* without memory it does not wait */
 }
 
 /* The names of a text, copied; NULL-terminated. */

@@ -13,8 +13,9 @@ struct hosts_wish attempt_hosts_wish(const struct job *job, uint64_t now_usec);
 /* Chooses the hosts of the attempt that begins: job->hosts_in_use, NULL for a job of this host alone. −ENOMEM. */
 int attempt_choose_hosts(struct job *job, uint64_t now_usec);
 
-/* After the attempt has ended: a lost host cools down, others have proven themselves. */
-void attempt_judge_hosts(struct job *job, uint64_t now_usec);
+/* After the attempt has ended: a lost host cools down, others have proven themselves. `ret` is the choice that the next
+ * attempt has; empty for a job of this host alone. */
+void attempt_judge_hosts(struct job *job, uint64_t now_usec, struct hosts_choice *ret);
 
 struct gang_input {
         const struct job *job;

@@ -171,6 +171,12 @@ static int wrong_state(struct act *a, const char *what) {
                           job_state_name(state), what, cure);
 }
 
+static int refuse_lease(struct act *a, const char *what) {
+        return act_refuse(a, BERTD_ERROR_WRONG_STATE,
+                          "job %" PRIu64 " is a lease of %s: cannot %s it; `bertctl cancel %" PRIu64 "` ends it",
+                          a->job->id, a->job->lease_of, what, a->job->id);
+}
+
 /* Before the first thing that a change alters. */
 static int save(struct act *a) {
         int r = job_save(a->job, &a->saved);
@@ -215,7 +221,9 @@ int act_cancel(struct act *a, bool now) {
         return stop_job(a, EVENT_CANCEL, now ? STOP_CANCEL_NOW : STOP_CANCEL, "cancel");
 }
 
-int act_pause(struct act *a) { return stop_job(a, EVENT_PAUSE, STOP_PAUSE, "pause"); }
+int act_pause(struct act *a) {
+        return job_is_lease(a->job) ? refuse_lease(a, "pause") : stop_job(a, EVENT_PAUSE, STOP_PAUSE, "pause");
+}
 
 static int check_resume(struct act *a, const struct resume_options *o) {
         const struct job *job = a->job;
@@ -267,6 +275,9 @@ static void resume_from(struct job *job, uint64_t step) {
 int act_resume(struct act *a, const struct resume_options *o) {
         struct job *job = a->job;
 
+        if (job_is_lease(job))
+                return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " was a lease of %s: cannot resume it",
+                                  job->id, job->lease_of);
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return wrong_state(a, "resume");
         int r = wait_for_exit(a);
@@ -297,6 +308,8 @@ int act_resume(struct act *a, const struct resume_options *o) {
 }
 
 int act_checkpoint(struct act *a) {
+        if (job_is_lease(a->job))
+                return refuse_lease(a, "take a checkpoint of");
         if (a->job->state != JOB_RUNNING)
                 return wrong_state(a, "take a checkpoint of");
         if (a->job->kind == JOB_COMMAND && !attempt_takes_checkpoints(a->job))

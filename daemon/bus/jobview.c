@@ -109,6 +109,10 @@ struct view {
         const struct jobview_command *command;
 };
 
+static void view_kind(struct view *v, const char *key) {
+        add_string(v->m, &v->r, key, job_is_lease(v->job) ? JOB_KIND_LEASE : job_kind_name(v->job->kind));
+}
+
 static void view_id(struct view *v, const char *key) { add_u64(v->m, &v->r, key, v->job->id); }
 
 /* Why free GPUs are not given to this job. */
@@ -121,6 +125,14 @@ static void add_gpu_reasons(const struct node *node, const struct job *job, char
         }
 }
 
+static void add_drain(const struct node *node, char *text, size_t size) {
+        size_t length = strlen(text);
+
+        if (node->drain.since > 0)
+                (void) snprintf(text + length, size - length, "%sthis host is drained: %s", length > 0 ? "; " : "",
+                                node->drain.reason);
+}
+
 /* The owner and root see more of a death than others (struct job). Marks a transition that is not durable yet. */
 static void view_reason(struct view *v, const char *key) {
         const struct job *job = v->job;
@@ -129,6 +141,7 @@ static void view_reason(struct view *v, const char *key) {
         if (job->state == JOB_QUEUED) {
                 (void) reason_of_waiting(&job->wait, node_free_resources(v->node), wait, sizeof(wait));
                 add_gpu_reasons(v->node, job, wait, sizeof(wait));
+                add_drain(v->node, wait, sizeof(wait));
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
@@ -401,6 +414,23 @@ static void add_gpu_notes(sd_bus_message *m, int *r, const struct node *node) {
         add_strings(m, r, "gpu_notes", notes);
 }
 
+/* "free GPU-...": what a head is shown before it asks for a lease. */
+static void add_gpu_list(sd_bus_message *m, int *r, const struct node *node) {
+        char texts[GPUS_MAX][GPU_NAME_MAX + 16];
+        char *words[GPUS_MAX + 1] = {};
+
+        for (uint32_t i = 0; i < node->options.gpus.n; i++) {
+                const uint64_t bit = UINT64_C(1) << i;
+                const char *state = node->gpus_used & bit                      ? "used"
+                                    : gpu_watch_blocked(node->gpu_watch) & bit ? "blocked"
+                                                                               : "free";
+                (void) snprintf(texts[i], sizeof(texts[i]), "%s %.*s", state, GPU_NAME_MAX - 1,
+                                node->options.gpus.names[i]);
+                words[i] = texts[i];
+        }
+        add_strings(m, r, "gpu_list", words);
+}
+
 int jobview_daemon(sd_bus_message *m, const struct node *node) {
         uint64_t counts[JOB_STATE_MAX];
         struct queue_free free = node_free_resources(node);
@@ -420,6 +450,10 @@ int jobview_daemon(sd_bus_message *m, const struct node *node) {
         add_u32(m, &r, "gpus_quarantined", count_gpus(node, GPU_QUARANTINED));
         add_gpu_notes(m, &r, node);
         add_string(m, &r, "storage_error", node->storage_error);
+        add_string(m, &r, "draining", node->drain.since > 0 ? node->drain.reason : "");
+        add_u64(m, &r, "draining_since", node->drain.since);
+        add_u32(m, &r, "draining_move", node->drain.move);
+        add_gpu_list(m, &r, node);
         add_u64(m, &r, "keep_ended", node->options.keep_ended);
         add_u64(m, &r, "held", store_held(node->store));
         for (int i = 0; i < JOB_STATE_MAX; i++)

@@ -2,8 +2,9 @@
  * Which hosts the next attempt of a job uses (contract C11). Pure: names and times in, a choice out.
  *
  * A lost host cools down: it is not chosen before its time is over. The time doubles with each loss, from the job's
- * first to its longest, and begins anew after an attempt on that host has committed a newer checkpoint. The state of
- * all hosts is one text in the job's row: "h3=UNTIL_USEC:LOSSES,h4=...", empty if none cools down or is remembered.
+ * first to its longest, and starts again from the first after an attempt on that host has committed a newer checkpoint.
+ * The state of all hosts is one text in the job's row: "h3=UNTIL_USEC:LOSSES,h4=...", empty if none cools down or is
+ * remembered.
  */
 #ifndef DAEMON_RULES_HOSTS_H
 #define DAEMON_RULES_HOSTS_H
@@ -34,7 +35,7 @@ struct hosts_choice {
 };
 
 /* Hosts that do not cool down come first, in the job's order, the head always. If they are not enough: with `shrink`
- * fewer, else `wait_usec` says how long to wait, and `use` has them after that time. −ENOMEM. */
+ * fewer, else `wait_usec` is how long to wait, and `use` has them after that time. −ENOMEM. */
 int hosts_choose(const struct hosts_wish *wish, struct hosts_choice *ret);
 void hosts_choice_clear(struct hosts_choice *choice);
 

@@ -127,6 +127,10 @@ static inline bool job_uses_mpirun(const struct job *job) {
 }
 
 /* On this host. */
+/* Of a job of another host: never retried, paused or resumed. Shown as kind "lease"; otherwise a command. */
+#define JOB_KIND_LEASE "lease"
+static inline bool job_is_lease(const struct job *job) { return job->lease_of != NULL; }
+
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
 /* One shared copy per text; NULL without memory or for NULL. Reference counted; pair each call with text_unshare. */

@@ -33,7 +33,7 @@
 /* In Submit and in struct job. */
 #define JOB_ASKED(X) \
         X(1, char *, name, FIXED, EVERYBODY, BYTES(1, BERTD_NAME_MAX), .required = true) \
-        X(1, enum job_kind, kind, FIXED, EVERYBODY, NAMES(JOB_KIND_NAMES, JOB_KIND_MAX), .by_name = true, \
+        X(1, enum job_kind, kind, FIXED, NAMES(JOB_KIND_NAMES, JOB_KIND_MAX), .by_name = true, \
           .initial = JOB_KIND_MAX, .required = true) \
         X(1, int32_t, priority, FIXED, EVERYBODY, \
           RANGE(BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_PRIORITY_DEFAULT)) \
@@ -73,7 +73,11 @@
         X(8, uint32_t, host_cooldown_min_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_FIRST_DEFAULT)) \
         X(8, uint32_t, host_cooldown_max_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_LAST_DEFAULT)) \
         X(8, char *, copy_to, FIXED, OWNER, BYTES(0, BERTD_PATH_MAX)) /* NULL: no copies of checkpoints */ \
-        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program has it from its spec */
+        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program reads it in its spec */ \
+        /* of a lease, as the next two: "h1:42", the job of another host that has it; NULL: not a lease */ \
+        X(8, char *, lease_of, FIXED, EVERYBODY, BYTES(0, BERTD_LEASE_OF_MAX), .lease_only = true) \
+        X(8, uint32_t, lease_attempt, FIXED, EVERYBODY, RANGE(0, INT32_MAX, 0), .lease_only = true) \
+        X(8, char *, lease_name, FIXED, EVERYBODY, BYTES(0, BERTD_NAME_MAX), .lease_only = true) /* of that job */
 
 /* Set by bertd. Times are microseconds since the epoch, 0 = not yet. */
 #define JOB_KEPT(X) \
@@ -113,10 +117,7 @@
         X(3, bool, holds_checkpoints, CHANGES) /* has ended with checkpoints in its folder: kept until rm */ \
         X(4, enum exit_owed, exit_owed, CHANGES, .n_names = EXIT_OWED_MAX) \
         X(8, char *, hosts_in_use, CHANGES) /* of the newest attempt, the head first; NULL: this one alone */ \
-        X(8, char *, host_state, CHANGES) /* cool-downs, see rules/hosts.h; NULL: none */ \
-        X(8, char *, lease_of, FIXED) /* of a lease: "h1:42"; NULL: the job is none */ \
-        X(8, uint32_t, lease_attempt, FIXED) \
-        X(8, char *, lease_name, FIXED) /* of that job */
+        X(8, char *, host_state, CHANGES) /* cool-downs, see rules/hosts.h; NULL: none */
 
 #define JOB_STORED(X) JOB_ASKED(X) JOB_KEPT(X)
 
@@ -128,11 +129,13 @@
         X(char **, environment) \
         X(typeof(struct job_rlimit[JOB_RLIMITS_MAX]), rlimits) \
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
-        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */
+        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */ \
+        X(char *, channel, BYTES(0, 32), .lease_only = true) /* see common/handover.h */
 
 /* Computed for clients: key, D-Bus type, who may see it. bus/jobview.c has a function for each. */
 #define JOB_COMPUTED(X) \
         X(id, "t", SHOWN_TO_ALL) \
+        X(kind, "s", SHOWN_TO_ALL) \
         X(reason, "s", SHOWN_TO_ALL) \
         X(attempts, "u", SHOWN_TO_ALL) \
         X(attempt_started, "t", SHOWN_TO_ALL) \
@@ -201,6 +204,7 @@ struct job_field {
         bool lines;        /* may have control characters */
         bool sentence;     /* see job_set_text */
         bool command_only; /* refused for another kind */
+        bool lease_only;   /* taken by Lease, not by Submit */
 };
 
 #define JOB_ONE(...) +1

@@ -11,7 +11,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/space.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/torchrun.h"
 
 static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
@@ -35,6 +35,8 @@ static void name_inodes(const struct shim *shim, struct exit_verdict *verdict) {
 }
 
 static void judge_death(struct shim *shim, int status, struct exit_verdict *ret) {
+        if (shim_lease_verdict(shim, ret))
+                return;
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
                 return;

@@ -26,7 +26,7 @@
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
@@ -112,8 +112,8 @@ static void note_reaped(struct shim *shim, int status) {
 
 /* Processes left behind by a command's first process may still have something to save. */
 static bool is_over(const struct shim *shim) {
-        return shim->child.reaped &&
-               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
+        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->killed ||
+                                      shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 void shim_look(struct shim *shim) {
@@ -230,6 +230,8 @@ void shim_begin(struct shim *shim) {
                 r = shim_hang_start(shim);
         if (r >= 0)
                 r = shim_heartbeat_start(shim);
+        if (r >= 0)
+                r = shim_lease_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* unread output would block it eventually */
                 return;
@@ -313,6 +315,8 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
                 r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0,
                                                on_patience, shim);
         if (r >= 0)
+                r = shim_lease_prepare(shim);
+        if (r >= 0)
                 r = shim_checkpoints_start(shim);
         if (r >= 0)
                 r = shim_bus_start(shim, socket);
@@ -331,7 +335,7 @@ static void release(struct shim *shim) {
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
                                               &shim->continued,     &shim->hang.timer,   &shim->left.timer,
-                                              &shim->log_look };
+                                              &shim->log_look,      &shim->lease.timer };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
         child_close(&shim->child);

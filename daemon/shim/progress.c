@@ -262,6 +262,8 @@ void shim_progress_read(struct shim *shim) {
                 news = true;
                 note_datagram(shim, sender, buffer);
         }
+        if (news && shim_is_lease(shim))
+                shim_lease_heard(shim);
         if (news)
                 shim_bus_changed(shim, false);
 }

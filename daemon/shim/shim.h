@@ -133,6 +133,14 @@ struct shim_left {
         char commands[224]; /* their command lines, for the owner and root */
 };
 
+/* See lease.c. */
+struct shim_lease {
+        sd_event_source *timer;
+        uint64_t heard_usec; /* boot time: last sign of life of bertd-leash */
+        bool silent;         /* it was killed for want of one */
+        bool moves;          /* the head is still to be asked to go */
+};
+
 struct shim {
         sd_event *event;
         enum shim_state state;
@@ -161,6 +169,7 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
+        struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
         bool killed;                               /* the whole job got SIGKILL: no process is waited for */
@@ -196,6 +205,15 @@ void shim_look(struct shim *shim);
 
 /* The job's first process while it lives, else 0. */
 pid_t shim_first(const struct shim *shim);
+
+/* ---- lease.c ---- */
+
+bool shim_is_lease(const struct shim *shim);
+int shim_lease_prepare(const struct shim *shim); /* call at the start; 0 or −errno, as the next */
+int shim_lease_start(struct shim *shim);         /* bertd-leash was started */
+void shim_lease_heard(struct shim *shim);        /* it has sent a datagram */
+void shim_lease_move(struct shim *shim);         /* it asks the head to go */
+bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: none of its own */
 
 /* ---- stop.c ---- */
 

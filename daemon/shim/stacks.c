@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/proc_files.h"
 
 #define FOLDERS_MAX 99
 #define PROCESSES_MAX 256
@@ -44,7 +45,7 @@ static void say(int fd, const char *format, ...) {
 /* One file below /proc/PID as a section; NULs between arguments become blanks. */
 static void copy_proc(int fd, pid_t pid, const char *name) {
         cleanup_free char *text = NULL;
-        ssize_t n = tree_read_proc(pid, name, PROC_FILE_MAX, &text);
+        ssize_t n = proc_read_file(pid, name, PROC_FILE_MAX, &text);
 
         say(fd, "== %s\n", name);
         if (n < 0) {
@@ -201,7 +202,7 @@ static void collect(int folder, const struct procs *procs, int ranks_fd) {
                         write_proc(fds[i], procs->list[i].pid);
         }
         for (size_t i = 0; i < n; i++) {
-                ranks[i] = tree_rank(procs->list[i].pid);
+                ranks[i] = proc_rank(procs->list[i].pid);
                 name_after_rank(folder, procs->list[i].pid, ranks[i]);
                 count_rank(&found, &procs->list[i], ranks[i]);
         }

@@ -77,6 +77,8 @@ static bool stops_by_itself(struct shim *shim) {
 
 /* Without a free descriptor SIGTERM goes at least to the first process. */
 void shim_ask_next(struct shim *shim) {
+        if (shim_is_lease(shim)) /* it ends its processes itself */
+                return;
         if (stops_by_usr1(shim) || stops_by_itself(shim)) {
                 (void) term_continue(shim_first(shim));
                 return;
@@ -108,6 +110,8 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
         }
         if (stops_by_usr1(shim))
                 (void) kill(shim_first(shim), SIGUSR1);
+        if (shim_is_lease(shim) && shim_first(shim) > 0)
+                (void) kill(shim_first(shim), SIGTERM);
         if (shim->stop_asked)
                 (void) shim_declared_signal(shim, shim->declared.stop);
         shim_end_all(shim, grace_usec);
@@ -123,7 +127,9 @@ void shim_end_all(struct shim *shim, uint64_t grace_usec) {
 void shim_checkpoint(struct shim *shim) {
         bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
 
-        if (shim->state == SHIM_RUNNING && understands)
+        if (shim_is_lease(shim))
+                shim_lease_move(shim);
+        else if (shim->state == SHIM_RUNNING && understands)
                 (void) kill(shim->child.pid, SIGUSR2);
         else if (shim->state == SHIM_RUNNING)
                 (void) shim_declared_signal(shim, shim->declared.checkpoint);

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/proc_files.h"
+#include "common/proc_program.h"
 #include "daemon/shim/tree.h"
 
 /* The pipes that a process reads and writes. */
@@ -37,28 +39,11 @@ static bool was_asked(const struct term *term, const struct proc *proc) {
 
 /* ---- kinds of processes ---- */
 
-/* "/usr/bin/ksh93 (deleted)" is ksh. */
 static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
-        char exe[4096];
-
-        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
-        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
-        for (size_t i = 0; i < n_names; i++) {
-                size_t n = strlen(names[i]);
-                if (strncmp(name, names[i], n) != 0)
-                        continue;
-                n += strspn(name + n, "0123456789.-"); /* its version */
-                if (name[n] == '\0' || strcmp(name + n, "static") == 0 || strcmp(name + n, " (deleted)") == 0)
-                        return true;
-        }
-        return false;
+        return proc_runs(proc->pid, names, n_names);
 }
 
-static bool is_shell(const struct proc *proc) {
-        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
-
-        return has_name(proc, names, ELEMENTSOF(names));
-}
+static bool is_shell(const struct proc *proc) { return proc_is_shell(proc->pid); }
 
 static bool has_child(const struct procs *procs, const struct proc *proc, const char *const *names, size_t n_names) {
         for (size_t i = 0; i < procs->n; i++)
@@ -92,7 +77,7 @@ static uint64_t read_pipe(pid_t pid, const char *name) {
         char link[64];
         uint64_t number;
 
-        tree_read_link(pid, name, link, sizeof(link));
+        proc_read_link(pid, name, link, sizeof(link));
         return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
 }
 

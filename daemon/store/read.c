@@ -322,6 +322,7 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
         (void) sqlite3_bind_int64(s, 3, POLICY_STARTS_MAX);
         (void) sqlite3_bind_int64(s, 4, (sqlite3_int64) after);
         (void) sqlite3_bind_int64(s, 5, (sqlite3_int64) until);
+        (void) sqlite3_bind_int(s, 6, EXIT_CLASS_WAIT); /* the program was not started */
         if (sqlite3_step(s) != SQLITE_ROW) {
                 r = db_error(error, store->db, "attempts");
         } else {
@@ -334,7 +335,8 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
 
 int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
         const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
-                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code,
+                                EXIT_CLASS_WAIT };
         sqlite3_stmt *s = store_statement(store, STATEMENT_HAS_RUN);
         int r = 0;
 

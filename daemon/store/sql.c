@@ -52,13 +52,13 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_REMOVE] = "DELETE FROM job WHERE id=?",
         [STATEMENT_STARTS] =
                 "SELECT count(*), min(started) FROM (SELECT started FROM attempt WHERE job=?1 AND number>?2 "
-                "ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
+                "AND exit_class<>?6 ORDER BY number DESC LIMIT ?3) WHERE started > ?4 AND started <= ?5",
         /* Neither not started (?4: "launch", 126 and 127 with ?5), nor kept waiting (?6), nor stopped before that (?3),
          * nor ended as the newest (?7, ?8). */
         [STATEMENT_HAS_RUN] =
                 "SELECT EXISTS(SELECT 1 FROM attempt WHERE job=?1 AND number<?2 AND NOT (exit_class=?3 AND exit_code<0"
                 " AND signal=0) AND exit_class NOT IN (?4, ?6) AND NOT (exit_class=?5 AND exit_code IN (126, 127))"
-                " AND NOT (exit_class=?7 AND exit_code=?8))",
+                " AND NOT (exit_class=?7 AND exit_code=?8) AND exit_class<>?9)",
         [STATEMENT_COUNT_EVENT] =
                 "UPDATE job SET events=events+1 WHERE id=?1 RETURNING events-events_dropped, drop_event",
         [STATEMENT_DOOMED_EVENT] =
@@ -81,6 +81,8 @@ const char *const store_statements[STATEMENT_MAX] = {
                                  "?4, ?5, ?6, ?7, ?8, "
                                  "?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
                                  "ORDER BY id",
+        [STATEMENT_SETTING] = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2",
+        [STATEMENT_LOAD_SETTING] = "SELECT value FROM meta WHERE key=?1",
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",

@@ -207,8 +207,11 @@
 #define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"             /* more than a user may have: include/bertd/limits.h */
 #define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
-#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
-#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"         /* the shim is newer than the daemon */
+#define BERTD_ERROR_BUSY "org.bertd1.Error.Busy"               /* a lease: others have what it needs */
+#define BERTD_ERROR_DRAINED "org.bertd1.Error.Drained"         /* a lease: `bertctl drain` */
+#define BERTD_ERROR_LENDS_NOTHING "org.bertd1.Error.LendsNothing" /* a lease: the launcher is fork */
+#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
+#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
 
 /* AttemptHello's answer. */
 enum {

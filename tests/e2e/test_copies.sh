@@ -87,7 +87,7 @@ is "nothing was touched" "$(cd "$work/foreign" && echo * .bertd*)" "file .bertd*
 spec second 60 "$work/plain-copies"
 job=$("$BERTCTL" submit "$work/second.yaml")
 ok "another run's folder" wait_for 60 state_is "$job" done
-ok "is not used" eval 'log_of "$job" | grep -q "has the copies of .*:$work/plain; give each run a folder of its own"'
+ok "is not used" eval 'log_of "$job" | grep -q "has the copies of .*:$work/plain; give each run a separate folder"'
 is "and keeps its copies" "$(names "$work/plain-copies")" "$last_two"
 spec self 60 "$work/self"
 job=$("$BERTCTL" submit "$work/self.yaml")
