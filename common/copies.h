@@ -1,8 +1,8 @@
 /*
  * Copies of a run's checkpoints in another folder (spec key checkpoint.copy_to), perhaps on another host: one side
  * reads the files and sends them through two pipes, the other stores them. The folder looks like a run folder:
- * DIR/checkpoints/step-N.ckpt and DIR/bertd.json, so a run can continue from it. DIR/.bertd-copies says whose copies
- * they are.
+ * DIR/checkpoints/step-N.ckpt and DIR/bertd.json, so a run can continue from it. DIR/.bertd-copies names the run that
+ * they are of.
  *
  *   sender                                      receiver
  *   {"folder", "of", "name", "size", "modified", "keep"}\n
