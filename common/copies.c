@@ -203,7 +203,7 @@ static int check_marker(const struct request *q, int marker, struct error *error
         if (of && strcmp(of, q->of) == 0)
                 return 0;
         return error_set(error, EEXIST,
-                         "%.200s: has the copies of %.200s; give each run a folder of its own, or remove "
+                         "%.200s: has the copies of %.200s; give each run a separate folder, or remove "
                          "%.200s/" COPIES_MARKER,
                          q->folder, of ? of : "another run", q->folder);
 }
@@ -369,7 +369,7 @@ static int answer(int out, const char *type, struct error *error) {
         return r < 0 ? error_errno(error, -r, "answer") : 0;
 }
 
-/* 1: stored, 0: it was there. `why`: of the request; `error`: of the pipes. */
+/* 1: stored, 0: it existed. `why`: of the request; `error`: of the pipes. */
 static int take(int in, int out, const struct request *q, struct place *place, struct error *why) {
         int r = open_place(q, place, why);
 
@@ -477,7 +477,7 @@ static int send_bytes(int out, int fd, uint64_t size, struct error *error) {
                 r = write_out(out, hex, 17);
         }
         XXH64_freeState(state);
-        return r == -EPIPE || r >= 0 ? 0 : error_errno(error, -r, "copy"); /* the receiver's answer tells why it left */
+        return r == -EPIPE || r >= 0 ? 0 : error_errno(error, -r, "copy"); /* the receiver's answer has the reason */
 }
 
 static const char *name_of(const char *path) {

@@ -1,8 +1,8 @@
 /*
  * Copies of a run's checkpoints in another folder (spec key checkpoint.copy_to), perhaps on another host: one side
  * reads the files and sends them through two pipes, the other stores them. The folder looks like a run folder:
- * DIR/checkpoints/step-N.ckpt and DIR/bertd.json, so a run can continue from it. DIR/.bertd-copies says whose copies
- * they are.
+ * DIR/checkpoints/step-N.ckpt and DIR/bertd.json, so a run can continue from it. DIR/.bertd-copies names the run that
+ * they are of.
  *
  *   sender                                      receiver
  *   {"folder", "of", "name", "size", "modified", "keep"}\n
@@ -36,7 +36,7 @@ struct copies_file {
 /* Answers on `out` what is asked on `in`, until end of file. A file that is refused is not an error. */
 int copies_receive(int in, int out, struct error *error);
 
-/* 1: stored, 0: it was there already. −errno with the receiver's reason. A missing file of another name than a
+/* 1: stored, 0: it existed already. −errno with the receiver's reason. A missing file of another name than a
  * checkpoint's is 0. SIGPIPE is ignored by the caller. */
 int copies_send(int in, int out, const struct copies_file *file, struct error *error);
 

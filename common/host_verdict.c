@@ -172,7 +172,10 @@ static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
         const char *draining = text_at(f->line, "draining");
 
         if (f->refused) {
-                host_judge_refused(f->host, text_at(f->refused, "class"), text_at(f->refused, "reason"), ret);
+                const char *reason = text_at(f->refused, "reason"), *own = text_at(f->line, "host");
+                size_t n = strcspn(own, "."); /* which names itself */
+                bool named = n > 0 && strncmp(reason, own, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
+                host_judge_refused(f->host, text_at(f->refused, "class"), named ? reason + n + 2 : reason, ret);
                 return true;
         }
         if (strcmp(text_at(f->line, "launcher"), "fork") == 0)
@@ -218,9 +221,6 @@ static bool judge_names(const char *where, const char *own, const json_t *line, 
                 const char *address = json_plain_string(value);
                 if (strcasecmp(name, own) == 0 || !address)
                         continue;
-                if (!*address)
-                        return say(ret, host, HOST_REFUSED, "%s cannot resolve %s; check: getent hosts %s", where, name,
-                                   name);
                 if (is_loopback(address))
                         return say(ret, host, HOST_REFUSED,
                                    "on %s, %s is %s; give it its own address in /etc/hosts there", where, name,

@@ -73,11 +73,11 @@
         X(8, uint32_t, host_cooldown_min_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_FIRST_DEFAULT)) \
         X(8, uint32_t, host_cooldown_max_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_LAST_DEFAULT)) \
         X(8, char *, copy_to, FIXED, OWNER, BYTES(0, BERTD_PATH_MAX)) /* NULL: no copies of checkpoints */ \
+        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program reads it in its spec */ \
         /* of a lease, as the next two: "h1:42", the job of another host that has it; NULL: not a lease */ \
         X(8, char *, lease_of, FIXED, EVERYBODY, BYTES(0, BERTD_LEASE_OF_MAX), .lease_only = true) \
         X(8, uint32_t, lease_attempt, FIXED, EVERYBODY, RANGE(0, INT32_MAX, 0), .lease_only = true) \
-        X(8, char *, lease_name, FIXED, EVERYBODY, BYTES(0, BERTD_NAME_MAX), .lease_only = true) /* of that job */ \
-        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program has it from its spec */
+        X(8, char *, lease_name, FIXED, EVERYBODY, BYTES(0, BERTD_NAME_MAX), .lease_only = true) /* of that job */
 
 /* Set by bertd. Times are microseconds since the epoch, 0 = not yet. */
 #define JOB_KEPT(X) \

@@ -15,7 +15,7 @@
 
 #define LIMIT_USEC (3600 * USEC_PER_SEC) /* of one copy */
 #define LAST_USEC (60 * USEC_PER_SEC)    /* after the job's end, for the last one */
-#define AGAIN_FIRST_USEC (30 * USEC_PER_SEC)
+#define AGAIN_FIRST_USEC (10 * USEC_PER_SEC)
 #define AGAIN_LAST_USEC (600 * USEC_PER_SEC)
 
 static const char *name_of(const char *path) {

@@ -1,6 +1,6 @@
 /*
  * See copy.h. The process writes why it failed into a pipe, or one NUL. It speaks to a receiver through two pipes:
- * `bertctl receive` on another host, or a process of its own for a folder of this one. Both die with it.
+ * `bertctl receive` on another host, or another process for a folder of this one. Both die with it.
  */
 #include "daemon/shim/copy.h"
 
@@ -30,7 +30,7 @@
 /* ---- the receiver ---- */
 
 struct receiver {
-        int in, out, words; /* from it, to it, what ssh says */
+        int in, out, words; /* from it, to it, ssh's messages */
 };
 
 static __attribute__((noreturn)) void become_receiver(const struct copy_work *w, const char *host, int in, int out,

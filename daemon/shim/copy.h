@@ -24,7 +24,7 @@ struct copy {
 struct copy_work {
         const char *to;      /* DIR or HOST:DIR */
         const char *path;    /* of the checkpoint */
-        const char *run_dir; /* with bertd.json, if it is there */
+        const char *run_dir; /* with bertd.json, if it exists */
         const char *host;    /* this one's name */
         uint32_t keep;
         mode_t umask;
@@ -34,7 +34,7 @@ struct copy_work {
 /* 0 or −errno. */
 int copy_start(struct copy *copy, const struct copy_work *work);
 
-/* 0: more to read; 1: the copy is there, or was; −1: it failed, see copy.reason. */
+/* 0: more to read; 1: the copy exists; −1: it failed, see copy.reason. */
 int copy_read(struct copy *copy);
 void copy_close(struct copy *copy);
 

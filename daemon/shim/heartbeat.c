@@ -1,7 +1,7 @@
 /*
- * See shim.h. RUN_DIR/heartbeat says that the run lives, and where: whoever would continue it on another host looks at
- * its age. Written every 10 s by a process of its own, as the run folder's file system may hang; at most one at a time.
- * It stays after a death: the next attempt follows, or it grows stale.
+ * See shim.h. RUN_DIR/heartbeat shows that the run lives, and where: `submit --continue` on another host looks at its age. Written every
+ * 10 s by a separate process, as the run folder's file system may hang; at most one at a time. After a death it stays: the next attempt
+ * follows, or it becomes stale.
  */
 #include <fcntl.h>
 #include <jansson.h>
@@ -96,7 +96,7 @@ static bool is_over(const struct exit_verdict *v) {
         return v->exit_class == EXIT_CLASS_FINISHED || v->exit_class == EXIT_CLASS_STOPPED;
 }
 
-/* Waits for a moment only: what is not removed grows stale. */
+/* Waits for a moment only: a file that is not removed becomes stale. */
 void shim_heartbeat_end(struct shim *shim, const struct exit_verdict *verdict) {
         const struct timespec pause = { .tv_nsec = REMOVE_PAUSE_NSEC };
         const uint64_t deadline = clock_boottime_usec() + REMOVE_LIMIT_USEC;

@@ -133,8 +133,8 @@
  *   backoff_min_sec u
  *   backoff_max_sec u
  *   grace_sec u
- *   keep u                  this and the next are not used: the program reads them in its spec
- *   keep_every t
+ *   keep u                  of the copies below copy_to; the program reads it in its spec
+ *   keep_every t            not used: the program reads it in its spec
  *   on_exit s
  *   spec s                  normalised; required unless kind is command
  *   command as              required if kind is command

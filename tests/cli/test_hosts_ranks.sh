@@ -51,6 +51,25 @@ unset BERTD_RUN_DIR BERTD_RESUME
 ok 'has the bits of one host' same "$(ckpt "$one" 20)" "$(ckpt "$two" 20)"
 ok 'three ranks' $hosts 2 pretrain "$work/head/spec.yaml" --run-dir "$work/head/three"
 
+# A run that loses hosts and gets them back: steps 1 to 5 on three ranks, to 10 on two, to 15 on one, the rest on three
+sed 's/every_steps: 10/every_steps: 5/' spec.yaml >often.yaml
+shrunk=$work/head/shrunk
+for there in 2 1 0 2; do
+        case $there in
+        0) "$TRAINER" pretrain "$work/head/often.yaml" --run-dir "$shrunk" ;;
+        *) $hosts $there pretrain "$work/head/often.yaml" --run-dir "$shrunk" ;;
+        esac >>../shrunk.log 2>&1 || break
+        for last in 5 10 15; do [ -e ../has-$last ] || break; done
+        [ -e ../has-15 ] || { : >../has-$last && for step in 10 15 20; do [ $step -le $last ] || rm "$(ckpt "$shrunk" $step)"; done; }
+done
+ok 'three ranks, two, one, three' test -e "$(ckpt "$shrunk" 20)"
+is 'each continued from where the other was' "$(sed -n 's/^resuming from .*, step \([0-9]*\) of 20$/\1/p' ../shrunk.log | xargs)" '5 10 15'
+hashes "$shrunk" >../shrunk.hashes
+ok 'saw the same samples at each step' cmp ../one.hashes ../shrunk.hashes
+losses() { sed -n 's/^{"step": \([0-9]*\), "loss": \([0-9.]*\), .*"sample_hash.*/\1 \2/p' "$1/metrics.jsonl"; }
+losses "$one" >../one.losses && losses "$shrunk" | paste -d ' ' - ../one.losses >../both.losses
+ok 'with the same loss, but for rounding' awk 'NF != 4 || $1 != $3 || ($2 - $4) ^ 2 > (1e-5 * $4) ^ 2 { bad = 1; print } END { exit bad || NR != 20 }' ../both.losses
+
 # Weights to begin with, a checkpoint and a folder
 sed "s,vocab: vocab.txt,init: $(ckpt "$one" 20)," half.yaml >begun.yaml
 sed -i 's/config: tiny.json, //' begun.yaml
