@@ -7,6 +7,7 @@
 #include "trainer/exchange.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,6 +157,13 @@ static void sum_bucket(struct exchange *x, char *data, size_t n, size_t element_
 
 #endif
 
+/* It stands in messages, rows and datagrams. */
+static void clean_host(char *name) {
+        for (; *name; name++)
+                if (!isalnum((unsigned char) *name) && *name != '-' && *name != '_')
+                        *name = '?';
+}
+
 /* Short names, as mpirun says them. Before anything else is exchanged. */
 static int say_hello(struct exchange *x, struct error *error) {
         struct utsname name = {};
@@ -165,8 +173,10 @@ static int say_hello(struct exchange *x, struct error *error) {
                 return error_errno(error, errno, "uname");
         memcpy(mine.host, name.nodename, MIN(strcspn(name.nodename, "."), sizeof(mine.host) - 1));
         memcpy(x->hello, exchange_gather(x, &mine, sizeof(mine)), x->n_ranks * sizeof(*x->hello));
-        for (uint32_t r = 0; r < x->n_ranks; r++)
+        for (uint32_t r = 0; r < x->n_ranks; r++) {
                 x->hello[r].host[sizeof(mine.host) - 1] = x->hello[r].program[sizeof(mine.program) - 1] = '\0';
+                clean_host(x->hello[r].host);
+        }
         return 0;
 }
 

@@ -34,7 +34,7 @@ uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
 uint32_t exchange_local_rank(const struct exchange *exchange);
 uint32_t exchange_n_local(const struct exchange *exchange);
 
-/* The short name of a rank's host; "" with one rank. Not collective. */
+/* The short name of a rank's host, of letters, digits, - and _ alone; "" with one rank. Not collective. */
 const char *exchange_host(const struct exchange *exchange, uint32_t rank);
 
 /* Puts "rank 3 on HOST: " in front of an error of that rank's, where there are several. Not collective. Returns −code. */

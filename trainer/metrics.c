@@ -153,8 +153,19 @@ static void board_losses(const struct metrics *metrics, const char *group, uint6
         }
 }
 
+/* A host's name is of letters, digits and few others (exchange.h). */
+static const char *format_pace(const struct metrics_row *row, char *text, size_t size) {
+        text[0] = '\0';
+        if (row->slowest_host)
+                (void) snprintf(text, size,
+                                ", \"compute_min\": %.6f, \"compute_median\": %.6f, \"compute_max\": %.6f, "
+                                "\"slowest\": {\"rank\": %u, \"host\": \"%s\"}",
+                                row->pace.min, row->pace.median, row->pace.max, row->pace.slowest, row->slowest_host);
+        return text;
+}
+
 void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
-        char line[1536], losses[512], a[6][32];
+        char line[1792], losses[512], pace[256], a[6][32];
 
         (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
         int n = snprintf(
@@ -164,12 +175,12 @@ void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
                 "\"samples_per_sec\": %s, \"tokens_per_sec\": %s, \"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": "
                 "%" PRIu64 ", \"last_k\": %" PRIu64 ", \"sample_hash\": \"%016" PRIx64
                 "\", \"data_sec\": %.6f, \"forward_sec\": %.6f, \"backward_sec\": %.6f, \"exchange_sec\": %.6f, "
-                "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f}\n",
+                "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f%s}\n",
                 row->step, losses, row->stage, row->learning_rate, number(row->gradient_norm, a[0], 32),
                 number(row->steps_per_sec, a[1], 32), number(row->samples_per_sec, a[2], 32),
                 number(row->tokens_per_sec, a[3], 32), number(row->flops_per_sec, a[4], 32), number(row->mfu, a[5], 32),
                 row->first_k, row->last_k, row->sample_hash, row->data_sec, row->forward_sec, row->backward_sec,
-                row->exchange_sec, row->update_sec, row->checkpoint_sec);
+                row->exchange_sec, row->update_sec, row->checkpoint_sec, format_pace(row, pace, sizeof(pace)));
         append(metrics, line, (size_t) n);
         board_losses(metrics, "train", row->step, &row->losses);
         tensorboard_scalar(metrics->board, "train/learning_rate", row->step, row->learning_rate);

@@ -12,6 +12,8 @@
  *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
  *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step; on a device by its
  *                        own clock, which knows the update of the step before
+ *   compute_min, compute_median, compute_max, slowest   of several ranks: seconds that a rank computed before the exchange, waiting for no
+ *                        other; and the rank that took longest, with its host
  */
 #ifndef TRAINER_METRICS_H
 #define TRAINER_METRICS_H
@@ -21,6 +23,7 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
+#include "trainer/pace.h"
 
 struct metrics;
 
@@ -34,6 +37,8 @@ struct metrics_row {
         struct metrics_losses losses;
         double learning_rate, gradient_norm, steps_per_sec, samples_per_sec, tokens_per_sec, flops_per_sec, mfu;
         double data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec;
+        struct pace_row pace;
+        const char *slowest_host; /* NULL: one rank */
 };
 
 /* Opens or creates RUN_DIR/metrics.jsonl, and cuts rows with a step above `step`, and a last line that was cut short; `validate`:

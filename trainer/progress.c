@@ -113,6 +113,13 @@ void progress_watchdog(struct progress *progress) {
         send_text(progress, "WATCHDOG=1\n");
 }
 
+void progress_slowest(struct progress *progress, const char *host, uint32_t rank, double ratio) {
+        if (host)
+                send_text(progress, BERTD_NOTIFY_SLOWEST "=%s,%u,%.2f\n", host, rank, ratio);
+        else
+                send_text(progress, BERTD_NOTIFY_SLOWEST "=\n");
+}
+
 void progress_stopping(struct progress *progress) { send_text(progress, "STOPPING=1\n"); }
 
 void progress_checkpoint(struct progress *progress, const char *path, double stall, double write) {

@@ -21,6 +21,9 @@ void progress_stopping(struct progress *progress);
 /* What is done between two steps ("evaluation"), NULL: it is over. */
 void progress_busy(struct progress *progress, const char *what);
 
+/* A rank that is slow, and how many times longer than the median it takes for the same work; NULL: none is, any more. */
+void progress_slowest(struct progress *progress, const char *host, uint32_t rank, double ratio);
+
 /* A checkpoint is durable. `stall`: seconds that training stood still for it; `write`: from its snapshot to the rename. */
 void progress_checkpoint(struct progress *progress, const char *path, double stall, double write);
 

@@ -25,6 +25,7 @@
 #include "trainer/metrics.h"
 #include "trainer/model.h"
 #include "trainer/ops.h"
+#include "trainer/pace.h"
 #include "trainer/prefetch.h"
 #include "trainer/progress.h"
 #include "trainer/rundir.h"
@@ -111,6 +112,7 @@ struct run {
         struct saver *saver;
         struct metrics *metrics;
         struct progress *progress;
+        struct pace *pace; /* NULL: one rank */
 
         uint64_t step, stage_step, correction_step; /* updates completed */
         struct loss_scale loss_scale;               /* 1 unless fp16 */
@@ -241,9 +243,11 @@ void run_announce_samples(struct run *run);
 struct run_sums {
         struct model_loss loss;
         double flops;
-        uint64_t tokens; /* valid ones */
+        double compute_sec; /* this rank's, in which it waited for no other; not summed */
+        uint64_t tokens;    /* valid ones */
 };
-struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine);
+/* `ret_shares`: (n_ranks) what each rank did, or NULL. */
+struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares);
 /* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
 bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 

@@ -43,7 +43,7 @@ static bool evaluate_part(struct run *run, enum run_part part, struct batches *b
                                 progress_watchdog(run->progress);
                 }
         }
-        *ret = run_agree_sums(run, &sums);
+        *ret = run_agree_sums(run, &sums, NULL);
         return true;
 }
 

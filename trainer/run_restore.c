@@ -267,7 +267,8 @@ static int broadcast_state(struct run *run, struct error *error) {
 
 static int open_outputs(struct run *run, struct error *error) {
         run->progress = progress_new(run_total_steps(run));
-        if (!run->progress)
+        run->pace = run->n_ranks > 1 ? pace_new(run->n_ranks) : NULL;
+        if (!run->progress || (run->n_ranks > 1 && !run->pace))
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
         int r = metrics_open(run->options->run_dir, run->step, run->evaluation_due, &run->metrics, error);
         if (r >= 0)

@@ -155,6 +155,7 @@ void run_free(struct run *run) {
         free(run->vocab_path);
         metrics_close(run->metrics);
         progress_free(run->progress);
+        pace_free(run->pace);
         rundir_close(run->rundir);
         spec_free(run->whole);
 }

@@ -53,7 +53,7 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
         return total;
 }
 
-struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
+struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares) {
         const struct run_sums *all = exchange_gather(run->exchange, mine, sizeof(*mine));
         struct run_sums total = {};
 
@@ -66,6 +66,8 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine) {
                 total.loss.sentence_correct += all[r].loss.sentence_correct;
                 total.flops += all[r].flops;
                 total.tokens += all[r].tokens;
+                if (ret_shares)
+                        ret_shares[r] = (struct pace_share) { all[r].compute_sec, all[r].flops };
         }
         return total;
 }
@@ -96,7 +98,9 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
                                    .ready = sum && run->buckets ? run_buckets_ready : NULL,
                                    .context = run };
 
+        uint64_t begin = clock_monotonic_usec();
         model_forward_backward(run->model, batch, &pass, NULL);
+        sums->compute_sec += (double) (clock_monotonic_usec() - begin) / 1e6;
         sums->flops += model_batch_flops(run->model, batch, &pass);
         sums->tokens += batch->n_tokens;
 }
@@ -151,6 +155,24 @@ static bool leave_out(struct run *run, const struct metrics_row *row) {
                                row->step, run->loss_scale.value);
         }
         return true;
+}
+
+/* Sums of a step, in the one message that all ranks send for the loss, and how long each computed for its share. */
+static struct run_sums agree_step(struct run *run, const struct run_sums *mine, struct metrics_row *row) {
+        struct pace_share *shares = run->pace ? pace_shares(run->pace) : NULL;
+        struct run_sums total = run_agree_sums(run, mine, shares);
+        uint32_t rank;
+        double ratio;
+
+        if (!run->pace)
+                return total;
+        bool is_new = pace_step(run->pace, &row->pace);
+        row->slowest_host = exchange_host(run->exchange, row->pace.slowest);
+        if (is_new && pace_slow(run->pace, &rank, &ratio))
+                progress_slowest(run->progress, exchange_host(run->exchange, rank), rank, ratio);
+        else if (is_new)
+                progress_slowest(run->progress, NULL, 0, 0);
+        return total;
 }
 
 /* `begin`: of the step; `paused`: checkpoint_sec before it. */
@@ -217,6 +239,8 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
         }
         stamp(run, STAMP_PASSED);
         model_take_loss(run->model, &sums->loss);
+        if (run->ops->between) /* the host only waited for it */
+                sums->compute_sec = device_sec(run, STAMP_BEGIN, STAMP_PASSED);
         return 0;
 }
 
@@ -304,6 +328,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         row.last_k = row.first_k + run->spec->train.global_batch - 1;
         *ret_flags = 0;
         struct batches *batches = take_batches(run);
+        double data_sec = (double) (clock_monotonic_usec() - begin) / 1e6; /* its own, before it waits for the others */
         struct plan plan = agree_plan(run, batches);
         row.sample_hash = plan.hash;
         row.data_sec = lap(&timer);
@@ -314,7 +339,8 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         double update_before = device_sec(run, STAMP_SUMMED, STAMP_UPDATED);
         run_sum_gradients(run);
         stamp(run, STAMP_SUMMED);
-        sums = run_agree_sums(run, &sums);
+        sums.compute_sec += data_sec;
+        sums = agree_step(run, &sums, &row);
         row.exchange_sec = lap(&timer);
         bool counted = run_losses(run, &sums.loss, &row.losses);
         row.gradient_norm = optimizer_gradient_norm(run->model) / run->loss_scale.value;

@@ -19,6 +19,8 @@
 #define BERTD_NOTIFY_BUSY                                                                                          \
         "X_BERTD_BUSY" /* work between two steps ("evaluation"); until the next step or an empty value, WATCHDOG=1 \
                           counts as a sign of life for the hang check */
+#define BERTD_NOTIFY_SLOWEST \
+        "X_BERTD_SLOWEST"     /* HOST,RANK,RATIO: takes RATIO times the median rank's time; empty: over */
 #define BERTD_NOTIFY_MAX 4096 /* bytes of one datagram */
 
 #define BERTD_ENV_JOB_ID "BERTD_JOB_ID"
