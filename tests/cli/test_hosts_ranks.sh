@@ -9,6 +9,7 @@ quietly $apart mount -t tmpfs none /mnt || skip_all 'no mount namespaces'
 mkdir data head
 cd data || exit 99
 make_inputs
+train 1 spec.yaml --run-dir alone >alone.log 2>&1
 mv tiny.json vocab.txt spec.yaml ../head
 cd ../head || exit 99
 
@@ -95,6 +96,53 @@ for spec in stages tasks; do
         ok 'has the bits of one host' same "$spec-one/checkpoints/$last" "$spec/checkpoints/$last"
 done
 ok 'a corpus of texts is removed there' no_file ../tmp 'bert-trainer.*'
+
+# The pace of each rank: rank 1 is stopped half of the time, then left alone
+sed 's/global_batch: 7, micro_batch: 2/global_batch: 256, micro_batch: 128/; s/ steps: 20/ steps: 100000/; s/evaluate_every: 4, //; s/every_steps: 10/every_steps: 0/' spec.yaml >long.yaml
+cat >../pace.py <<'PY'
+import os, signal, socket, subprocess, sys, time
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind("\0pace-%d" % os.getpid())
+listener.settimeout(0.02)
+run = subprocess.Popen(sys.argv[1:], env=dict(os.environ, NOTIFY_SOCKET="@pace-%d" % os.getpid()), stderr=open("pace.log", "w"))
+
+def on_h2():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().split("\0")
+            if words[1:2] == ["pretrain"] and sys.argv[-1] in words and os.readlink(f"/proc/{pid}/ns/uts") != os.readlink("/proc/self/ns/uts"):
+                return int(pid)
+        except OSError:
+            pass
+
+def said(stop):  # the next word of a slow rank
+    end, rank = time.monotonic() + 60, None
+    while time.monotonic() < end:
+        rank = stop and (rank or on_h2())
+        if rank: os.kill(rank, signal.SIGSTOP)
+        time.sleep(0.1 if stop else 0)
+        if rank: os.kill(rank, signal.SIGCONT)
+        until = time.monotonic() + 0.03
+        while time.monotonic() < until:
+            try: text = listener.recv(4096).decode()
+            except TimeoutError: break
+            if text.startswith("X_BERTD_SLOWEST="): return text.strip().partition("=")[2]
+
+slow = said(True)
+while slow and not slow.startswith("h2,"): slow = said(True)
+over = slow
+for _ in range(20):  # the ratio may change first
+    if over: over = said(False)
+print(slow, repr(over))
+run.send_signal(signal.SIGUSR1)
+run.wait(60)
+PY
+python3 ../pace.py mpirun --oversubscribe --bind-to none -n 1 "$TRAINER" pretrain "$work/head/long.yaml" --run-dir "$work/head/paced" : -n 1 $apart "$work/there" pretrain "$work/head/long.yaml" --run-dir "$work/head/paced" >../pace.said
+ok 'a rank that is slow is named with its host, until it no longer is' grep -qE "^h2,1,([1-9]|1[0-9])\.[0-9]{2} ''$" ../pace.said
+pace() { jq -s -e "map(select(.loss)) | $1" paced/metrics.jsonl >/dev/null; }
+ok 'each step tells how long ranks computed' pace 'length > 20 and all(0 < .compute_min and .compute_min <= .compute_median and .compute_median <= .compute_max)'
+ok 'and who was slowest' pace '[.[].slowest] | map(select(. == {rank: 1, host: "h2"})) | length >= 10'
+ok 'one rank has none' not grep -q compute ../data/alone/metrics.jsonl
 
 # What is to be on each host, and is not
 mkdir ../more && cp ../data/corpus.* ../data/corpus-validation.* ../data/texts.csv ../more/
