@@ -11,6 +11,8 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
+#include "common/pace.h"
 #include "common/utf8.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/attempt/live.h"
@@ -229,6 +231,19 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
                 job_ledger_trim(job);
 }
 
+/* The ratio changes often; the time is that of the rank's first report. */
+static void take_slowest(struct attempt_run *run, const char *text) {
+        struct pace now = {}, before = {};
+        bool lags = pace_read(text, &now);
+        bool same = lags && run->slowest && pace_read(run->slowest, &before) && before.rank == now.rank &&
+                    host_is(before.host, now.host);
+
+        if (!same)
+                run->slowest_since = lags ? loop_realtime() : 0;
+        free(run->slowest);
+        run->slowest = lags ? strdup(text) : NULL;
+}
+
 int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(node->store, report->job);
 
@@ -240,6 +255,8 @@ int attempt_report(struct node *node, uid_t uid, const struct attempt_report *re
         struct attempt_run *run = job->run;
         if (report->status && text_is_utf8(report->status))
                 job_set_text(&job->status, report->status);
+        if (report->slowest)
+                take_slowest(run, report->slowest);
         run->first_exit = report->first_exit;
         run->runs_on = report->runs_on;
         run->takes_checkpoints = report->takes_checkpoints > 0;
