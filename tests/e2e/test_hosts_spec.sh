@@ -161,6 +161,22 @@ job=$(bertctl submit tune.yaml 2>said)
 ok "the same data are no trouble" test -n "$job" -a ! -s said
 bertctl cancel --now "$job" 2>/dev/null
 
+# ---- doctor ----
+ok "doctor: all is well" bertctl doctor --hosts "tune.yaml"
+bertctl doctor --hosts "$job" >table
+ok "doctor of a job: the versions and TCP of each host" grep -qE "^h2 +ok +- +[0-9.]+ +[0-9.]+ .* 1 of 1 +1 of 1" table
+ok "doctor: a key to be made" grep -q "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519" table
+mkdir home/.ssh
+echo 'ssh-ed25519 AAAA alice@here' >home/.ssh/id_ed25519.pub
+says h2 255 'ssh: connect to host h2 port 22: Connection timed out'
+bertctl doctor --hosts h2,h3 >table
+is "doctor: exit status 1 if a host is away" $? 1
+ok "its verdict" grep -q '^h2: does not answer$' table
+ok "the line for authorized_keys" grep -q '^  restrict,command="bertctl lease --only" ssh-ed25519 AAAA alice@here$' table
+is "doctor --json" "$(bertctl doctor --json --hosts h2 | jq -c '[.ok, [.hosts[].state]]')" '[false,["ok","waits"]]'
+ok "doctor: a spec without hosts" refuses 2 "has no resources.hosts" bertctl doctor --hosts <(echo 'kind: command
+command: [true]')
+
 # ---- a rank that lags, as rank 0 reports it ----
 cat >pace.py <<'PY'
 import os, socket, sys, time
@@ -179,20 +195,4 @@ job=$(bertctl submit -- python3 "$work/pace.py" X_BERTD_STEP=1 X_BERTD_SLOWEST=h
 wait_for 10 bash -c '[[ $(bertctl status --json "$1" | jq .step) == 1 ]]' - "$job"
 ok "one that has caught up is not, nor what is no such report" is_slow '[null,null,null]'
 bertctl cancel --now "$job"
-
-# ---- doctor ----
-ok "doctor: all is well" bertctl doctor --hosts "tune.yaml"
-bertctl doctor --hosts "$job" >table
-ok "doctor of a job: the versions and TCP of each host" grep -qE "^h2 +ok +- +[0-9.]+ +[0-9.]+ .* 1 of 1 +1 of 1" table
-ok "doctor: a key to be made" grep -q "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519" table
-mkdir home/.ssh
-echo 'ssh-ed25519 AAAA alice@here' >home/.ssh/id_ed25519.pub
-says h2 255 'ssh: connect to host h2 port 22: Connection timed out'
-bertctl doctor --hosts h2,h3 >table
-is "doctor: exit status 1 if a host is away" $? 1
-ok "its verdict" grep -q '^h2: does not answer$' table
-ok "the line for authorized_keys" grep -q '^  restrict,command="bertctl lease --only" ssh-ed25519 AAAA alice@here$' table
-is "doctor --json" "$(bertctl doctor --json --hosts h2 | jq -c '[.ok, [.hosts[].state]]')" '[false,["ok","waits"]]'
-ok "doctor: a spec without hosts" refuses 2 "has no resources.hosts" bertctl doctor --hosts <(echo 'kind: command
-command: [true]')
 finish
