@@ -17,9 +17,11 @@ struct lease_options {
 
 /* ---- lease_host.c ---- */
 
-/* This host as the head sees it: versions, GPUs, network, inputs (borrowed, NULL: none). `daemon` NULL: no bertd. Takes
- * at most some seconds, whatever hangs; a new reference, NULL: no memory. */
-json_t *lease_host(const struct lease_options *options, const struct daemon_info *daemon, const json_t *inputs);
+/* This host as the head sees it: versions, GPUs, network, inputs (borrowed, NULL: none). `daemon` NULL: no bertd.
+ * `refused` (borrowed, NULL: none): why it lends nothing. Takes at most some seconds, whatever hangs; a new reference,
+ * NULL: no memory. */
+json_t *lease_host(const struct lease_options *options, const struct daemon_info *daemon, const json_t *inputs,
+                   const json_t *refused);
 
 /* ---- lease_only.c ---- */
 

@@ -31,8 +31,8 @@
 #include "ctl/format.h"
 
 #define LIMIT_USEC (12 * USEC_PER_SEC) /* less than a head waits */
-#define ANSWERS_MAX ((size_t) 1 << 20)
 #define INPUTS_MAX 1024
+#define ANSWERS_MAX ((size_t) 1 << 20)
 
 /* ---- in the child ---- */
 
@@ -102,7 +102,7 @@ static void ask_resolver(int fd, const char *own, const char *of, const json_t *
         json_t *names = json_object();
 
         (void) json_object_set_new(names, own, address_of(own));
-        if (head && head[0])
+        if (head && host_is_name(head))
                 (void) json_object_set_new(names, head, address_of(head));
         for (size_t i = 0; i < MIN(json_array_size(hosts), (size_t) BERTD_HOSTS_MAX); i++) {
                 const char *name = json_plain_string(json_array_get(hosts, i));
@@ -181,7 +181,7 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
 
 /* ---- in bertctl ---- */
 
-/* What comes until its end, the bound or the deadline. The caller frees. */
+/* Reads until the end of file, the bound or the deadline. The caller frees. */
 static char *collect(int fd, uint64_t deadline) {
         cleanup_free char *text = malloc(ANSWERS_MAX + 1);
         size_t n = 0;
@@ -251,7 +251,8 @@ static json_t *gpus_of(const struct daemon_info *daemon) {
         return gpus;
 }
 
-json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs) {
+json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
+                   const json_t *refused) {
         struct utsname name = {};
         struct sysinfo memory = {};
 
@@ -266,6 +267,10 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);
+        json_t *problem = json_deep_copy(refused);
+        (void) json_object_del(problem, "type");
+        if (problem)
+                (void) json_object_set_new(host, "problem", problem);
         add_answers(o, name.nodename, inputs, host);
         (void) json_object_set_new(host, "clock_usec", json_integer((json_int_t) clock_realtime_usec()));
         return host;

@@ -9,7 +9,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,31 +37,10 @@
 
 struct options {
         const char *channel, *of;
-        uint64_t lease, timeout_sec;
+        uint64_t timeout_sec;
 };
 
 /* ---- the end ---- */
-
-void leash_end(struct leash *leash, bool failed, bool told, const char *format, ...) {
-        va_list args;
-
-        if (leash->over)
-                return;
-        leash->over = true;
-        leash->failed = failed;
-        va_start(args, format);
-        (void) vsnprintf(leash->reason, sizeof(leash->reason), format, args);
-        va_end(args);
-        if (told)
-                (void) leash_writer_add(&leash->writer, leash_ending(leash->reason));
-}
-
-void leash_send(struct leash *leash, json_t *line) {
-        int r = leash_writer_add(&leash->writer, line);
-
-        if (r < 0)
-                leash_end(leash, true, false, "the head does not read: %s", strerror(-r));
-}
 
 static void mark_self(struct procs *procs, void *userdata) {
         struct proc *self = procs_find(procs, getpid());
@@ -104,7 +82,7 @@ static void on_line(struct leash *leash, const json_t *line) {
                 break;
         case LEASH_SIGNAL:
                 if (leash_number(line, "signal", 64, &signal) && signal > 0)
-                        leash_helper_signal(leash, (int) signal);
+                        leash_helper_signal(leash, (int) signal, json_is_true(json_object_get(line, "caught")));
                 break;
         case LEASH_STACKS:
                 leash_helper_stacks(leash);
@@ -305,12 +283,16 @@ static int watch_signals(struct leash *leash, struct error *error) {
         return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? error_errno(error, errno, "PR_SET_CHILD_SUBREAPER") : 0;
 }
 
-static void grant(struct leash *leash, uint64_t lease) {
+static void grant(struct leash *leash) {
+        const char *id = getenv(BERTD_ENV_JOB_ID);
+        uint64_t lease = 0; /* without bertd */
         const char *visible = getenv("CUDA_VISIBLE_DEVICES");
         cleanup_free char *copy = visible ? strdup(visible) : NULL;
         json_t *gpus = json_array();
         char *rest = NULL;
 
+        if (leash->connection >= 0 && id)
+                (void) parse_u64(id, 1, INT64_MAX, &lease);
         for (char *gpu = copy ? strtok_r(copy, ",", &rest) : NULL; gpu; gpu = strtok_r(NULL, ",", &rest))
                 (void) json_array_append_new(gpus, json_string(gpu));
         leash_send(leash, json_pack("{sssIso}", "type", "granted", "lease", (json_int_t) lease, "gpus", gpus));
@@ -329,22 +311,23 @@ static int run(struct leash *leash, const struct options *o, struct error *error
         leash->heard_usec = clock_boottime_usec();
         leash->oom_kills = memory_oom_kills();
         notify(leash, "READY=1");
-        grant(leash, o->lease);
+        grant(leash);
         loop(leash);
         return 0;
 }
 
 static bool parse(int argc, char **argv, struct options *o) {
         static const struct option options[] = {
-                { "channel", required_argument, NULL, 'c' }, { "of", required_argument, NULL, 'o' },
-                { "lease", required_argument, NULL, 'l' },   { "host-timeout", required_argument, NULL, 't' },
-                { "version", no_argument, NULL, 'v' },       {},
+                { "channel", required_argument, NULL, 'c' },
+                { "of", required_argument, NULL, 'o' },
+                { "host-timeout", required_argument, NULL, 't' },
+                { "version", no_argument, NULL, 'v' },
+                {},
         };
 
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 bool good = c == 'c'   ? handover_name_is_valid(o->channel = optarg)
                             : c == 'o' ? (o->of = optarg) != NULL
-                            : c == 'l' ? parse_u64(optarg, 0, INT64_MAX, &o->lease) == 0
                             : c == 't' ? parse_u64(optarg, LEASH_TIMEOUT_MIN, LEASH_TIMEOUT_MAX, &o->timeout_sec) == 0
                                        : false;
                 if (c == 'v') {
@@ -368,9 +351,8 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < LEASH_HELPERS_MAX; i++)
                 leash.helpers[i].fd = -1;
         if (!parse(argc, argv, &o)) {
-                (void) fprintf(stderr,
-                               "usage: bertd-leash --of HOST:JOB [--channel NAME] [--lease N] [--host-timeout SEC] "
-                               "(bertd or bertctl lease starts it)\n");
+                (void) fprintf(stderr, "usage: bertd-leash --of HOST:JOB [--channel NAME] [--host-timeout SEC] "
+                                       "(bertd or bertctl lease starts it)\n");
                 return BERTD_EXIT_USAGE;
         }
         if (run(&leash, &o, &error) < 0)

@@ -212,7 +212,8 @@ void shim_begin(struct shim *shim) {
                 return;
         }
         shim->started_usec = clock_realtime_usec();
-        shim_program_prepare(shim);
+        if (!shim_is_lease(shim)) /* the head prepares its programs */
+                shim_program_prepare(shim);
         int r = shim_progress_open(shim, &error);
         if (r >= 0)
                 r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);

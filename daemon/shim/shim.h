@@ -197,7 +197,7 @@ int shim_lease_prepare(const struct shim *shim); /* call at the start; 0 or −e
 int shim_lease_start(struct shim *shim);         /* bertd-leash was started */
 void shim_lease_heard(struct shim *shim);        /* it has sent a datagram */
 void shim_lease_move(struct shim *shim);         /* it asks the head to go */
-bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: none of its own */
+bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: judge it like others */
 
 /* ---- stop.c ---- */
 
