@@ -16,6 +16,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
 #include "daemon/shim/gang.h"
@@ -44,6 +45,8 @@ struct progress {
         bool ready, busy;             /* busy: working between two steps */
         bool spoke;                   /* an X_BERTD_ key was received from any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
+        char slowest[PACE_TEXT_MAX];  /* common/pace.h; "": no rank lags */
+        bool paced;                   /* it was told once */
         uint64_t step, steps;
         double loss, rate;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
