@@ -208,6 +208,10 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         add_parameter(words, prrte ? "rml_base_radix" : "routed_radix", number); /* only this host starts daemons */
         if (gang->plan.scratch)
                 add_parameter(words, prrte ? "prte_local_tmpdir_base" : "orte_local_tmpdir_base", gang->plan.scratch);
+        if (gang->plan.scratch && !prrte) { /* a rank that got it, too, would refuse it beside mpirun's own folder */
+                add(words, "-x");
+                add(words, "OMPI_MCA_orte_local_tmpdir_base=");
+        }
         if (gang->plan.network) {
                 add_parameter(words, "btl_tcp_if_include", gang->plan.network);
                 add_parameter(words, "oob_tcp_if_include", gang->plan.network);
