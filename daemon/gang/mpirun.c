@@ -206,10 +206,9 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         add_parameter(words, "plm", prrte ? "ssh" : "rsh");
         add_parameter(words, prrte ? "plm_ssh_agent" : "plm_rsh_agent", agent);
         add_parameter(words, prrte ? "rml_base_radix" : "routed_radix", number); /* only this host starts daemons */
-        if (gang->plan.scratch)
-                add_parameter(words, prrte ? "prte_local_tmpdir_base" : "orte_local_tmpdir_base", gang->plan.scratch);
-        if (gang->plan.scratch && !prrte) { /* a rank that got it, too, would refuse it beside mpirun's own folder */
-                add(words, "-x");
+        if (gang->plan.scratch && !prrte) {
+                add_parameter(words, "orte_local_tmpdir_base", gang->plan.scratch);
+                add(words, "-x"); /* a rank of this host that got it, too, would refuse it beside mpirun's own folder */
                 add(words, "OMPI_MCA_orte_local_tmpdir_base=");
         }
         if (gang->plan.network) {
@@ -276,8 +275,11 @@ int mpirun_start(struct gang *gang, struct error *error) {
         pid_t pid = fork();
         if (pid < 0)
                 return error_errno(error, errno, "mpirun");
-        if (pid == 0)
+        if (pid == 0) {
+                if (gang->plan.scratch && gang->mpi_major >= 5)
+                        (void) setenv("TMPDIR", gang->plan.scratch, 1);
                 become_mpirun(words.list, parent);
+        }
         gang->mpirun = pid;
         gang->ran = true;
         return 0;

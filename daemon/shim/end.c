@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "common/space.h"
 #include "common/own_cgroup.h"
+#include "daemon/shim/allocation.h"
 #include "daemon/shim/torchrun.h"
 
 static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
@@ -50,6 +51,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
         cleanup_free char *exception = torchrun_exception(shim->dir_fd);
+        const char *hosts = shim->gang.is ? shim->gang.in_use : shim->attempt.hosts;
         uint64_t oom_kills = memory_oom_kills();
         struct shim_evidence evidence = {
                 .wait_status = status,
@@ -58,14 +60,16 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
                 .memory_limit = memory_limit(),
                 .exception = exception,
-                .host = shim->attempt.kind == JOB_COMMAND && !shim->gang.is ? "" : shim->host,
-                .hosts = shim->gang.in_use, /* else bertd's mpirun stays on this host */
-                .ranks = shim->gang.ranks_of_host,
+                .host = shim->attempt.kind == JOB_COMMAND && !hosts ? "" : shim->host,
+                .hosts = hosts, /* else bertd's mpirun stays on this host */
+                .ranks = shim->gang.is ? shim->gang.ranks_of_host : shim->attempt.ranks,
                 .oom_hosts = shim->gang.oom,
                 .stop_asked = shim->stop_asked,
                 .saved = shim->saved_in_stop,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
+        if (shim->attempt.hosts && !shim->stop_asked && allocation_lost(evidence.tail, evidence.tail_size, ret))
+                return;
         shim_classify(&evidence, ret);
         if (ret->exit_class == EXIT_CLASS_DISK_FULL)
                 name_inodes(shim, ret);
@@ -120,9 +124,10 @@ void shim_end(struct shim *shim, const struct exit_verdict *verdict) {
         make_record(shim, verdict);
         write_record(shim);
         shim->state = SHIM_ENDED;
+        shim_heartbeat_end(shim, verdict);
         if (shim->closed)
                 (void) sd_event_exit(shim->event, 0);
-        else
+        else if (!shim_copies_end(shim, verdict))
                 shim_bus_ended(shim);
 }
 
