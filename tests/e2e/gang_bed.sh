@@ -30,11 +30,12 @@ while [[ \$1 == -* ]]; do [[ \$1 == -- ]] && { shift; break; }; shift; done
 [[ ! -e $bed/fake/\$1.away ]] || { echo "ssh: connect to host \$1 port 22: Connection refused" >&2; exit 255; }
 exec python3 $here/gang_host.py call "\$1" "\$2"
 EOF
+version=$("$BERTD" --version | cut -d" " -f2)
 cat >"$bed/bin/bertctl" <<EOF
 #!/bin/bash
 h=\$(hostname)
 echo "Welcome to \$h"
-echo '{"type":"host","version":1,"host":"'\$h'","bertd":"1","trainer":"1","mpi":"","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":[]}'
+echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"1","mpi":"","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":[]}'
 [[ " \$* " != *" --probe "* ]] || exit 0
 while read -r line && [[ \$line != *'"take"'* ]]; do :; done
 [[ \$line == *'"take"'* ]] || exit 0
