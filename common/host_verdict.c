@@ -50,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static bool say(struct host_verdict *ret, 
 
 /* ---- ssh ---- */
 
-/* In this order: the first of these words in what ssh said decides. HOST in a cure stands for its name. */
+/* In this order: the first of these words in what ssh prints decides. HOST in a cure stands for its name. */
 static const struct ssh_words {
         const char *words;
         enum host_grade grade;
@@ -83,7 +83,7 @@ static const struct ssh_words {
         { "Connection reset by", HOST_WAITS, "its sshd closed the connection" },
 };
 
-/* The last line that it said. */
+/* Its last line. */
 static const char *last_line(const char *said, char buffer[SAID_MAX + 1]) {
         size_t end = strlen(said), begin;
 
@@ -172,7 +172,10 @@ static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
         const char *draining = text_at(f->line, "draining");
 
         if (f->refused) {
-                host_judge_refused(f->host, text_at(f->refused, "class"), text_at(f->refused, "reason"), ret);
+                const char *reason = text_at(f->refused, "reason"), *own = text_at(f->line, "host");
+                size_t n = strcspn(own, "."); /* which names itself */
+                bool named = n > 0 && strncmp(reason, own, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
+                host_judge_refused(f->host, text_at(f->refused, "class"), named ? reason + n + 2 : reason, ret);
                 return true;
         }
         if (strcmp(text_at(f->line, "launcher"), "fork") == 0)
@@ -208,6 +211,14 @@ static bool judge_version(const struct host_facts *f, struct host_verdict *ret) 
 
 static bool is_loopback(const char *address) { return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0; }
 
+/* "gpu3" or "gpu3.example.com" for a host that calls itself so. */
+static bool is_called(const json_t *line, const char *name) {
+        const char *itself = text_at(line, "host");
+        size_t n = strcspn(name, ".");
+
+        return n > 0 && n == strcspn(itself, ".") && strncasecmp(name, itself, n) == 0;
+}
+
 /* Of another host's name as this host has it. */
 static bool judge_names(const char *where, const char *own, const json_t *line, const char *host,
                         struct host_verdict *ret) {
@@ -216,11 +227,8 @@ static bool judge_names(const char *where, const char *own, const json_t *line, 
 
         json_object_foreach(names, name, value) {
                 const char *address = json_plain_string(value);
-                if (strcasecmp(name, own) == 0 || !address)
+                if (strcasecmp(name, own) == 0 || is_called(line, name) || !address)
                         continue;
-                if (!*address)
-                        return say(ret, host, HOST_REFUSED, "%s cannot resolve %s; check: getent hosts %s", where, name,
-                                   name);
                 if (is_loopback(address))
                         return say(ret, host, HOST_REFUSED,
                                    "on %s, %s is %s; give it its own address in /etc/hosts there", where, name,

@@ -1,6 +1,6 @@
 /*
- * How bertd's programs call another host, the same at submit as at night without a login (contract C11): never a question, no
- * agent, no shared connection of the user's, and an end for a host that does not answer.
+ * How bertd's programs call another host, the same at submit as at night without a login (contract C11): never a
+ * question, no agent, no shared connection of the user's, and an end for a host that does not answer.
  */
 #ifndef COMMON_SSH_H
 #define COMMON_SSH_H

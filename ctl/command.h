@@ -54,6 +54,7 @@ int command_logs(struct ctl *ctl, int argc, char **argv);
 int command_wait(struct ctl *ctl, int argc, char **argv);
 int command_cancel(struct ctl *ctl, int argc, char **argv);
 int command_pause(struct ctl *ctl, int argc, char **argv);
+int command_receive(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
 int command_checkpoint(struct ctl *ctl, int argc, char **argv);
 int command_checkpoints(struct ctl *ctl, int argc, char **argv);

@@ -90,12 +90,14 @@ static const struct command commands[] = {
                   "For root. Survives restarts of bertd, until `bertctl undrain`.",
           .examples = "bertctl drain --reason 'new cooling, back at 14:00' --move" },
         { "undrain", command_undrain, "", GROUP_DAEMON, .summary = "let jobs start again" },
-        { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]", GROUP_DAEMON,
+        { "doctor", command_doctor, "[--probe] [--json] [--hosts SPEC|JOB|HOST,...] [SPEC.yaml]", GROUP_DAEMON,
           .summary = "check this host for what would kill a job",
           .help = "Prints each problem with its cure. With SPEC.yaml, also checks that there is room for the job's "
                   "checkpoints. Exit status 1 if a check fails.\n"
                   "--probe submits a small job, closes the terminal it came from, kills bertd with SIGKILL if you are "
-                  "allowed to, and restarts it. Other jobs are not affected. Takes at most half a minute." },
+                  "allowed to, and restarts it. Other jobs are not affected. Takes at most half a minute.\n"
+                  "--hosts checks the hosts of a job of many: reachable, versions, GPUs, clock, data, TCP between each "
+                  "pair; and prints a line for their authorized_keys." },
         { "shutdown", command_shutdown, "[--jobs]", GROUP_DAEMON, .summary = "stop bertd; running jobs continue",
           .help = "With --jobs, jobs write a checkpoint and are queued again; they resume when bertd is started." },
         { "version", command_version, "[--json]", GROUP_DAEMON, .summary = "print the versions of bertctl and bertd" },
@@ -105,6 +107,9 @@ static const struct command commands[] = {
           .summary = "lend this host to a job of another",
           .help = "For bertd and bertctl on other hosts, which run it over ssh. Prints what this host is, or why it is "
                   "not lent, as lines of JSON; then standard input and output belong to the job." },
+        { "receive", command_receive, "", GROUP_HIDDEN, .summary = "store copies of another host's checkpoints",
+          .help = "For bertd-shim on other hosts, which runs it over ssh for checkpoint.copy_to. Reads the files from "
+                  "standard input, and answers with lines of JSON. Needs no bertd." },
 };
 
 static const struct option_spec global_options[] = {

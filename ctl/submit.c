@@ -15,6 +15,7 @@
 #include "common/spec/spec.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
+#include "ctl/hosts.h"
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
@@ -319,6 +320,8 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 cleanup_spec struct spec *spec = NULL;
                 r = load_member(source, array, i, true, &spec, &ctl->error);
                 command = r == 0 && spec->kind == JOB_COMMAND;
+                if (r == 0 && i == 0) /* the others have the same hosts, but for one that is an axis */
+                        r = hosts_check(spec, &ctl->error);
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
@@ -355,6 +358,8 @@ static int submit_one(struct ctl *ctl, struct spec *spec, bool reads_stdin) {
         uint64_t id;
 
         int r = given.continued ? find_past(spec, &past, &ctl->error) : 0;
+        if (r == 0)
+                r = hosts_check(spec, &ctl->error);
         if (r == 0)
                 r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)

@@ -154,6 +154,17 @@ static int resolve_copy(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
+/* A job of many hosts is started by mpirun, or by Slurm, already. */
+static bool starts_ranks(const char *program) {
+        static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun", "srun" };
+        const char *slash = strrchr(program, '/');
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (strcmp(slash ? slash + 1 : program, names[i]) == 0)
+                        return true;
+        return false;
+}
+
 int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
         const struct spec_resources *r = &spec->resources;
         static const char *const keys[] = { "resources.use", "resources.network", "resources.environment",
@@ -170,6 +181,9 @@ int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
                 return spec_refuse(reader, "resources.network",
                                    "'%.64s': expected an interface, e.g. eth1, or a network, e.g. 10.0.0.0/24",
                                    r->network);
+        if (r->n_hosts > 1 && spec->kind == JOB_COMMAND && starts_ranks(spec->command[0]))
+                return spec_refuse(reader, "command", "%.64s: bertd starts the ranks; give the program alone",
+                                   spec->command[0]);
         const uint32_t *cool = spec->restart.host_cooldown_sec;
         if (cool[0] > cool[1])
                 return spec_refuse(reader, "restart.host_cooldown_sec", "the first, %u, is greater than the second, %u",

@@ -165,6 +165,8 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .lease_timeout_sec = job_is_lease(job) ? job->host_timeout_sec : 0,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
+                                  .copy_to = job->copy_to,
+                                  .copy_keep = job->keep,
                                   .hosts = (char *) c->hosts,
                                   .ranks = job->ranks,
                                   .ran = c->ran };

@@ -38,12 +38,14 @@ static int connect_to(const char *name) {
         return steal_fd(&fd);
 }
 
-/* Joined by blanks. Caller frees. */
-static char *join(char **words) {
+/* Joined by blanks. Open MPI's daemon there looks for its own agent, which it never calls, and dies where it is not
+ * found: the word that has our name is replaced by a program that every host has. Caller frees. */
+static char *join(char **words, const char *name) {
         cleanup_free char *line = strdup("");
 
         for (; line && *words; words++) {
-                char *longer = format_string("%s%s%s", line, line[0] ? " " : "", *words);
+                const char *word = strstr(*words, name) ? "/bin/sh" : *words;
+                char *longer = format_string("%s%s%s", line, line[0] ? " " : "", word);
                 free(line);
                 line = longer;
         }
@@ -97,7 +99,7 @@ int agent_main(int argc, char **argv) {
         }
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         cleanup_close int fd = connect_to(argv[1]);
-        cleanup_free char *line = join(argv + 3);
+        cleanup_free char *line = join(argv + 3, argv[1]);
         int r = fd < 0 ? fd : line ? ask(fd, argv[2], line) : -ENOMEM;
         if (r < 0) {
                 (void) fprintf(stderr, "bertd: %s: the agent has no connection: %s\n", argv[2], strerror(-r));

@@ -39,6 +39,7 @@ struct lines {
 
 enum gang_host_state {
         HOST_IDLE,   /* not called */
+        HOST_PAUSED, /* busy; it is called again soon */
         HOST_CALLED, /* ssh runs, its first line is awaited */
         HOST_THERE,  /* it has answered, and holds nothing */
         HOST_TAKING, /* the lease is being asked for */
@@ -61,7 +62,9 @@ struct gang_host {
         char said[GANG_SAID_MAX];
         size_t n_said;
         uint64_t since_usec, heard_usec, beat_usec; /* boot time: of the state, of the last byte, of our last beat */
-        bool freed, oom;
+        uint64_t busy_usec;                         /* since when it has been busy; 0: it was not */
+        json_t *line;                               /* what it says of itself; NULL: nothing yet */
+        bool freed, judged, closed;
 };
 
 /* How the attempt ends, if it is not mpirun that says so. */
@@ -90,6 +93,8 @@ struct gang {
         char cwd[PATH_MAX];
         struct gang_host *hosts; /* of the plan, without this one: those to use, then the spares */
         size_t n_hosts, n_first; /* n_first: of those to use */
+        struct gang_host self;   /* this one: tells what the others are compared with; never taken */
+        json_t *inputs;          /* the line that each of them gets: what the job reads there */
         struct lines shim;       /* closed: there is none */
         char agent_name[48];     /* of the agents' socket, in the abstract name space */
         int agent_fd;
@@ -109,7 +114,7 @@ struct gang {
 /* Ends the gang: mpirun is killed at once, all leases are given back. The first verdict counts; NULL: none. */
 void gang_end(struct gang *gang, const struct gang_verdict *verdict);
 
-/* Fills a verdict; the reason is "HOST: text". */
+/* Fills a verdict; with a host the reason is "HOST: text". */
 struct gang_verdict gang_verdict(enum exit_class exit_class, const char *host, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
@@ -130,17 +135,29 @@ void lines_close(struct lines *lines);
 
 /* Continues the start: called whenever a host has changed. */
 void start_continue(struct gang *gang);
+/* How long a host whose slots are busy may be asked again; 0: not at all. */
+uint64_t start_patience(const struct gang *gang, const struct gang_host *host);
 void start_failed(struct gang *gang, struct gang_host *host, const struct gang_verdict *verdict);
 
 /* ---- host.c ---- */
 
-void host_call(struct gang_host *host);  /* starts its ssh; a failure comes later, as for an ssh that ends */
-void host_take(struct gang_host *host);  /* asks for the lease */
-void host_leave(struct gang_host *host); /* gives it back */
+void host_take(struct gang_host *host);               /* asks for the lease */
+void host_leave(struct gang_host *host);              /* gives it back */
 void host_look(struct gang_host *host, uint64_t now); /* beats and limits */
+/* Against this host's own line, if there is one. False: it cannot be used, and has failed. */
+bool host_is_fit(struct gang_host *host);
+void host_set_state(struct gang_host *host, enum gang_host_state state);
+void host_lost(struct gang_host *host, const struct gang_verdict *verdict); /* before mpirun: it is replaced */
+int host_on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata);
 void host_reaped(struct gang_host *host, int status);
 void host_close(struct gang_host *host);
+void host_free(struct gang_host *host);
 void host_send(struct gang_host *host, json_t *line);
+
+/* ---- call.c ---- */
+
+void host_call(struct gang_host *host);      /* starts its ssh */
+void host_call_self(struct gang_host *host); /* asks this host's own bertctl */
 
 /* ---- agents.c ---- */
 

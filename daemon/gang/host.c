@@ -4,26 +4,21 @@
  * end of ssh gives the lease back.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/file.h"
-#include "common/inherited.h"
+#include "common/host_verdict.h"
 #include "daemon/gang/gang.h"
 
 #define CALL_LIMIT_USEC (60 * USEC_PER_SEC) /* ssh and the check of the inputs there */
 #define TAKE_LIMIT_USEC (30 * USEC_PER_SEC)
-#define ENVIRONMENT_DROPPED \
-        { "SSH_AUTH_SOCK", "KRB5CCNAME", "DISPLAY" }
-#define WORDS_MAX 64
+#define PAUSE_USEC (USEC_PER_SEC / 2) /* before a busy host is asked again */
 
-static void set_state(struct gang_host *host, enum gang_host_state state) {
+void host_set_state(struct gang_host *host, enum gang_host_state state) {
         host->state = state;
         host->since_usec = clock_boottime_usec();
 }
@@ -47,14 +42,16 @@ static const char *last_said(struct gang_host *host) {
 }
 
 /* Before mpirun the host can be replaced; afterwards the gang ends. */
-static void lost(struct gang_host *host, const struct gang_verdict *verdict) {
+void host_lost(struct gang_host *host, const struct gang_verdict *verdict) {
         struct gang *gang = host->gang;
         bool leaving = host->state == HOST_LEAVING;
 
         host_close(host);
         if (leaving || gang->phase == GANG_ENDING)
                 return;
-        if (gang->phase == GANG_RUNNING)
+        if (host == &gang->self)
+                start_continue(gang);
+        else if (gang->phase == GANG_RUNNING)
                 gang_end(gang, verdict);
         else
                 start_failed(gang, host, verdict);
@@ -64,17 +61,40 @@ static enum exit_class lost_class(const struct gang_host *host) {
         return host->gang->phase == GANG_RUNNING ? EXIT_CLASS_HOST_LOST : EXIT_CLASS_WAIT;
 }
 
-/* ssh has ended, or closed its output. */
+/* A verdict of common/host_verdict.h, whose text names the host. */
+static struct gang_verdict verdict_of(const struct gang_host *host, const struct host_verdict *from) {
+        bool passes = from->grade == HOST_WAITS;
+        struct gang_verdict v = gang_verdict(passes ? EXIT_CLASS_WAIT : EXIT_CLASS_USER_ERROR, NULL, "%s", from->text);
+
+        (void) snprintf(v.host, sizeof(v.host), "%.*s", (int) sizeof(v.host) - 1, host->name);
+        return v;
+}
+
+/* ssh has ended without an answer. */
+static void unanswered(struct gang_host *host) {
+        struct host_verdict judged;
+
+        (void) last_said(host); /* ends the text */
+        const struct host_end end = { .status = host->ssh_status, .said = host->said };
+        host_judge_end(host->name, &end, &judged);
+        struct gang_verdict v = verdict_of(host, &judged);
+        host_lost(host, &v);
+}
+
+/* The output of ssh has ended. Without an answer its exit status says why; it comes later. */
 static void closed(struct gang_host *host) {
         const char *said = last_said(host);
-        struct gang_verdict v;
 
-        if (host->state == HOST_CALLED)
-                v = gang_verdict(EXIT_CLASS_WAIT, host->name, "%s", said[0] ? said : "ssh ended without an answer");
-        else
-                v = gang_verdict(lost_class(host), host->name, "the connection was closed%s%s", said[0] ? ": " : "",
-                                 said);
-        lost(host, &v);
+        if (host->state == HOST_CALLED) {
+                host->closed = true;
+                host->lines.in_source = sd_event_source_disable_unref(host->lines.in_source);
+                if (host->ssh == 0)
+                        unanswered(host);
+                return;
+        }
+        struct gang_verdict v =
+                gang_verdict(lost_class(host), host->name, "the connection was closed%s%s", said[0] ? ": " : "", said);
+        host_lost(host, &v);
 }
 
 /* ---- its lines ---- */
@@ -90,30 +110,58 @@ static void on_host_line(struct gang_host *host, json_t *line) {
 
         take_text(host->node, sizeof(host->node), line, "host");
         take_text(host->address, sizeof(host->address), network, "address");
-        set_state(host, HOST_THERE);
+        json_decref(host->line);
+        host->line = json_incref(line);
+        host_set_state(host, HOST_THERE);
+        if (host == &host->gang->self)
+                host_close(host);
         start_continue(host->gang);
 }
 
-static void on_refused(struct gang_host *host, json_t *line) {
-        cleanup_free char *reason = leash_text(line, "reason");
-        enum leash_class class = leash_class_of(line);
-        bool for_good = class == LEASH_CLASS_FORBIDDEN || class == LEASH_CLASS_FORK || class == LEASH_CLASS_USAGE ||
-                        (class == LEASH_CLASS_INPUT && !host->gang->plan.ran);
-        struct gang_verdict v;
+bool host_is_fit(struct gang_host *host) {
+        const struct gang_plan *p = &host->gang->plan;
+        const struct host_facts facts = { .host = host->name,
+                                          .line = host->line,
+                                          .head = host->gang->self.line,
+                                          .head_name = p->head,
+                                          .slots = (uint64_t) p->ranks * MAX(p->threads, 1u),
+                                          .gpus = p->gpus,
+                                          .ran = p->ran,
+                                          .unmanaged = p->unmanaged };
+        struct host_verdict judged;
 
-        v = gang_verdict(for_good ? EXIT_CLASS_USER_ERROR : EXIT_CLASS_WAIT, NULL, "%s", reason ? reason : "refused");
-        (void) snprintf(v.host, sizeof(v.host), "%.*s", (int) sizeof(v.host) - 1, host->name);
-        lost(host, &v);
+        host->judged = true;
+        host_judge(&facts, &judged);
+        if (judged.grade == HOST_GOOD)
+                return true;
+        struct gang_verdict v = verdict_of(host, &judged);
+        host_lost(host, &v);
+        return false;
+}
+
+static void on_refused(struct gang_host *host, json_t *line) {
+        cleanup_free char *reason = leash_text(line, "reason"), *class = leash_text(line, "class");
+        uint64_t now = clock_boottime_usec();
+        struct host_verdict judged;
+
+        host->busy_usec = leash_class_of(line) != LEASH_CLASS_BUSY ? 0 : host->busy_usec > 0 ? host->busy_usec : now;
+        if (host->busy_usec > 0 && now - host->busy_usec < start_patience(host->gang, host)) {
+                host_close(host);
+                host_set_state(host, HOST_PAUSED);
+                return;
+        }
+        host_judge_refused(host->name, class ? class : "", reason ? reason : "", &judged);
+        struct gang_verdict v = verdict_of(host, &judged);
+        host_lost(host, &v);
 }
 
 static void on_granted(struct gang_host *host, json_t *line) {
-        set_state(host, HOST_HELD);
+        host_set_state(host, HOST_HELD);
         gang_note(host->gang, "%s: lease granted", host->name);
         start_continue(host->gang);
 }
 
 static void on_oom(struct gang_host *host, json_t *line) {
-        host->oom = true;
         shim_link_text(host->gang, "oom", host->name, "node", host->node);
 }
 
@@ -132,7 +180,7 @@ static void on_ending(struct gang_host *host, json_t *line) {
                 if (host->gang->phase == GANG_RUNNING)
                         gang_end(host->gang, &v);
                 else
-                        lost(host, &v);
+                        host_lost(host, &v);
         }
 }
 
@@ -140,7 +188,7 @@ static void on_freed(struct gang_host *host, json_t *line) {
         struct gang_verdict v = gang_verdict(lost_class(host), host->name, "the lease ended");
 
         host->freed = true;
-        lost(host, &v);
+        host_lost(host, &v);
 }
 
 static void on_stacks(struct gang_host *host, json_t *line) { shim_link_forward(host->gang, host, line); }
@@ -170,7 +218,7 @@ static void on_line(struct gang_host *host, json_t *line) {
         json_decref(line);
 }
 
-static int on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+int host_on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         struct gang_host *host = userdata;
         ssize_t n = leash_reader_fill(&host->lines.reader, fd);
         json_t *line;
@@ -186,131 +234,22 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *u
                 struct gang_verdict v = gang_verdict(lost_class(host), host->name,
                                                      "what it sends is not a leash's; look there for a "
                                                      "~/.bashrc that prints");
-                lost(host, &v);
+                host_lost(host, &v);
         } else if (n == 0 || (n < 0 && n != -EAGAIN && n != -ENOBUFS)) {
                 closed(host);
         }
         return 0;
 }
 
-/* ---- its ssh ---- */
-
-static int on_said(sd_event_source *source, int fd, uint32_t events, void *userdata) {
-        struct gang_host *host = userdata;
-        char buffer[1024];
-        ssize_t n = read(fd, buffer, sizeof(buffer));
-
-        if (n <= 0) {
-                if (n == 0 || errno != EAGAIN)
-                        (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
-                return 0;
-        }
-        size_t keep = MIN(host->n_said, sizeof(host->said) - 1 - (size_t) n); /* of a flood its end */
-        memmove(host->said, host->said + host->n_said - keep, keep);
-        memcpy(host->said + keep, buffer, (size_t) n);
-        host->n_said = keep + (size_t) n;
-        return 0;
-}
-
-static void put(char **argv, unsigned *n, char *word) {
-        if (*n + 1 < WORDS_MAX)
-                argv[(*n)++] = word;
-}
-
-/* The words after the host are one command line for the remote shell; none of them needs quoting. */
-static char *lease_command(const struct gang *gang) {
-        const struct gang_plan *p = &gang->plan;
-
-        return format_string("bertctl lease --of %s:%llu --attempt %u --ranks %u --gpus %u --threads %u "
-                             "--host-timeout %u%s%s%s",
-                             p->head, (unsigned long long) p->job, p->attempt, p->ranks, p->gpus, p->threads,
-                             p->host_timeout_sec, p->network ? " --network " : "", p->network ? p->network : "",
-                             p->unmanaged ? " --unmanaged" : "");
-}
-
-static __attribute__((noreturn)) void become_ssh(char **argv, int in, int out, int error, pid_t parent) {
-        static const char *const dropped[] = ENVIRONMENT_DROPPED;
-
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-                _exit(1);
-        (void) setsid();
-        inherited_drop_signals();
-        for (size_t i = 0; i < ELEMENTSOF(dropped); i++)
-                (void) unsetenv(dropped[i]);
-        if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0)
-                _exit(1);
-        (void) execvp(argv[0], argv);
-        (void) dprintf(2, "%s: %s\n", argv[0], strerror(errno));
-        _exit(127);
-}
-
-static int spawn(struct gang_host *host, char **argv) {
-        int down[2] = { -1, -1 }, up[2] = { -1, -1 }, error[2] = { -1, -1 };
-        pid_t parent = getpid();
-
-        int r = pipe2(down, O_CLOEXEC) < 0 || pipe2(up, O_CLOEXEC) < 0 || pipe2(error, O_CLOEXEC) < 0 ? -errno : 0;
-        cleanup_close int down_read = down[0], down_write = down[1], up_read = up[0], up_write = up[1],
-                          error_read = error[0], error_write = error[1];
-        if (r < 0)
-                return r;
-        host->ssh = fork();
-        if (host->ssh < 0) {
-                host->ssh = 0;
-                return -errno;
-        }
-        if (host->ssh == 0)
-                become_ssh(argv, down_read, up_write, error_write, parent);
-        host->error_fd = steal_fd(&error_read);
-        (void) fcntl(host->error_fd, F_SETFL, O_NONBLOCK);
-        r = sd_event_add_io(host->gang->event, &host->error_source, host->error_fd, EPOLLIN, on_said, host);
-        int opened = lines_open(&host->lines, host->gang->event, steal_fd(&up_read), steal_fd(&down_write), on_readable,
-                                host);
-        return MIN(r, opened);
-}
-
-void host_call(struct gang_host *host) {
-        static char *const options[] = {
-                (char *) "ssh",
-                (char *) "-T",
-                (char *) "-oBatchMode=yes",
-                (char *) "-oConnectTimeout=5",
-                (char *) "-oServerAliveInterval=10",
-                (char *) "-oServerAliveCountMax=3",
-                (char *) "-oControlMaster=no",
-                (char *) "-oControlPath=none",
-                (char *) "-oClearAllForwardings=yes",
-                (char *) "-oForwardAgent=no",
-                (char *) "-oForwardX11=no",
-        };
-        char *argv[WORDS_MAX] = {};
-        unsigned n = 0;
-        cleanup_free char *command = lease_command(host->gang);
-
-        for (size_t i = 0; i < ELEMENTSOF(options); i++)
-                put(argv, &n, options[i]);
-        put(argv, &n, (char *) "--");
-        put(argv, &n, (char *) host->name);
-        put(argv, &n, command);
-        host->heard_usec = host->beat_usec = clock_boottime_usec();
-        set_state(host, HOST_CALLED);
-        int r = command ? spawn(host, argv) : -ENOMEM;
-        if (r < 0) {
-                struct gang_verdict v =
-                        gang_verdict(EXIT_CLASS_WAIT, host->name, "ssh could not be started: %s", strerror(-r));
-                host_close(host);
-                start_failed(host->gang, host, &v);
-        }
-}
-
 void host_take(struct gang_host *host) {
-        set_state(host, HOST_TAKING);
+        host_set_state(host, HOST_TAKING);
         host->heard_usec = clock_boottime_usec();
         host_send(host, leash_line(LEASH_TAKE));
 }
 
 void host_leave(struct gang_host *host) {
         if (host->state == HOST_HELD || host->state == HOST_TAKING) {
-                set_state(host, HOST_LEAVING);
+                host_set_state(host, HOST_LEAVING);
                 host_send(host, leash_line(LEASH_QUIT));
         } else if (host->state != HOST_IDLE && host->state != HOST_LEAVING && host->state != HOST_GONE) {
                 host_close(host); /* it holds nothing */
@@ -325,7 +264,7 @@ static void look_at_silence(struct gang_host *host, uint64_t now) {
         struct gang_verdict v =
                 gang_verdict(lost_class(host), host->name, "silent for %.1f s (limit %u s)",
                              (double) silent / (double) USEC_PER_SEC, host->gang->plan.host_timeout_sec);
-        lost(host, &v);
+        host_lost(host, &v);
 }
 
 static void look_at_limit(struct gang_host *host, uint64_t now, uint64_t limit, const char *what) {
@@ -333,7 +272,7 @@ static void look_at_limit(struct gang_host *host, uint64_t now, uint64_t limit, 
                 return;
         struct gang_verdict v =
                 gang_verdict(EXIT_CLASS_WAIT, host->name, "%s within %u s", what, (unsigned) (limit / USEC_PER_SEC));
-        lost(host, &v);
+        host_lost(host, &v);
 }
 
 void host_look(struct gang_host *host, uint64_t now) {
@@ -343,7 +282,9 @@ void host_look(struct gang_host *host, uint64_t now) {
                 host->beat_usec = now;
                 host_send(host, leash_line(LEASH_BEAT));
         }
-        if (host->state == HOST_HELD)
+        if (host->state == HOST_PAUSED && now - host->since_usec > PAUSE_USEC)
+                host_call(host);
+        else if (host->state == HOST_HELD)
                 look_at_silence(host, now);
         else if (host->state == HOST_CALLED)
                 look_at_limit(host, now, CALL_LIMIT_USEC, "no answer");
@@ -357,6 +298,8 @@ void host_look(struct gang_host *host, uint64_t now) {
 void host_reaped(struct gang_host *host, int status) {
         host->ssh = 0;
         host->ssh_status = status;
+        if (host->closed && host->state == HOST_CALLED)
+                unanswered(host);
 }
 
 void host_close(struct gang_host *host) {
@@ -366,5 +309,11 @@ void host_close(struct gang_host *host) {
         host->error_source = sd_event_source_disable_unref(host->error_source);
         cleanup_close_p(&host->error_fd);
         host->error_fd = -1;
-        set_state(host, HOST_GONE);
+        host_set_state(host, HOST_GONE);
+}
+
+void host_free(struct gang_host *host) {
+        host_close(host);
+        json_decref(host->line);
+        host->line = NULL;
 }

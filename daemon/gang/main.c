@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/spec/host_inputs.h"
 #include "common/inherited.h"
 #include "common/utf8.h"
 
@@ -67,6 +68,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
         for (size_t i = 0; i < gang->n_hosts; i++)
                 host_look(&gang->hosts[i], now);
+        host_look(&gang->self, now);
         if (gang->phase == GANG_RUNNING && gang->first_failure.exit_class == EXIT_CLASS_LAUNCH) {
                 gang->suspect_usec = gang->suspect_usec ? gang->suspect_usec : now;
                 if (now - gang->suspect_usec > SUSPECT_USEC)
@@ -96,6 +98,8 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, 
         for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
                 if (pid == gang->mpirun)
                         on_mpirun_ended(gang, status);
+                if (pid == gang->self.ssh)
+                        host_reaped(&gang->self, status);
                 for (size_t i = 0; i < gang->n_hosts; i++)
                         if (pid == gang->hosts[i].ssh)
                                 host_reaped(&gang->hosts[i], status);
@@ -147,6 +151,9 @@ static int make_hosts(struct gang *gang) {
                 n++;
         for (char **p = gang->plan.spares; *p; p++)
                 n++;
+        gang->self = (struct gang_host) {
+                .gang = gang, .name = gang->plan.head, .error_fd = -1, .lines = { .in = -1, .out = -1 }
+        };
         gang->hosts = calloc(n + 1, sizeof(*gang->hosts));
         if (!gang->hosts)
                 return -ENOMEM;
@@ -154,6 +161,18 @@ static int make_hosts(struct gang *gang) {
         gang->n_first = gang->n_hosts;
         add_hosts(gang, gang->plan.spares);
         return 0;
+}
+
+/* A spec that cannot be read has no inputs here: the trainer reports it. */
+static int read_inputs(struct gang *gang) {
+        struct spec *spec = NULL;
+        struct error error = {};
+
+        if (gang->plan.spec && gang->plan.kind != JOB_COMMAND)
+                (void) spec_load(gang->plan.spec, &spec, &error);
+        gang->inputs = host_inputs_line(spec, gang->plan.hosts);
+        spec_free(spec);
+        return gang->inputs ? 0 : -ENOMEM;
 }
 
 static int start(struct gang *gang, const char *dir, struct error *error) {
@@ -167,6 +186,8 @@ static int start(struct gang *gang, const char *dir, struct error *error) {
         gang->mpi_major = mpirun_major();
         r = make_hosts(gang);
         if (r >= 0)
+                r = read_inputs(gang);
+        if (r >= 0)
                 r = sd_event_new(&gang->event);
         if (r >= 0)
                 r = watch(gang);
@@ -175,9 +196,11 @@ static int start(struct gang *gang, const char *dir, struct error *error) {
         if (r < 0)
                 return error_errno(error, -r, "bertd-gang");
         r = agents_open(gang, error);
-        if (r >= 0)
-                start_continue(gang);
-        return r;
+        if (r < 0)
+                return r;
+        host_call_self(&gang->self);
+        start_continue(gang);
+        return 0;
 }
 
 static int exit_code(const struct gang *gang) {
@@ -190,7 +213,9 @@ static int exit_code(const struct gang *gang) {
 
 static void release(struct gang *gang) {
         for (size_t i = 0; i < gang->n_hosts; i++)
-                host_close(&gang->hosts[i]);
+                host_free(&gang->hosts[i]);
+        host_free(&gang->self);
+        json_decref(gang->inputs);
         agents_close(gang);
         lines_close(&gang->shim);
         sd_event_source **const sources[] = { &gang->child_source, &gang->term_source, &gang->tick };

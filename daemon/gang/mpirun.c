@@ -206,8 +206,6 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         add_parameter(words, "plm", prrte ? "ssh" : "rsh");
         add_parameter(words, prrte ? "plm_ssh_agent" : "plm_rsh_agent", agent);
         add_parameter(words, prrte ? "rml_base_radix" : "routed_radix", number); /* only this host starts daemons */
-        if (gang->plan.scratch)
-                add_parameter(words, prrte ? "prte_local_tmpdir_base" : "orte_local_tmpdir_base", gang->plan.scratch);
         if (gang->plan.network) {
                 add_parameter(words, "btl_tcp_if_include", gang->plan.network);
                 add_parameter(words, "oob_tcp_if_include", gang->plan.network);
@@ -272,8 +270,12 @@ int mpirun_start(struct gang *gang, struct error *error) {
         pid_t pid = fork();
         if (pid < 0)
                 return error_errno(error, errno, "mpirun");
-        if (pid == 0)
+        if (pid == 0) {
+                /* orte_local_tmpdir_base ends every MPI rank of this host with "confusion" in Open MPI 4.1. */
+                if (gang->plan.scratch)
+                        (void) setenv("TMPDIR", gang->plan.scratch, 1);
                 become_mpirun(words.list, parent);
+        }
         gang->mpirun = pid;
         gang->ran = true;
         return 0;

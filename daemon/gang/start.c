@@ -5,9 +5,13 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "daemon/gang/gang.h"
+
+#define BUSY_LIMIT_USEC (5 * USEC_PER_SEC)
 
 static unsigned count(const struct gang *gang, unsigned states) {
         unsigned n = 0;
@@ -60,9 +64,29 @@ static void run(struct gang *gang) {
         }
 }
 
+/* Two jobs that want the same hosts take them in the same order. So of two that hold a part, only one waits for a host
+ * that comes after all that it holds, this one included; the other gives its own back. */
+uint64_t start_patience(const struct gang *gang, const struct gang_host *host) {
+        if (strcasecmp(gang->plan.head, host->name) > 0)
+                return 0;
+        for (size_t i = 0; i < gang->n_hosts; i++)
+                if (gang->hosts[i].state == HOST_HELD && strcasecmp(gang->hosts[i].name, host->name) > 0)
+                        return 0;
+        return BUSY_LIMIT_USEC;
+}
+
+/* False: one that has answered cannot be used, and all was done that follows from it. */
+static bool are_fit(struct gang *gang) {
+        for (size_t i = 0; i < gang->n_hosts; i++)
+                if (gang->hosts[i].state == HOST_THERE && !gang->hosts[i].judged && !host_is_fit(&gang->hosts[i]))
+                        return false;
+        return true;
+}
+
 /* Whether there are enough hosts, perhaps after calling spares. */
 static bool has_enough(struct gang *gang) {
-        const unsigned alive = 1u << HOST_CALLED | 1u << HOST_THERE | 1u << HOST_TAKING | 1u << HOST_HELD;
+        const unsigned alive =
+                1u << HOST_PAUSED | 1u << HOST_CALLED | 1u << HOST_THERE | 1u << HOST_TAKING | 1u << HOST_HELD;
         struct gang_host *spare;
 
         while (gang->phase != GANG_ENDING && count(gang, alive) < gang->n_first && (spare = next_spare(gang)))
@@ -79,7 +103,10 @@ static bool has_enough(struct gang *gang) {
 void start_continue(struct gang *gang) {
         if (gang->phase > GANG_TAKING || !has_enough(gang) || gang->phase > GANG_TAKING)
                 return;
-        if (count(gang, 1u << HOST_CALLED | 1u << HOST_TAKING) == 0) {
+        if (gang->self.state != HOST_CALLED && !are_fit(gang))
+                return;
+        if (gang->self.state != HOST_CALLED &&
+            count(gang, 1u << HOST_PAUSED | 1u << HOST_CALLED | 1u << HOST_TAKING) == 0) {
                 struct gang_host *next = next_to_take(gang);
                 gang->phase = GANG_TAKING;
                 if (!next) {

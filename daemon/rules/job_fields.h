@@ -73,6 +73,7 @@
         X(8, uint32_t, host_cooldown_min_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_FIRST_DEFAULT)) \
         X(8, uint32_t, host_cooldown_max_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_LAST_DEFAULT)) \
         X(8, char *, copy_to, FIXED, OWNER, BYTES(0, BERTD_PATH_MAX)) /* NULL: no copies of checkpoints */ \
+        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program reads it in its spec */ \
         /* of a lease, as the next two: "h1:42", the job of another host that has it; NULL: not a lease */ \
         X(8, char *, lease_of, FIXED, EVERYBODY, BYTES(0, BERTD_LEASE_OF_MAX), .lease_only = true) \
         X(8, uint32_t, lease_attempt, FIXED, EVERYBODY, RANGE(0, INT32_MAX, 0), .lease_only = true) \
@@ -120,9 +121,8 @@
 
 #define JOB_STORED(X) JOB_ASKED(X) JOB_KEPT(X)
 
-/* In Submit but not in struct job: C type, name and the rest as above. keep and keep_every are not used: the program reads them from its spec. */
+/* In Submit but not in struct job: C type, name and the rest as above. keep_every is not used: the program reads it from its spec. */
 #define JOB_INPUTS(X) \
-        X(uint32_t, keep, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) \
         X(uint64_t, keep_every, RANGE(0, INT64_MAX, 0)) \
         X(char *, spec, BYTES(0, BERTD_SPEC_MAX), .lines = true) \
         X(char **, command, .command_only = true) \

@@ -124,9 +124,10 @@ void shim_end(struct shim *shim, const struct exit_verdict *verdict) {
         make_record(shim, verdict);
         write_record(shim);
         shim->state = SHIM_ENDED;
+        shim_heartbeat_end(shim, verdict);
         if (shim->closed)
                 (void) sd_event_exit(shim->event, 0);
-        else
+        else if (!shim_copies_end(shim, verdict))
                 shim_bus_ended(shim);
 }
 

@@ -150,6 +150,7 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, 
                 else if (!helper)
                         note_orphan(shim, status);
                 collected = collected || pid == shim->hang.collector;
+                shim_heartbeat_reaped(shim, pid);
         }
         shim_look(shim);
         if (collected && shim->state == SHIM_RUNNING)
@@ -215,7 +216,8 @@ void shim_begin(struct shim *shim) {
                 return;
         }
         shim->started_usec = clock_realtime_usec();
-        shim_program_prepare(shim);
+        if (!shim_is_lease(shim)) /* the head prepares its programs */
+                shim_program_prepare(shim);
         int r = shim_progress_open(shim, &error), gang = shim_gang_open(shim);
         if (r >= 0 && gang < 0)
                 r = error_errno(&error, -gang, "socket pair of bertd-gang");
@@ -235,11 +237,14 @@ void shim_begin(struct shim *shim) {
                 r = shim_hang_start(shim);
         if (r >= 0)
                 r = shim_lease_start(shim);
+        if (r >= 0)
+                r = shim_heartbeat_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* unread output would block it eventually */
                 return;
         }
         shim_carry_changed(shim);
+        shim_copies_start(shim);
         shim_bus_changed(shim, true);
 }
 
@@ -334,6 +339,8 @@ static void release(struct shim *shim) {
         shim_reported_close(shim);
         shim_checkpoints_close(shim);
         shim_carry_close(shim);
+        shim_copies_close(shim);
+        shim_heartbeat_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
                                               &shim->continued,     &shim->hang.timer,   &shim->left.timer,
@@ -372,9 +379,10 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .lock_fd = -1,
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
-                .carry.fd = -1,
                 .gang = { .fd = -1, .peer = -1 },
+                .carry.fd = -1,
                 .list = { .fd = -1, .pidfd = -1 },
+                .copies.copy = { .fd = -1, .pidfd = -1 },
                 .reported.confirm = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },
         };

@@ -106,6 +106,7 @@ static void note_trainer_checkpoint(struct shim *shim, const struct told *told) 
         (void) snprintf(note.path, sizeof(note.path), "%s", told->path);
         shim->progress.step = MAX(shim->progress.step, note.step); /* the last one may be missing */
         shim_checkpoint_done(shim, &note);
+        shim_copies_add(shim, note.path);
 }
 
 static void note_checkpoint(struct shim *shim, const struct told *told) {

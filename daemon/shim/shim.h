@@ -19,6 +19,7 @@
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
 #include "daemon/shim/gang.h"
+#include "daemon/shim/copy.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
 #include "daemon/shim/verdict.h"
@@ -72,6 +73,22 @@ struct shim_reported {
         struct confirm confirm;
         uint64_t begun_usec;             /* boot time */
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the pause after it */
+};
+
+/* See copies.c. */
+struct shim_copies {
+        char *want, *now; /* checkpoint to copy next, being copied; NULL: none */
+        struct copy copy;
+        sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
+        uint64_t again_usec;             /* that wait; 0: the last one succeeded */
+        bool ending;                     /* the job has ended, and bertd hears of it after this copy */
+        char problem[COPY_REASON_MAX];   /* why the last one failed; "" = it did not */
+};
+
+/* See heartbeat.c. */
+struct shim_heartbeat {
+        sd_event_source *timer;
+        pid_t writer; /* 0: none */
 };
 
 struct shim;
@@ -145,6 +162,8 @@ struct shim {
         struct shim_bus bus;
         struct shim_hang hang;
         struct shim_carry carry;
+        struct shim_copies copies;
+        struct shim_heartbeat heartbeat;
         struct list list;      /* the running lister */
         struct list_news news; /* changes not yet reported */
         sd_event_source *list_source, *list_timer;
@@ -260,6 +279,21 @@ void shim_carry_changed(struct shim *shim);             /* a new checkpoint, or 
 void shim_carry_step(struct shim *shim, uint64_t step); /* the program has reported a step */
 void shim_carry_end(struct shim *shim);                 /* the job has ended: writes a last time, with a limit */
 void shim_carry_close(struct shim *shim);
+/* ---- copies.c ---- */
+
+void shim_copies_start(struct shim *shim); /* the checkpoint that the job starts from, if it was not copied */
+void shim_copies_add(struct shim *shim, const char *path); /* a trainer's checkpoint is durable */
+/* The job has ended and its record is written. True: a last copy is being made, and shim_bus_ended follows it. */
+bool shim_copies_end(struct shim *shim, const struct exit_verdict *verdict);
+void shim_copies_close(struct shim *shim);
+
+/* ---- heartbeat.c ---- */
+
+int shim_heartbeat_start(struct shim *shim); /* RUN_DIR/heartbeat: the run lives on this host */
+void shim_heartbeat_reaped(struct shim *shim, pid_t pid);
+void shim_heartbeat_end(struct shim *shim,
+                        const struct exit_verdict *verdict); /* removes it, unless the job has died */
+void shim_heartbeat_close(struct shim *shim);
 
 /* ---- program.c ---- */
 

@@ -133,8 +133,8 @@
  *   backoff_min_sec u
  *   backoff_max_sec u
  *   grace_sec u
- *   keep u                  this and the next are not used: the program reads them in its spec
- *   keep_every t
+ *   keep u                  of the copies below copy_to; the program reads it in its spec
+ *   keep_every t            not used: the program reads it in its spec
  *   on_exit s
  *   spec s                  normalised; required unless kind is command
  *   command as              required if kind is command
@@ -220,6 +220,8 @@
 #define BERTD_ERROR_LENDS_NOTHING "org.bertd1.Error.LendsNothing" /* a lease: the launcher is fork */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
 #define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
+
+#define BERTD_LENDS_NOTHING "lends nothing: launcher fork; run bertd as root under systemd"
 
 /* AttemptHello's answer. */
 enum {
