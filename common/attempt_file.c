@@ -65,6 +65,14 @@ static void set_exceptions(json_t *root, const struct attempt_spec *a) {
 
         if (a->ends_with == ENDS_WITH_LAST)
                 (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (a->hosts) {
+                (void) json_object_set_new(root, "hosts", json_string(a->hosts));
+                (void) json_object_set_new(root, "ranks", json_integer(a->ranks));
+        }
+        if (a->name) {
+                (void) json_object_set_new(root, "name", json_string(a->name));
+                (void) json_object_set_new(root, "counters", run_counters_object(&a->counters));
+        }
         if (a->lease_timeout_sec > 0)
                 (void) json_object_set_new(root, "lease_timeout_sec", json_integer(a->lease_timeout_sec));
         if (a->ran)
@@ -204,6 +212,12 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->environment = read_strings(json_object_get(object, "environment"));
         read_rlimits(a, json_object_get(object, "rlimits"));
         read_known(a, json_object_get(object, "checkpoints"));
+        const char *hosts = json_string_value(json_object_get(object, "hosts"));
+        a->hosts = hosts ? strdup(hosts) : NULL;
+        a->ranks = (uint32_t) json_integer_value(json_object_get(object, "ranks"));
+        const char *name = json_string_value(json_object_get(object, "name"));
+        a->name = name ? strdup(name) : NULL;
+        run_counters_read(json_object_get(object, "counters"), &a->counters);
         return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment;
 }
 
@@ -230,6 +244,9 @@ void attempt_file_free(struct attempt_spec *attempt) {
         free(attempt->cwd);
         free(attempt->log);
         free(attempt->cpu_list);
+        free(attempt->name);
+        free(attempt->hosts);
+        free(attempt->counters.lost);
         free(attempt->copy_to);
         free_strings(attempt->argv);
         free_strings(attempt->environment);

@@ -16,6 +16,7 @@
 #include "bertd/job.h"
 #include "common/error.h"
 #include "common/known_checkpoints.h"
+#include "common/run_file.h"
 #include "common/scheduling.h"
 
 #define ATTEMPT_RLIMITS_MAX 32
@@ -50,6 +51,11 @@ struct attempt_spec {
         bool ran;           /* an earlier attempt has executed it: missing files may return */
         bool lists;         /* the shim lists the checkpoints; `known` has those in bertd's ledger */
         struct known known;
+        char *hosts; /* of a batch system's allocation, where mpirun starts `ranks` on each; NULL: of one, or of a gang
+                      */
+        uint32_t ranks;
+        char *name; /* of the job, for RUN_DIR/bertd.json; NULL: the shim writes none */
+        struct run_counters counters;
 };
 
 /* NULL: no memory. The caller frees. */

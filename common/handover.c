@@ -108,7 +108,7 @@ static int receive_descriptors(int fd, int ret[static DESCRIPTORS]) {
                 return -EBADMSG;
         size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         memcpy(ret, CMSG_DATA(header), MIN(count, (size_t) DESCRIPTORS) * sizeof(int));
-        if (count == DESCRIPTORS)
+        if (count == DESCRIPTORS && !(message.msg_flags & MSG_CTRUNC))
                 return 0;
         for (size_t i = 0; i < MIN(count, (size_t) DESCRIPTORS); i++)
                 (void) close(ret[i]);

@@ -47,6 +47,7 @@ int command_exit(const struct ctl *ctl, int r);
         { .name = "json", .kind = OPTION_FLAG, .value = &(variable), .help = "print JSON" }
 
 int command_submit(struct ctl *ctl, int argc, char **argv);
+int command_run(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_list(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);

@@ -204,6 +204,8 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
                 { "gpus_busy", json_count(daemon->gpus_busy) },
                 { "gpus_quarantined", json_count(daemon->gpus_quarantined) },
                 { "gpu_notes", daemon->gpu_notes ? strings(daemon->gpu_notes) : json_array() },
+                { "draining", json_text(daemon->draining) },
+                { "draining_since", json_time(daemon->draining_since) },
                 { "storage_error", json_text(daemon->storage_error) },
                 { "keep_ended", daemon->keep_ended > 0 ? json_count(daemon->keep_ended) : json_null() },
                 { "held", json_count(daemon->held) },

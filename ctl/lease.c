@@ -19,6 +19,7 @@
 #include "common/leash.h"
 #include "common/paths.h"
 #include "ctl/command.h"
+#include "ctl/format.h"
 #include "ctl/lease.h"
 #include "ctl/lease_pairs.h"
 #include "ctl/surroundings.h"
@@ -39,25 +40,39 @@ static int print_line(json_t *line) {
         return write_all(STDOUT_FILENO, text, strcspn(text, "\n") + 1);
 }
 
-static int refuse(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int refuse(enum leash_class class, const char *format, ...) {
+/* "h2: ..." */
+static json_t *refusal(enum leash_class class, const char *format, va_list args) {
         char text[LEASH_REASON_MAX];
         struct utsname name = {};
-        va_list args;
 
         (void) uname(&name);
         int n = snprintf(text, sizeof(text), "%.*s: ", (int) strcspn(name.nodename, "."), name.nodename);
-        va_start(args, format);
         (void) vsnprintf(text + n, sizeof(text) - (size_t) n, format, args);
+        return leash_refused(class, text);
+}
+
+static int refuse(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int refuse(enum leash_class class, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        (void) print_line(refusal(class, format, args));
         va_end(args);
-        (void) print_line(leash_refused(class, text));
         return BERTCTL_EXIT_FAILED;
 }
 
-/* One line, byte by byte: the next are the leash's. Its size, 0: end of file; −errno. */
-static ssize_t read_line(char *buffer, size_t size, uint64_t limit_usec) {
-        uint64_t deadline = clock_boottime_usec() + limit_usec;
+static json_t *make_refusal(enum leash_class class, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static json_t *make_refusal(enum leash_class class, const char *format, ...) {
+        va_list args;
 
+        va_start(args, format);
+        json_t *line = refusal(class, format, args);
+        va_end(args);
+        return line;
+}
+
+/* One line, byte by byte: the next are the leash's. Its size, 0: end of file; −errno. */
+static ssize_t read_line(char *buffer, size_t size, uint64_t deadline) {
         for (size_t n = 0; n < size;) {
                 struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
                 uint64_t now = clock_boottime_usec();
@@ -76,16 +91,21 @@ static ssize_t read_line(char *buffer, size_t size, uint64_t limit_usec) {
         return -EMSGSIZE;
 }
 
-/* A line of this type; NULL: something else came, or nothing. */
+/* A line of this type, after beats; NULL: something else came, or nothing. */
 static json_t *read_object(enum leash_type type, uint64_t limit_usec) {
         cleanup_free char *buffer = malloc(LEASH_LINE_MAX);
-        ssize_t n = buffer ? read_line(buffer, LEASH_LINE_MAX, limit_usec) : -ENOMEM;
-        json_t *line = n > 0 ? json_loadb(buffer, (size_t) n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+        uint64_t deadline = clock_boottime_usec() + limit_usec;
 
-        if (line && leash_type_of(line) == type)
-                return line;
-        json_decref(line);
-        return NULL;
+        for (;;) {
+                ssize_t n = buffer ? read_line(buffer, LEASH_LINE_MAX, deadline) : -ENOMEM;
+                json_t *line = n > 0 ? json_loadb(buffer, (size_t) n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+                if (line && leash_type_of(line) == type)
+                        return line;
+                bool beat = line && leash_type_of(line) == LEASH_BEAT;
+                json_decref(line);
+                if (!beat)
+                        return NULL;
+        }
 }
 
 /* ---- the request ---- */
@@ -141,6 +161,21 @@ static int append_lease(sd_bus_message *m, const struct lease_options *o, const 
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+/* The session that brought the request ends before the lease may. */
+static void drop_session(char **environment) {
+        static const char *const prefixes[] = { "SSH_", "XDG_", "TMPDIR=", "CUDA_VISIBLE_DEVICES=" };
+        char **to = environment;
+
+        for (char **from = environment; *from; from++) {
+                bool drop = false;
+                for (size_t i = 0; i < ELEMENTSOF(prefixes); i++)
+                        drop = drop || strncmp(*from, prefixes[i], strlen(prefixes[i])) == 0;
+                if (!drop)
+                        *to++ = *from;
+        }
+        *to = NULL;
+}
+
 /* 0; else an exit code, and the refusal was printed. */
 static int ask_bertd(struct client *client, const struct lease_options *o, const char *channel, uint64_t *ret_id,
                      struct error *error) {
@@ -152,6 +187,7 @@ static int ask_bertd(struct client *client, const struct lease_options *o, const
         if (surroundings_folder(&cwd, error) < 0 || surroundings_environment(&environment, error) < 0 ||
             client_new_call(client, "Lease", &message, error) < 0)
                 return refuse(LEASH_CLASS_USAGE, "%s", error->text);
+        drop_session(environment);
         int r = append_lease(message, o, channel, cwd, environment);
         if (r >= 0)
                 r = sd_bus_call(client_bus(client), message, CALL_USEC, &problem, &reply);
@@ -231,17 +267,46 @@ static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_inf
 /* One that restarts looks like none for a moment, and would give the same GPUs again. */
 static bool has_bertd(void) { return access(BERTD_SYSTEM_SOCKET, F_OK) == 0 || unit_service_state() != UNIT_NONE; }
 
-/* The refusal has the reason: main prints no error. */
-static int refuse_connection(struct ctl *ctl, bool absent) {
-        const struct error error = ctl->error;
-
-        ctl->error = (struct error) {};
-        if (!absent)
-                return refuse(LEASH_CLASS_FORBIDDEN, "%s", error.text);
+/* Why this host's bertd would refuse a lease whatever it asks for; NULL: it would not. */
+static json_t *find_problem(const struct error *error, const struct daemon_info *daemon, bool connected) {
+        if (connected && strcmp(text_of(daemon->launcher), "systemd") != 0)
+                return make_refusal(LEASH_CLASS_FORK, BERTD_LENDS_NOTHING);
+        if (connected)
+                return NULL;
+        if (error->exit != BERTCTL_EXIT_NO_DAEMON)
+                return make_refusal(LEASH_CLASS_FORBIDDEN, "%s", error->text);
         if (has_bertd())
-                return refuse(LEASH_CLASS_AWAY, "%s", error.text);
-        return refuse(LEASH_CLASS_AWAY, "no bertd runs there; ask root for `systemctl enable --now bertd`, or set "
-                                        "resources.unmanaged: true");
+                return make_refusal(LEASH_CLASS_AWAY, "%s", error->text);
+        return make_refusal(LEASH_CLASS_AWAY,
+                            "no bertd runs there; ask root for `systemctl enable --now bertd`, or set "
+                            "resources.unmanaged: true");
+}
+
+static int print_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
+                      const json_t *refused, int *ret_listener) {
+        json_t *problem = json_deep_copy(refused);
+
+        if (problem)
+                (void) json_object_del(problem, "type");
+        json_t *host = lease_host(o, daemon, inputs, problem);
+        if (o->pairs && !refused && host)
+                *ret_listener = lease_pairs_listen(host);
+        return print_line(host);
+}
+
+/* What follows the `host` line. */
+static int lend(struct client *client, const struct lease_options *o, json_t *refused) {
+        struct error error = {};
+
+        if (refused && !(o->unmanaged && !client && !has_bertd())) {
+                (void) print_line(json_incref(refused));
+                return BERTCTL_EXIT_FAILED;
+        }
+        json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
+        if (!take)
+                return BERTCTL_EXIT_OK; /* the head has changed its mind */
+        json_decref(take);
+        return client ? take_lease(client, o, &error) : become_leash(o);
 }
 
 /* The head may ask whether this host reaches the others, which reach the listener meanwhile. */
@@ -260,26 +325,20 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
 
         if (o->inputs && !inputs)
                 return refuse(LEASH_CLASS_USAGE, "expected a line of type inputs on standard input");
-        int connected = connect_bertd(ctl, &client, &daemon);
-        bool absent = ctl->error.exit == BERTCTL_EXIT_NO_DAEMON;
-        bool lends = connected >= 0 || (o->unmanaged && absent && !has_bertd());
-        json_t *host = lease_host(o, connected >= 0 ? &daemon : NULL, inputs);
-        cleanup_close int listener = o->pairs && lends && host ? lease_pairs_listen(host) : -1;
-        int r = print_line(host);
+        bool connected = connect_bertd(ctl, &client, &daemon) >= 0;
+        json_t *refused = find_problem(&ctl->error, &daemon, connected);
+        ctl->error = (struct error) {}; /* the refusal has it: main prints none */
+        if (!connected) {
+                client_free(client);
+                client = NULL;
+        }
+        cleanup_close int listener = -1;
+        int code = print_host(o, connected ? &daemon : NULL, inputs, refused, &listener) < 0 ? BERTCTL_EXIT_FAILED
+                   : o->probe ? end_probe(listener)
+                              : lend(client, o, refused);
+        json_decref(refused);
         json_decref(inputs);
-        if (r < 0)
-                return BERTCTL_EXIT_FAILED; /* the head is gone */
-        if (!lends)
-                return refuse_connection(ctl, absent);
-        ctl->error = (struct error) {};
-        if (o->probe)
-                return end_probe(listener);
-        json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
-        if (!take)
-                return BERTCTL_EXIT_OK; /* the head has changed its mind */
-        json_decref(take);
-        struct error error = {};
-        return connected < 0 ? become_leash(o) : take_lease(client, o, &error);
+        return code;
 }
 
 static int check(struct ctl *ctl, const struct lease_options *o) {

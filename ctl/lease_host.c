@@ -23,6 +23,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/spec/host_inputs.h"
 #include "common/hosts.h"
 #include "common/input_hash.h"
 #include "common/json_read.h"
@@ -32,7 +33,6 @@
 
 #define LIMIT_USEC (12 * USEC_PER_SEC) /* less than a head waits */
 #define ANSWERS_MAX ((size_t) 1 << 20)
-#define INPUTS_MAX 1024
 
 /* ---- in the child ---- */
 
@@ -95,14 +95,14 @@ static json_t *address_of(const char *name) {
         return json_string(text);
 }
 
-/* This host's own name, the head's, and those of the job's hosts. */
+/* This host's own name, the head's, and those of the job's other hosts. */
 static void ask_resolver(int fd, const char *own, const char *of, const json_t *inputs) {
         cleanup_free char *head = of ? strndup(of, strcspn(of, ":")) : NULL;
         const json_t *hosts = json_object_get(inputs, "hosts");
         json_t *names = json_object();
 
         (void) json_object_set_new(names, own, address_of(own));
-        if (head && head[0])
+        if (head && host_is_name(head))
                 (void) json_object_set_new(names, head, address_of(head));
         for (size_t i = 0; i < MIN(json_array_size(hosts), (size_t) BERTD_HOSTS_MAX); i++) {
                 const char *name = json_plain_string(json_array_get(hosts, i));
@@ -154,7 +154,7 @@ static void ask_inputs(int fd, const json_t *inputs) {
         static const char *const states[] = INPUT_STATE_NAMES;
         const json_t *paths = json_object_get(inputs, "paths");
 
-        for (size_t i = 0; i < MIN(json_array_size(paths), (size_t) INPUTS_MAX); i++) {
+        for (size_t i = 0; i < MIN(json_array_size(paths), (size_t) HOST_INPUTS_MAX); i++) {
                 const char *path = json_plain_string(json_array_get(paths, i));
                 struct input_hash hash;
                 if (!path)
@@ -251,7 +251,8 @@ static json_t *gpus_of(const struct daemon_info *daemon) {
         return gpus;
 }
 
-json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs) {
+json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
+                   json_t *problem) {
         struct utsname name = {};
         struct sysinfo memory = {};
 
@@ -266,6 +267,8 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);
+        if (problem)
+                (void) json_object_set_new(host, "problem", problem);
         add_answers(o, name.nodename, inputs, host);
         (void) json_object_set_new(host, "clock_usec", json_integer((json_int_t) clock_realtime_usec()));
         return host;

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "ctl/command.h"
+#include "ctl/elsewhere.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 #include "ctl/surroundings.h"
@@ -88,6 +89,7 @@ static int print_table(struct ctl *ctl, const struct job_list *list) {
 
 int command_list(struct ctl *ctl, int argc, char **argv) {
         bool json = false, all = false, active = false;
+        const char *hosts = NULL;
         uint64_t limit = 0;
         const struct option_spec options[] = {
                 { .name = "all",
@@ -107,6 +109,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
                   .max = 1000000,
                   .argument = "N",
                   .help = "show at most N jobs" },
+                OPTION_HOSTS(hosts),
                 OPTION_JSON(json),
         };
         struct arguments arguments;
@@ -116,6 +119,9 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 0, 0, &arguments);
         if (r <= 0)
                 return command_exit(ctl, r);
+        if (hosts)
+                return elsewhere_list(ctl, &(struct elsewhere_options) {
+                                                   .hosts = hosts, .active = active, .json = json, .limit = limit });
         bool bounded = limit == 0 && !all && !json && ctl->term.tty;
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)

@@ -354,6 +354,20 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         return ferror(out) ? -EIO : 0; /* main reports the output's error */
 }
 
+static void draw_drain(FILE *out, const struct term *term, const struct daemon_info *d) {
+        char age[FORMAT_MAX];
+        cleanup_free char *text = text_of(d->draining)[0]
+                                          ? format_string("drained for %s: %s; nothing new starts",
+                                                          format_age(d->draining_since, age), d->draining)
+                                          : NULL;
+
+        if (!text)
+                return;
+        (void) fputs(term_style(term, STYLE_YELLOW), out);
+        (void) text_put(out, term, text, term->width);
+        (void) fprintf(out, "%s\n", term_plain(term));
+}
+
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {
         const struct daemon_info *d = &overview->daemon;
         cleanup_free char *text = NULL;
@@ -376,6 +390,7 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
                 (void) text_put(out, term, text_of(trouble), term->width);
                 (void) fprintf(out, "%s\n", term_plain(term));
         }
+        draw_drain(out, term, d);
         for (char *const *note = d->gpu_notes; note && *note; note++) {
                 (void) fputs(term_style(term, STYLE_YELLOW), out);
                 (void) text_put(out, term, *note, term->width);

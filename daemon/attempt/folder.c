@@ -133,6 +133,17 @@ static void add_rlimits(const struct job_inputs *inputs, struct attempt_spec *a)
         }
 }
 
+/* For RUN_DIR/bertd.json. */
+static void add_counters(const struct job *job, struct attempt_spec *a) {
+        a->name = job->name;
+        a->counters = (struct run_counters) { .deaths = (uint32_t) MAX(job->deaths, 0),
+                                              .free_deaths = (uint32_t) MAX(job->free_deaths, 0),
+                                              .run_steps = job->run_steps,
+                                              .run_usec = job->run_usec,
+                                              .active_usec = job->active_usec,
+                                              .lost = job_lost_text(job) };
+}
+
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         struct attempt_spec a = { .job = job->id,
                                   .number = job->attempt.number,
@@ -156,12 +167,17 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .ends_with = job->ends_with,
                                   .copy_to = job->copy_to,
                                   .copy_keep = job->keep,
+                                  .hosts = (char *) c->hosts,
+                                  .ranks = job->ranks,
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
+        if (job->run_dir)
+                add_counters(job, &a);
         (void) scheduling_read(c->inputs->scheduling, &a.scheduling);
         char *text = add_known(job, c->run_dir, &a.known) ? attempt_file_write(&a) : NULL;
         known_free(&a.known);
+        free(a.counters.lost);
         return text;
 }
 

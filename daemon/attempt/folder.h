@@ -30,8 +30,9 @@ struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
         const char *spec, *socket, *run_dir, *log, *scratch;
-        const char *gang; /* text of gang.json; NULL: of one host */
-        bool ran;         /* an earlier attempt has executed the program */
+        const char *gang;  /* text of gang.json; NULL: of one host */
+        const char *hosts; /* of an allocation; NULL: of one host, or of a gang */
+        bool ran;          /* an earlier attempt has executed the program */
 };
 
 /* STATE/jobs, created if missing. −errno, also without openat2(2); the caller closes. */

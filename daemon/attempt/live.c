@@ -171,6 +171,8 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         run->newer = NULL;
         if (job->state == JOB_STOPPING)
                 attempt_stop(job);
+        if (job_is_lease(job) && node->drain.move)
+                (void) link->calls->checkpoint(link); /* it asks its head to go */
         *ret_answer = BERTD_ATTEMPT_GO;
         return 0;
 }

@@ -28,8 +28,7 @@ int act_may_lend(struct act *a) {
         if (r < 0)
                 return r;
         if (node->options.launcher != LAUNCHER_SYSTEMD)
-                return act_refuse(a, BERTD_ERROR_LENDS_NOTHING,
-                                  "lends nothing: launcher fork; run bertd as root under systemd");
+                return act_refuse(a, BERTD_ERROR_LENDS_NOTHING, BERTD_LENDS_NOTHING);
         if (node->drain.since > 0)
                 return act_refuse(a, BERTD_ERROR_DRAINED, "drained: %s", node->drain.reason);
         return 0;

@@ -13,12 +13,18 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/inherited.h"
+#include "common/nccl_ras.h"
 #include "common/proc.h"
 #include "common/proc_files.h"
 #include "common/proc_program.h"
+#include "common/proc_stacks.h"
 
 #define SIGNAL_LIMIT_USEC (5 * USEC_PER_SEC)
+#define RAS_USEC (3 * USEC_PER_SEC)
+#define RAS_BYTES ((size_t) 64 << 10)
+#define STACKS_USEC (20 * USEC_PER_SEC) /* for all ranks of this host */
 
 static struct leash_helper *free_helper(struct leash *leash) {
         for (struct leash_helper *h = leash->helpers; h < leash->helpers + LEASH_HELPERS_MAX; h++)
@@ -60,8 +66,8 @@ static bool has_rank(const struct procs *procs, const int *ranks, pid_t pid) {
 }
 
 /* A rank's own processes inherit its variables: the topmost gets the signal, and those below a shell, which would not
- * pass it on. */
-static void signal_ranks(pid_t leash, int number) {
+ * pass it on. `caught`: those that handle it get it, and no other. */
+static void signal_ranks(pid_t leash, int number, bool caught) {
         struct procs procs = {};
 
         if (procs_read_ours(&procs, mark_commands, &leash) < 0)
@@ -74,18 +80,18 @@ static void signal_ranks(pid_t leash, int number) {
                 if (ranks[i] < 0)
                         continue;
                 bool inside = has_rank(&procs, ranks, p->parent);
-                if (!inside || proc_is_shell(p->parent))
+                if (caught ? proc_catches(p->pid, number) : !inside || proc_is_shell(p->parent))
                         (void) proc_signal(p, number);
         }
         procs_free(&procs);
 }
 
-void leash_helper_signal(struct leash *leash, int number) {
+void leash_helper_signal(struct leash *leash, int number, bool caught) {
         struct leash_helper *helper = free_helper(leash);
         pid_t self = getpid(), pid = helper ? fork_helper(leash) : -EAGAIN;
 
         if (pid == 0) {
-                signal_ranks(self, number);
+                signal_ranks(self, number, caught);
                 _exit(0);
         }
         if (pid > 0)
@@ -94,7 +100,107 @@ void leash_helper_signal(struct leash *leash, int number) {
                                                   .deadline_usec = clock_boottime_usec() + SIGNAL_LIMIT_USEC };
 }
 
-void leash_helper_stacks(struct leash *leash) { leash_send(leash, leash_stacks("")); }
+/* ---- stacks ---- */
+
+/* The ranks of a host, as struct evidence_ranks of the shim; the first line of a collector's text. */
+struct seen {
+        int ranks, stopped, rank; /* rank: the last that is stopped */
+};
+
+static void write_rank(int fd, const struct proc *p, int rank, bool stacks, uint64_t deadline) {
+        (void) dprintf(fd, "==== rank %d, pid %d\n", rank, (int) p->pid);
+        if (stacks) {
+                proc_write_stacks(fd, p->pid, deadline);
+                return;
+        }
+        proc_write_file(fd, p->pid, "wchan");
+        proc_write_file(fd, p->pid, "stack");
+        proc_write_file(fd, p->pid, "cmdline");
+}
+
+static void write_ras(int fd) {
+        char text[RAS_BYTES];
+        ssize_t n = nccl_ras_status(text, sizeof(text), NCCL_RAS_PORT, RAS_USEC);
+
+        if (n <= 0)
+                return;
+        (void) dprintf(fd, "==== NCCL RAS\n");
+        (void) write_all(fd, text, (size_t) n);
+        (void) dprintf(fd, "\n");
+}
+
+/* The states first: a debugger may take its whole time. */
+static void collect_stacks(pid_t leash, int fd) {
+        uint64_t deadline = clock_monotonic_usec() + STACKS_USEC;
+        struct procs procs = {};
+        struct seen seen = { .rank = -1 };
+
+        if (procs_read_ours(&procs, mark_commands, &leash) < 0)
+                return;
+        cleanup_free int *ranks = calloc(procs.n + 1, sizeof(int));
+        for (size_t i = 0; ranks && i < procs.n; i++) {
+                ranks[i] = proc_rank(procs.list[i].pid);
+                seen.ranks += ranks[i] >= 0;
+                if (ranks[i] >= 0 && procs.list[i].state == 'T') {
+                        seen.stopped++;
+                        seen.rank = ranks[i];
+                }
+        }
+        (void) dprintf(fd, "%d %d %d\n", seen.ranks, seen.stopped, seen.rank);
+        if (seen.ranks > 0)
+                write_ras(fd);
+        for (int stacks = 0; stacks < 2; stacks++)
+                for (size_t i = 0; ranks && i < procs.n && clock_monotonic_usec() < deadline; i++)
+                        if (ranks[i] >= 0)
+                                write_rank(fd, &procs.list[i], ranks[i], stacks, deadline);
+        procs_free(&procs);
+}
+
+void leash_helper_stacks(struct leash *leash) {
+        struct leash_helper *helper = free_helper(leash);
+        pid_t self = getpid(), pid = -EAGAIN;
+        int ends[2];
+
+        if (!helper || pipe2(ends, O_CLOEXEC) < 0) {
+                leash_send(leash, leash_stacks("bertd-leash: no helper is free\n"));
+                return;
+        }
+        pid = fork_helper(leash);
+        if (pid == 0) {
+                collect_stacks(self, ends[1]);
+                _exit(0);
+        }
+        (void) close(ends[1]);
+        (void) fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        *helper = (struct leash_helper) { .pid = MAX(pid, 0),
+                                          .fd = ends[0],
+                                          .deadline_usec = clock_boottime_usec() + STACKS_USEC + USEC_PER_SEC };
+        if (pid > 0)
+                return;
+        leash_send(leash, leash_stacks("bertd-leash: no process can be started\n"));
+        cleanup_close_p(&helper->fd);
+        helper->fd = -1;
+}
+
+/* Its first line has the numbers; a command line ends with a NUL. */
+static void send_stacks(struct leash *leash, char *text, size_t size) {
+        struct seen seen = { .rank = -1 };
+        int at = 0;
+
+        for (size_t i = 0; i < size; i++)
+                if (text[i] == '\0')
+                        text[i] = '\n';
+        if (sscanf(text, "%d %d %d%n", &seen.ranks, &seen.stopped, &seen.rank, &at) != 3)
+                at = 0;
+        json_t *line = leash_stacks(text + at + (text[at] == '\n')),
+               *numbers = json_pack("{sisisi}", "ranks", seen.ranks, "stopped", seen.stopped, "rank", seen.rank);
+        if (line)
+                (void) json_object_update(line, numbers);
+        json_decref(numbers);
+        leash_send(leash, line);
+}
+
+/* ---- both ---- */
 
 void leash_helper_read(struct leash *leash, struct leash_helper *helper) {
         char *larger = helper->size < LEASH_STACKS_MAX ? realloc(helper->text, LEASH_STACKS_MAX + 1) : NULL;
@@ -118,7 +224,7 @@ bool leash_helper_exited(struct leash *leash, pid_t pid) {
                         leash_helper_read(leash, h);
                 if (h->text) {
                         h->text[h->size] = '\0';
-                        leash_send(leash, leash_stacks(h->text));
+                        send_stacks(leash, h->text, h->size);
                 }
                 cleanup_close_p(&h->fd);
                 free(h->text);

@@ -38,7 +38,7 @@
 
 struct options {
         const char *channel, *of;
-        uint64_t lease, timeout_sec;
+        uint64_t timeout_sec;
 };
 
 /* ---- the end ---- */
@@ -104,7 +104,7 @@ static void on_line(struct leash *leash, const json_t *line) {
                 break;
         case LEASH_SIGNAL:
                 if (leash_number(line, "signal", 64, &signal) && signal > 0)
-                        leash_helper_signal(leash, (int) signal);
+                        leash_helper_signal(leash, (int) signal, json_is_true(json_object_get(line, "caught")));
                 break;
         case LEASH_STACKS:
                 leash_helper_stacks(leash);
@@ -305,12 +305,16 @@ static int watch_signals(struct leash *leash, struct error *error) {
         return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? error_errno(error, errno, "PR_SET_CHILD_SUBREAPER") : 0;
 }
 
-static void grant(struct leash *leash, uint64_t lease) {
+static void grant(struct leash *leash) {
+        const char *id = getenv(BERTD_ENV_JOB_ID);
+        uint64_t lease = 0; /* without bertd */
         const char *visible = getenv("CUDA_VISIBLE_DEVICES");
         cleanup_free char *copy = visible ? strdup(visible) : NULL;
         json_t *gpus = json_array();
         char *rest = NULL;
 
+        if (leash->connection >= 0 && id)
+                (void) parse_u64(id, 1, INT64_MAX, &lease);
         for (char *gpu = copy ? strtok_r(copy, ",", &rest) : NULL; gpu; gpu = strtok_r(NULL, ",", &rest))
                 (void) json_array_append_new(gpus, json_string(gpu));
         leash_send(leash, json_pack("{sssIso}", "type", "granted", "lease", (json_int_t) lease, "gpus", gpus));
@@ -329,22 +333,23 @@ static int run(struct leash *leash, const struct options *o, struct error *error
         leash->heard_usec = clock_boottime_usec();
         leash->oom_kills = memory_oom_kills();
         notify(leash, "READY=1");
-        grant(leash, o->lease);
+        grant(leash);
         loop(leash);
         return 0;
 }
 
 static bool parse(int argc, char **argv, struct options *o) {
         static const struct option options[] = {
-                { "channel", required_argument, NULL, 'c' }, { "of", required_argument, NULL, 'o' },
-                { "lease", required_argument, NULL, 'l' },   { "host-timeout", required_argument, NULL, 't' },
-                { "version", no_argument, NULL, 'v' },       {},
+                { "channel", required_argument, NULL, 'c' },
+                { "of", required_argument, NULL, 'o' },
+                { "host-timeout", required_argument, NULL, 't' },
+                { "version", no_argument, NULL, 'v' },
+                {},
         };
 
         for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
                 bool good = c == 'c'   ? handover_name_is_valid(o->channel = optarg)
                             : c == 'o' ? (o->of = optarg) != NULL
-                            : c == 'l' ? parse_u64(optarg, 0, INT64_MAX, &o->lease) == 0
                             : c == 't' ? parse_u64(optarg, LEASH_TIMEOUT_MIN, LEASH_TIMEOUT_MAX, &o->timeout_sec) == 0
                                        : false;
                 if (c == 'v') {
@@ -368,9 +373,8 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < LEASH_HELPERS_MAX; i++)
                 leash.helpers[i].fd = -1;
         if (!parse(argc, argv, &o)) {
-                (void) fprintf(stderr,
-                               "usage: bertd-leash --of HOST:JOB [--channel NAME] [--lease N] [--host-timeout SEC] "
-                               "(bertd or bertctl lease starts it)\n");
+                (void) fprintf(stderr, "usage: bertd-leash --of HOST:JOB [--channel NAME] [--host-timeout SEC] "
+                                       "(bertd or bertctl lease starts it)\n");
                 return BERTD_EXIT_USAGE;
         }
         if (run(&leash, &o, &error) < 0)

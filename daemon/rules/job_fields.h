@@ -130,6 +130,15 @@
         X(typeof(struct job_rlimit[JOB_RLIMITS_MAX]), rlimits) \
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
         X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */ \
+        /* of a run that is continued from its folder: see rules/past.h */ \
+        X(bool, continues, RANGE(0, 1, 0)) \
+        X(uint32_t, past_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint32_t, past_free_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint64_t, past_run_steps, RANGE(0, BERTD_STEPS_MAX, 0)) \
+        X(uint64_t, past_run_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(uint64_t, past_active_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(char *, past_lost, BYTES(0, BERTD_LOST_MAX)) \
+        X(struct past_checkpoint *, past_checkpoints) \
         X(char *, channel, BYTES(0, 32), .lease_only = true) /* see common/handover.h */
 
 /* Computed for clients: key, D-Bus type, who may see it. bus/jobview.c has a function for each. */
@@ -178,6 +187,7 @@ enum job_field_type {
         FIELD_LOST,    /* uint64_t *, by exit class: job_lost_text */
         FIELD_STRINGS, /* char **; of an input; also the next */
         FIELD_RLIMITS,
+        FIELD_PAST, /* struct past_checkpoint * */
         FIELD_TYPE_MAX
 };
 

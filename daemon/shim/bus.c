@@ -145,6 +145,10 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+static int append_hosts(sd_bus_message *m, const struct shim *shim) {
+        return shim->gang.in_use ? sd_bus_message_append(m, "{sv}", "hosts_in_use", "s", shim->gang.in_use) : 0;
+}
+
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
 /* The resumed step is in the report with the last of the found files: bertd must know the file first. */
@@ -175,6 +179,8 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
                 r = append_progress(m, shim);
         if (r >= 0)
                 r = append_running_on(m, shim);
+        if (r >= 0)
+                r = append_hosts(m, shim);
         if (r >= 0)
                 r = append_news(m, shim);
         if (r >= 0 && note)

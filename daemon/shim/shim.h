@@ -18,6 +18,7 @@
 
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
+#include "daemon/shim/gang.h"
 #include "daemon/shim/copy.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
@@ -121,6 +122,14 @@ struct shim_hang {
         struct exit_verdict verdict;
 };
 
+/* See carry.c. */
+struct shim_carry {
+        int fd;     /* pidfd of the writer; −1: none */
+        bool again; /* something has changed since it began */
+        sd_event_source *source, *timer;
+        uint64_t first_step, first_usec, last_usec; /* boot time of the attempt's first step and of the last */
+};
+
 /* See left.c. */
 #define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
 struct shim_left {
@@ -152,6 +161,7 @@ struct shim {
         struct shim_reported reported;
         struct shim_bus bus;
         struct shim_hang hang;
+        struct shim_carry carry;
         struct shim_copies copies;
         struct shim_heartbeat heartbeat;
         struct list list;      /* the running lister */
@@ -169,6 +179,7 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
+        struct shim_gang gang;
         struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
@@ -262,6 +273,12 @@ void shim_reported_refuse(struct shim *shim, const char *path, const char *why);
 void shim_reported_end(struct shim *shim); /* the job has ended: confirms the rest, for a bounded time */
 void shim_reported_close(struct shim *shim);
 
+/* ---- carry.c ---- */
+
+void shim_carry_changed(struct shim *shim);             /* a new checkpoint, or the program starts: writes soon */
+void shim_carry_step(struct shim *shim, uint64_t step); /* the program has reported a step */
+void shim_carry_end(struct shim *shim);                 /* the job has ended: writes a last time, with a limit */
+void shim_carry_close(struct shim *shim);
 /* ---- copies.c ---- */
 
 void shim_copies_start(struct shim *shim); /* the checkpoint that the job starts from, if it was not copied */
@@ -319,6 +336,7 @@ int shim_hang_start(struct shim *shim); /* call when the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
+void shim_hang_gathered(struct shim *shim);                      /* the other hosts have sent their stacks */
 const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
 
 /* ---- writing.c ---- */

@@ -195,6 +195,7 @@ int store_read_counts(struct store *store, struct error *error) {
                 int state = job_state_from_name((const char *) sqlite3_column_text(s, 0));
                 store->ended[state] = (uint64_t) sqlite3_column_int64(s, 1);
                 store->held += (uint64_t) sqlite3_column_int64(s, 2);
+                store->leases += (uint64_t) sqlite3_column_int64(s, 3);
         }
         int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
         (void) sqlite3_reset(s);

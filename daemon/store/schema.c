@@ -153,9 +153,12 @@ const size_t store_n_tables = ELEMENTSOF(store_tables);
 const char *const store_indices[] = {
         "CREATE INDEX IF NOT EXISTS event_job ON event(job, id)",
         "CREATE INDEX IF NOT EXISTS job_open ON job(id) WHERE state NOT IN (" STORE_ENDED ")",
-        "CREATE INDEX IF NOT EXISTS job_ended ON job(state, holds_checkpoints) WHERE state IN (" STORE_ENDED ")",
+        "CREATE INDEX IF NOT EXISTS job_ended ON job(state, holds_checkpoints, lease_of) WHERE state IN (" STORE_ENDED
+        ")",
         "CREATE INDEX IF NOT EXISTS job_oldest ON job(uid, end_order, id) WHERE state IN (" STORE_ENDED
-        ") AND holds_checkpoints=0",
+        ") AND holds_checkpoints=0 AND lease_of IS NULL",
+        "CREATE INDEX IF NOT EXISTS job_lease ON job(end_order, id) WHERE state IN (" STORE_ENDED
+        ") AND lease_of IS NOT NULL",
         "CREATE INDEX IF NOT EXISTS job_name ON job(name, uid)",
         "CREATE INDEX IF NOT EXISTS job_exit ON job(id) WHERE exit_owed>0",
         NULL,

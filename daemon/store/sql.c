@@ -43,9 +43,9 @@ const char *const store_statements[STATEMENT_MAX] = {
                 " (step<(SELECT step FROM checkpoint WHERE job=?1 ORDER BY step DESC LIMIT 1 OFFSET ?2) OR (state=3 AND"
                 " restored=0 AND"
                 " step<(SELECT step FROM checkpoint WHERE job=?1 ORDER BY step DESC LIMIT 1 OFFSET ?3)))",
-        [STATEMENT_COUNT_ENDED] =
-                "SELECT state, count(*), sum(holds_checkpoints) FROM job INDEXED BY job_ended WHERE state "
-                "IN (" ENDED ") GROUP BY state",
+        [STATEMENT_COUNT_ENDED] = "SELECT state, count(*), sum(holds_checkpoints), sum(lease_of IS NOT NULL) FROM job "
+                                  "INDEXED BY job_ended WHERE state "
+                                  "IN (" ENDED ") GROUP BY state",
         [STATEMENT_EVENTS] =
                 "SELECT id, time, from_state, to_state, what, reason, class, step, lost, private FROM event "
                 "WHERE job=? AND id>? ORDER BY id LIMIT ?",
@@ -86,10 +86,15 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_COUNT_TRASH] = "SELECT count(*) FROM trash",
         [STATEMENT_TRASH_DONE] = "DELETE FROM trash WHERE id=?",
         [STATEMENT_TRASH_LESS] = "UPDATE trash SET first=?2 WHERE id=?1",
+        /* Oldest beyond the newest ?2. */
+        [STATEMENT_OLDEST_LEASES] =
+                "SELECT id, state FROM job INDEXED BY job_lease WHERE state IN (" ENDED ") AND lease_of IS NOT NULL "
+                "ORDER BY end_order DESC, id DESC LIMIT ?1 OFFSET ?2",
         /* From the user with most, so that no user's jobs push out another's. */
         [STATEMENT_OLDEST_ENDED] =
                 "SELECT id, state FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
-                ") AND holds_checkpoints=0 AND "
-                "uid=(SELECT uid FROM job INDEXED BY job_oldest WHERE state IN (" ENDED ") AND holds_checkpoints=0 "
+                ") AND holds_checkpoints=0 AND lease_of IS NULL AND "
+                "uid=(SELECT uid FROM job INDEXED BY job_oldest WHERE state IN (" ENDED
+                ") AND holds_checkpoints=0 AND lease_of IS NULL "
                 "GROUP BY uid ORDER BY count(*) DESC, min(end_order) LIMIT 1) ORDER BY end_order, id LIMIT ?",
 };

@@ -162,6 +162,14 @@
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
+ *   continues b             the run in run_dir goes on: refused while another open job has this folder; the next keys only with it
+ *   past_deaths u           counters of that run, as its bertd had them
+ *   past_free_deaths u
+ *   past_run_steps t
+ *   past_run_usec t
+ *   past_active_usec t
+ *   past_lost s             "killed=12500000 oom=300": usec by class
+ *   past_checkpoints a(tttss)  step, bytes, usec, state (good | demoted | unconfirmed), path (empty: the trainer's); at most 512
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted | unconfirmed), attempt u, restored
  * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
@@ -212,6 +220,8 @@
 #define BERTD_ERROR_LENDS_NOTHING "org.bertd1.Error.LendsNothing" /* a lease: the launcher is fork */
 #define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
 #define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
+
+#define BERTD_LENDS_NOTHING "lends nothing: launcher fork; run bertd as root under systemd"
 
 /* AttemptHello's answer. */
 enum {
