@@ -50,7 +50,7 @@ __attribute__((format(printf, 4, 5))) static bool say(struct host_verdict *ret, 
 
 /* ---- ssh ---- */
 
-/* In this order: the first of these words in what ssh said decides. HOST in a cure stands for its name. */
+/* In this order: the first of these words in what ssh prints decides. HOST in a cure stands for its name. */
 static const struct ssh_words {
         const char *words;
         enum host_grade grade;
@@ -83,7 +83,7 @@ static const struct ssh_words {
         { "Connection reset by", HOST_WAITS, "its sshd closed the connection" },
 };
 
-/* The last line that it said. */
+/* Its last line. */
 static const char *last_line(const char *said, char buffer[SAID_MAX + 1]) {
         size_t end = strlen(said), begin;
 
@@ -211,6 +211,14 @@ static bool judge_version(const struct host_facts *f, struct host_verdict *ret) 
 
 static bool is_loopback(const char *address) { return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0; }
 
+/* "gpu3" or "gpu3.example.com" for a host that calls itself so. */
+static bool is_called(const json_t *line, const char *name) {
+        const char *itself = text_at(line, "host");
+        size_t n = strcspn(name, ".");
+
+        return n > 0 && n == strcspn(itself, ".") && strncasecmp(name, itself, n) == 0;
+}
+
 /* Of another host's name as this host has it. */
 static bool judge_names(const char *where, const char *own, const json_t *line, const char *host,
                         struct host_verdict *ret) {
@@ -219,7 +227,7 @@ static bool judge_names(const char *where, const char *own, const json_t *line, 
 
         json_object_foreach(names, name, value) {
                 const char *address = json_plain_string(value);
-                if (strcasecmp(name, own) == 0 || !address)
+                if (strcasecmp(name, own) == 0 || is_called(line, name) || !address)
                         continue;
                 if (is_loopback(address))
                         return say(ret, host, HOST_REFUSED,

@@ -1,5 +1,5 @@
 /*
- * What the probe of another host says about it, in one line: "h3: problem; cure". Pure: the words of ssh, the line of
+ * The verdict on another host after its probe, in one line: "h3: problem; cure". Pure: the words of ssh, the line of
  * `bertctl lease --probe` there and here in, a verdict out. bertctl submit, doctor --hosts and bertd-gang use it.
  */
 #ifndef COMMON_HOST_VERDICT_H

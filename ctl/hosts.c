@@ -1,5 +1,5 @@
 /*
- * See hosts.h. Owns the children and descriptors of a probe until its end. Invariants: every descriptor is
+ * See hosts.h. Owns the children and descriptors of a probe. Invariants: every descriptor is
  * non-blocking, every phase has a deadline, and no child outlives the probe.
  */
 #include "ctl/hosts.h"
@@ -19,7 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/host_inputs.h"
+#include "common/spec/host_inputs.h"
 #include "common/json_read.h"
 #include "common/ssh.h"
 

@@ -3,7 +3,7 @@
  * here without; then TCP between each pair. At most about 25 s, whatever hangs.
  *
  *   cleanup_hosts_probe struct hosts_probe *probe = NULL;
- *   hosts_probe_run(&asked, &probe, &error), then each host's verdict is there
+ *   hosts_probe_run(&asked, &probe, &error), then each host has its verdict
  */
 #ifndef CTL_HOSTS_H
 #define CTL_HOSTS_H

@@ -221,7 +221,7 @@ static void print_key(const struct term *term) {
         (void) putchar('\n');
 }
 
-/* ---- what it comes to ---- */
+/* ---- results ---- */
 
 static bool print_problems(const struct hosts_probe *probe, const struct term *term) {
         bool sound = true;

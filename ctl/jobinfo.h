@@ -61,7 +61,7 @@ struct daemon_info {
         char **gpu_list;           /* "free GPU-...": free, used or blocked; NULL from an older daemon */
         char *draining;            /* why nothing new starts, and nothing is lent; "" = it is not drained */
         uint64_t draining_since;
-        char *storage_error;       /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
+        char *storage_error;            /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };
 

@@ -1,5 +1,5 @@
 /* See host_inputs.h. Owns nothing. */
-#include "common/host_inputs.h"
+#include "common/spec/host_inputs.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  * head, reads all else. The head sends their names to a probe, each host looks at its own (input_hash.h), and
  * host_verdict.h compares.
  */
-#ifndef COMMON_HOST_INPUTS_H
-#define COMMON_HOST_INPUTS_H
+#ifndef COMMON_SPEC_HOST_INPUTS_H
+#define COMMON_SPEC_HOST_INPUTS_H
 
 #include <jansson.h>
 
