@@ -23,7 +23,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/host_inputs.h"
+#include "common/spec/host_inputs.h"
 #include "common/hosts.h"
 #include "common/input_hash.h"
 #include "common/json_read.h"

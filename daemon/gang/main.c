@@ -18,7 +18,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "common/host_inputs.h"
+#include "common/spec/host_inputs.h"
 #include "common/inherited.h"
 #include "common/utf8.h"
 
