@@ -80,7 +80,7 @@ void run_counters_read(const json_t *object, struct run_counters *ret) {
         };
 }
 
-/* False: a row that says nothing. */
+/* False: not such a row. */
 static bool read_checkpoint(const json_t *object, const char *run_dir, struct run_checkpoint *ret) {
         const char *state = json_text_at(object, "state"), *path = json_text_at(object, "path");
 

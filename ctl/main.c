@@ -37,7 +37,7 @@ static const struct command commands[] = {
                       "bertctl submit --slurm --time=12:00:00 train.yaml" },
         { "run", command_run, "[--requeue] [--set KEY=VALUE] SPEC.yaml", GROUP_JOBS,
           .summary = "run a job here and now, e.g. inside a Slurm allocation",
-          .help = "Starts a bertd of its own for this job alone, with the CPUs and GPUs of the allocation, prints the "
+          .help = "Starts a private bertd for this job alone, with the CPUs and GPUs of the allocation, prints the "
                   "job's output and ends with its exit code. SIGUSR1, SIGTERM and ^C stop the job after a checkpoint; "
                   "the exit code is then 75. Everything that must outlive the allocation is in the job's run_dir.",
           .examples = "bertctl run train.yaml" },

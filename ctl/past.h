@@ -1,5 +1,5 @@
 /*
- * The past of a run that is continued: RUN_DIR/bertd.json and the checkpoints that are there, for Submit.
+ * The past of a run that is continued: RUN_DIR/bertd.json and the checkpoints found there, for Submit.
  *
  *   past_read(run_dir, &past, &error)   or past_find, where there may be no bertd.json
  *   past_append(message, &past)         Submit's keys

@@ -1,6 +1,6 @@
 /*
- * See private.h. Owns the child process and, until bertd removes it, the folder. Invariant: the child is in a session
- * of its own, so that a terminal's ^C reaches this process alone.
+ * See private.h. Owns the child process and, until bertd removes it, the folder. Invariant: the child is in its own
+ * session, so that a terminal's ^C reaches this process alone.
  */
 #include "ctl/private.h"
 

@@ -1,5 +1,5 @@
 /*
- * A bertd of this process alone (bertd --owner): in a folder of its own, mode 0700, on a local disk. It ends with this
+ * A bertd of this process alone (bertd --owner): in its own folder, mode 0700, on a local disk. It ends with this
  * process, jobs first, and removes the folder.
  *
  *   private_start(&private, options, &error)

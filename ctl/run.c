@@ -1,5 +1,5 @@
 /*
- * bertctl run: a job with a bertd of its own, inside a batch system's allocation. Owns the private bertd and two
+ * bertctl run: a job with a private bertd, inside a batch system's allocation. Owns the private bertd and two
  * children, which are bertctl itself: `logs -f`, whose output is ours, and `wait`. Invariants: every signal is read in
  * one place; nothing of the job lives when this process has ended (its bertd sees to that, even after SIGKILL).
  */

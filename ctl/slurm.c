@@ -169,6 +169,8 @@ int slurm_requeue(const struct slurm *slurm, struct error *error) {
                                    slurm->job);
         if (status != 0)
                 return error_input(error, BERTCTL_EXIT_FAILED,
-                                   "scontrol requeue %s: failed; unless Slurm has requeued the job itself, submit it with --requeue", slurm->job);
+                                   "scontrol requeue %s: failed; unless Slurm has requeued the job itself, submit it "
+                                   "with --requeue",
+                                   slurm->job);
         return 0;
 }

@@ -48,9 +48,9 @@ int owner_watch(struct node *node, int fd, struct source **ret) {
 }
 
 void owner_clean(const char *state_dir) {
-        const uint64_t deadline = clock_monotonic_usec() + CHILDREN_LIMIT_USEC;
+        const uint64_t deadline = loop_boottime() + CHILDREN_LIMIT_USEC;
 
-        while (waitpid(-1, NULL, WNOHANG) >= 0 && clock_monotonic_usec() < deadline)
+        while (waitpid(-1, NULL, WNOHANG) >= 0 && loop_boottime() < deadline)
                 loop_sleep(CHILDREN_PAUSE_USEC);
         (void) execl("/bin/rm", "rm", "-rf", "--one-file-system", "--", state_dir, (char *) NULL);
 }

@@ -66,7 +66,7 @@ static void add_row(struct job *job, const struct past_checkpoint *c) {
                 (void) job_checkpoint_add(job, &row);
 }
 
-/* A budget that is used up begins anew, as with `resume`. */
+/* A budget that is used up begins again, as with `resume`. */
 static uint32_t deaths_of(const struct submission *s) {
         return s->past_deaths >= s->max_without_progress ? 0 : s->past_deaths;
 }

@@ -15,7 +15,7 @@ int past_state_from_name(const char *name);
 /* Bounds; the numbers of the table are checked elsewhere. */
 int past_check(const struct submission *submission, struct error *error);
 
-/* Into a new job; without memory a row is left out. The caller marks the job. */
+/* Into a new job; without memory a row is missing. The caller marks the job. */
 void past_take(struct job *job, const struct submission *submission);
 
 #endif

@@ -1,5 +1,4 @@
-/* What Open MPI and Slurm print when a host of an allocation is lost: there is no lease there whose end would say it.
- */
+/* What Open MPI and Slurm print when a host of an allocation is lost. There is no lease whose end would show it. */
 #ifndef DAEMON_SHIM_ALLOCATION_H
 #define DAEMON_SHIM_ALLOCATION_H
 

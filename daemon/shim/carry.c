@@ -1,6 +1,6 @@
 /*
  * See shim.h. RUN_DIR/bertd.json (common/run_file.h): what another bertd needs to continue the job, written when the
- * program starts, after each checkpoint, and at the end. Owns shim->carry. Invariants: a process of its own writes, so
+ * program starts, after each checkpoint, and at the end. Owns shim->carry. Invariants: a separate process writes, so
  * that a hanging file system does not block the shim; at most one writes.
  */
 #include "daemon/shim/shim.h"

@@ -20,6 +20,7 @@ command_spec() { # NAME SHELL-LINE [LINE...]
 run() { # SPEC [OPTION...]: in the background, its output in $work/out and $work/err
   local spec=$1
   shift
+  : >"$work/out"
   "$BERTCTL" run "$@" "$work/$spec.yaml" >"$work/out" 2>"$work/err" </dev/null &
   runner=$!
 }
