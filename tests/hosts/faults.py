@@ -208,6 +208,27 @@ def two_jobs(bed):
                weights=trial.same(bed, 1, jobs[1].checkpoint(), second))
 
 
+COMMAND = """name: ring
+kind: command
+command: [python3, /srv/ring.py, "{steps}", "0.1"]
+run_dir: /home/alice/ring
+resources: {{ranks: 1, hosts: [h1, h2, h3, h4], use: 3, network: 10.77.0.0/24}}
+restart: {{backoff_sec: [1, 4]}}
+"""
+
+
+def command(bed):
+    """A program that is no trainer: a spare takes the place of a host that is cut off."""
+    steps = 300
+    bed.alice(1, "mkdir -p ring")
+    began = Trial.of(bed, "a command: cable of another host, for good", COMMAND.format(steps=steps), 50)
+    row = began.strike(lambda: bed.cut(2))
+    total = bed.file(1, f"/home/alice/ring/sum-{steps}").read_text().split()
+    wanted = (1 + 2) * steps * (steps + 1) // 2
+    row.weights = "identical" if total == [str(steps), str(wanted)] else f"{total} instead of {wanted}"
+    return row
+
+
 def many(count):
     """One of so many hosts is cut off, a spare takes its place."""
     def scenario(bed):
@@ -230,6 +251,7 @@ class Scenario:
 
 SCENARIOS = [
     Scenario("two jobs that want the same hosts at once", two_jobs, 2),
+    Scenario("a command: cable of another host, for good", command, 4),
     Scenario("5 hosts and a spare: cable of one, for good", many(5), 6),
     Scenario("8 hosts and a spare: cable of one, for good", many(8), 9),
 ]
