@@ -101,6 +101,8 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
                 r = sd_bus_message_append(m, "{sv}", "rate", "d", p->rate);
+        if (r >= 0 && p->paced)
+                r = sd_bus_message_append(m, "{sv}", "slowest", "s", p->slowest);
         if (r >= 0 && shim->declared.checkpoint != 0)
                 r = sd_bus_message_append(m, "{sv}", "takes_checkpoints", "u", 1);
         if (r >= 0 && p->samples_last > 0)

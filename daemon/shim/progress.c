@@ -152,6 +152,15 @@ static void note_samples(struct progress *p, const char *text) {
         p->samples_last = to;
 }
 
+static void note_slowest(struct progress *p, const char *text) {
+        struct pace pace;
+
+        if (!text[0] || pace_read(text, &pace)) {
+                (void) snprintf(p->slowest, sizeof(p->slowest), "%s", text);
+                p->paced = true;
+        }
+}
+
 /* A value that is not a step does not fall back to another step: the checkpoint is refused. */
 static void note_told_step(struct told *told, const char *value) {
         uint64_t step;
@@ -179,6 +188,8 @@ static void note_line(struct shim *shim, pid_t sender, char *line, struct told *
                 note_number(value, &p->loss);
         else if (is_key(line, n, BERTD_NOTIFY_RATE))
                 note_number(value, &p->rate);
+        else if (is_key(line, n, BERTD_NOTIFY_SLOWEST))
+                note_slowest(p, value);
         else if (is_key(line, n, BERTD_NOTIFY_SAMPLES))
                 note_samples(p, value);
         else if (is_key(line, n, BERTD_NOTIFY_STALL))

@@ -19,6 +19,7 @@
 #include <systemd/sd-event.h>
 
 #include "bertd/limits.h"
+#include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
 #include "daemon/shim/gang.h"
@@ -47,6 +48,8 @@ struct progress {
         bool ready, busy;             /* busy: working between two steps */
         bool spoke;                   /* an X_BERTD_ key was received from any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
+        char slowest[PACE_TEXT_MAX];  /* common/pace.h; "": no rank lags */
+        bool paced;                   /* it was told once */
         uint64_t step, steps;
         double loss, rate;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
@@ -80,7 +83,7 @@ struct shim_reported {
 
 /* See copies.c. */
 struct shim_copies {
-        char *want, *now; /* checkpoint to copy next, being copied; NULL: none */
+        char *want, *now, *last; /* checkpoint to copy next, being copied, copied; NULL: none */
         struct copy copy;
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
         uint64_t again_usec;             /* that wait; 0: the last one succeeded */

@@ -114,6 +114,8 @@
  *   use u                   hosts that it needs
  *   world u                 ranks in all: ranks on each host in use
  *   hosts_in_use as         of the newest attempt, the head first; empty = this host alone
+ *   slowest s               "HOST,RANK,RATIO": a rank that takes RATIO times the median rank's time; empty = none
+ *   slowest_since t
  *   network s
  *   copy_to s *
  *   run_dir s
@@ -173,7 +175,7 @@
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
- *   continues b             the run in run_dir goes on: refused while another open job has this folder; the next keys only with it
+ *   continues b             continues the run in run_dir: refused while another open job has this folder; the next keys only with it
  *   past_deaths u           counters of that run, as its bertd had them
  *   past_free_deaths u
  *   past_run_steps t
@@ -189,7 +191,7 @@
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted | unconfirmed), attempt u, restored
  * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
- * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
+ * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, slowest s (as in a job's a{sv}), step t, steps t,
  * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
  * (seconds), checkpoint_unconfirmed u (1: it may not have reached the disk), checkpoint_at t (the program's step when it
  * saved it; missing from an older shim), takes_checkpoints u (1: the program has
