@@ -23,6 +23,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/spec/host_inputs.h"
 #include "common/hosts.h"
 #include "common/input_hash.h"
 #include "common/json_read.h"
@@ -31,7 +32,6 @@
 #include "ctl/format.h"
 
 #define LIMIT_USEC (12 * USEC_PER_SEC) /* less than a head waits */
-#define INPUTS_MAX 1024
 #define ANSWERS_MAX ((size_t) 1 << 20)
 
 /* ---- in the child ---- */
@@ -95,7 +95,7 @@ static json_t *address_of(const char *name) {
         return json_string(text);
 }
 
-/* This host's own name, the head's, and those of the job's hosts. */
+/* This host's own name, the head's, and those of the job's other hosts. */
 static void ask_resolver(int fd, const char *own, const char *of, const json_t *inputs) {
         cleanup_free char *head = of ? strndup(of, strcspn(of, ":")) : NULL;
         const json_t *hosts = json_object_get(inputs, "hosts");
@@ -154,7 +154,7 @@ static void ask_inputs(int fd, const json_t *inputs) {
         static const char *const states[] = INPUT_STATE_NAMES;
         const json_t *paths = json_object_get(inputs, "paths");
 
-        for (size_t i = 0; i < MIN(json_array_size(paths), (size_t) INPUTS_MAX); i++) {
+        for (size_t i = 0; i < MIN(json_array_size(paths), (size_t) HOST_INPUTS_MAX); i++) {
                 const char *path = json_plain_string(json_array_get(paths, i));
                 struct input_hash hash;
                 if (!path)

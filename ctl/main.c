@@ -33,7 +33,14 @@ static const struct command commands[] = {
                   "COMMAND is any program. It runs as it would in this shell, with the same folder, environment, "
                   "umask, limits, niceness and CPUs; its standard input is /dev/null.",
           .examples = "bertctl submit --set train.seed=7 train.yaml\n"
-                      "bertctl submit --gpus 1 -- python train.py" },
+                      "bertctl submit --gpus 1 -- python train.py\n"
+                      "bertctl submit --slurm --time=12:00:00 train.yaml" },
+        { "run", command_run, "[--requeue] [--set KEY=VALUE] SPEC.yaml", GROUP_JOBS,
+          .summary = "run a job here and now, e.g. inside a Slurm allocation",
+          .help = "Starts a private bertd for this job alone, with the CPUs and GPUs of the allocation, prints the "
+                  "job's output and ends with its exit code. SIGUSR1, SIGTERM and ^C stop the job after a checkpoint; "
+                  "the exit code is then 75. Everything that must outlive the allocation is in the job's run_dir.",
+          .examples = "bertctl run train.yaml" },
         { "cancel", command_cancel, "[--now] JOB...", GROUP_JOBS, .summary = "stop a job for good",
           .help = "A training job writes a checkpoint first. Any other job gets SIGTERM, and SIGKILL when its grace "
                   "time is over." },
@@ -100,6 +107,9 @@ static const struct command commands[] = {
           .summary = "lend this host to a job of another",
           .help = "For bertd and bertctl on other hosts, which run it over ssh. Prints what this host is, or why it is "
                   "not lent, as lines of JSON; then standard input and output belong to the job." },
+        { "receive", command_receive, "", GROUP_HIDDEN, .summary = "store copies of another host's checkpoints",
+          .help = "For bertd-shim on other hosts, which runs it over ssh for checkpoint.copy_to. Reads the files from "
+                  "standard input, and answers with lines of JSON. Needs no bertd." },
 };
 
 static const struct option_spec global_options[] = {

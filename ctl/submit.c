@@ -11,6 +11,7 @@
 #include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/paths.h"
 #include "common/spec/spec.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
@@ -18,6 +19,7 @@
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
+#include "ctl/sbatch.h"
 #include "ctl/submission.h"
 #include "ctl/surroundings.h"
 #include "ctl/this_host.h"
@@ -27,10 +29,13 @@
 /* What the command line gave; cleared by command_submit. */
 static struct {
         bool wait, json;
+        bool slurm, print;
+        const char *continued; /* a run's folder, NULL: none */
         struct option_list set, array, keys, hosts;
 } given;
 
-static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND";
+static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND",
+                  with_slurm[] = "Options with --slurm";
 
 #define KEY(option, row, word, text)                                                                                  \
         {                                                                                                             \
@@ -45,6 +50,22 @@ static const struct option_spec options[] = {
           .value = &given.wait,
           .help = "wait until the job ends, like `bertctl wait`" },
         OPTION_JSON(given.json),
+        { .name = "continue",
+          .kind = OPTION_STRING,
+          .value = &given.continued,
+          .argument = "RUN_DIR",
+          .help = "continue the run in this folder from its newest good checkpoint, also after its host was lost" },
+        { .name = "slurm",
+          .kind = OPTION_FLAG,
+          .value = &given.slurm,
+          .help = "submit a Slurm job that runs the spec with `bertctl run --requeue`; other options are those of "
+                  "sbatch",
+          .section = with_slurm },
+        { .name = "print",
+          .kind = OPTION_FLAG,
+          .value = &given.print,
+          .help = "print the batch script, and submit nothing",
+          .section = with_slurm },
         { .name = "hosts",
           .kind = OPTION_KEY,
           .value = &given.hosts,
@@ -128,6 +149,8 @@ static int check_command(const struct arguments *arguments, struct error *error)
 
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
 static int check_usage(const struct arguments *arguments, struct error *error) {
+        if (given.slurm || given.print)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --slurm comes first, --print only with it");
         if (arguments->rest && given.set.n + given.array.n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array only apply to a spec file");
         if (arguments->rest && arguments->n_rest == 0)
@@ -276,7 +299,7 @@ static int send_array(struct ctl *ctl, const struct source *source, const struct
                 uint64_t id;
                 r = load_member(source, array, i, false, &spec, &ctl->error);
                 if (r == 0)
-                        r = submission_send(client, spec, &id, &ctl->error);
+                        r = submission_send(client, spec, NULL, &id, &ctl->error);
                 if (r < 0 && i > 0)
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i, total);
                 if (r == 0 && given.json)
@@ -312,16 +335,35 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         return r;
 }
 
+/* With --continue: the job's folder is the run's, whose past it gets. */
+static int find_past(struct spec *spec, struct past *ret, struct error *error) {
+        cleanup_free char *cwd = NULL, *run_dir = NULL;
+
+        int r = surroundings_folder(&cwd, error);
+        if (r == 0)
+                r = paths_expand(cwd, given.continued, &run_dir, error);
+        if (r == 0)
+                r = past_find(run_dir, ret, error);
+        if (r < 0)
+                return r;
+        free(spec->run_dir);
+        spec->run_dir = steal_pointer(&run_dir);
+        return 0;
+}
+
 /* One job; with --wait, waits until it ends. Returns bertctl's exit code. */
-static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
+static int submit_one(struct ctl *ctl, struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
+        cleanup_past struct past past = {};
         uint64_t id;
 
-        int r = client_connect(ctl->socket, &client, &ctl->error);
+        int r = given.continued ? find_past(spec, &past, &ctl->error) : 0;
         if (r == 0)
                 r = hosts_check(spec, &ctl->error);
         if (r == 0)
-                r = submission_send(client, spec, &id, &ctl->error);
+                r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = submission_send(client, spec, given.continued ? &past : NULL, &id, &ctl->error);
         if (r == 0)
                 r = tell_id(ctl, id);
         if (r == 0 && spec->kind == JOB_COMMAND && !reads_stdin)
@@ -341,6 +383,8 @@ static int submit_file(struct ctl *ctl, const char *path) {
         int r = array_parse(&given.array, &array, &ctl->error);
         if (r == 0 && array.n > 0 && given.wait)
                 r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
+        if (r == 0 && array.n > 0 && given.continued)
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --continue continues one job, not an array");
         if (r == 0)
                 r = read_source(path, &source, &ctl->error);
         if (r == 0 && array.n > 0)
@@ -369,6 +413,8 @@ static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
 
+        if (sbatch_is_asked(argc, argv))
+                return sbatch_submit(ctl, argc, argv);
         memset(&given, 0, sizeof(given));
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
         if (r < 0 && arguments.n > 0 && !arguments.rest)

@@ -95,6 +95,7 @@ static struct ending gather(struct node *node, const struct job *job, bool asked
                             .stop_reason = job->stop_reason,
                             .asked = asked,
                             .command = job->kind == JOB_COMMAND,
+                            .allocation = node->options.allocation,
                             .lease = job_is_lease(job),
                             .stepped = job_has_stepped(job),
                             .ran = has_run(node, job),
@@ -205,7 +206,8 @@ static void close_attempt(struct attempt_run *run) {
         job->attempt.checkpoint_step = newest ? newest->step : 0;
         job->attempt.open = false;
         job->attempt.ended = loop_realtime();
-        attempt_judge_hosts(job, job->attempt.ended, &hosts);
+        if (!node->options.allocation)
+                attempt_judge_hosts(job, job->attempt.ended, &hosts);
         const struct ending ending = gather(node, job, asked, good, &hosts);
         outcome(&ending, &o);
         apply(node, job, &clock, &o);

@@ -44,14 +44,14 @@ char *files_scratch(const struct job *job, bool private_shm) {
                              job->id, job->attempt.number, job->attempt.nonce);
 }
 
-/* openat of one name. A kernel without openat2 (or a sandbox of an older time) enters mounts. */
+/* openat of one name. A user may mount a file system of his own on his folder: opening what is in it could hang bertd.
+ */
 static int open_inside(int folder, const char *name, int flags) {
         struct open_how how = { .flags = (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC),
                                 .mode = flags & O_CREAT ? 0600 : 0,
                                 .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
 
-        int fd = (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
-        return fd >= 0 || errno != ENOSYS ? fd : openat(folder, name, (int) how.flags, (mode_t) how.mode);
+        return (int) syscall(SYS_openat2, folder, name, &how, sizeof(how));
 }
 
 bool files_is_folder(const char *path) {
@@ -133,6 +133,17 @@ static void add_rlimits(const struct job_inputs *inputs, struct attempt_spec *a)
         }
 }
 
+/* For RUN_DIR/bertd.json. */
+static void add_counters(const struct job *job, struct attempt_spec *a) {
+        a->name = job->name;
+        a->counters = (struct run_counters) { .deaths = (uint32_t) MAX(job->deaths, 0),
+                                              .free_deaths = (uint32_t) MAX(job->free_deaths, 0),
+                                              .run_steps = job->run_steps,
+                                              .run_usec = job->run_usec,
+                                              .active_usec = job->active_usec,
+                                              .lost = job_lost_text(job) };
+}
+
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         struct attempt_spec a = { .job = job->id,
                                   .number = job->attempt.number,
@@ -154,12 +165,19 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .lease_timeout_sec = job_is_lease(job) ? job->host_timeout_sec : 0,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
+                                  .copy_to = job->copy_to,
+                                  .copy_keep = job->keep,
+                                  .hosts = (char *) c->hosts,
+                                  .ranks = job->ranks,
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
+        if (job->run_dir)
+                add_counters(job, &a);
         (void) scheduling_read(c->inputs->scheduling, &a.scheduling);
         char *text = add_known(job, c->run_dir, &a.known) ? attempt_file_write(&a) : NULL;
         known_free(&a.known);
+        free(a.counters.lost);
         return text;
 }
 
@@ -370,6 +388,10 @@ int files_open_jobs(const char *state_dir, int *ret, struct error *error) {
         /* Independent of umask: users must be able to enter their folder below, and no other may write. */
         if (fd < 0 || fchmod(fd, 0711) < 0)
                 return error_errno(error, errno, "%s", path);
+        cleanup_close int probe = open_inside(fd, ".", O_RDONLY | O_DIRECTORY);
+        if (probe < 0)
+                return error_errno(error, errno,
+                                   "%s: this kernel or container has no openat2(2), bertd needs Linux 5.9", path);
         *ret = steal_fd(&fd);
         return 0;
 }

@@ -3,8 +3,8 @@
  * log, shim.log}}.
  *
  * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to the
- * descriptor of a folder, follows no link, and opens only regular files of a bounded size. None enters another file
- * system (users can mount on their folders, and a mount can hang), except on a kernel without openat2(2).
+ * descriptor of a folder, follows no link, enters no other file system (users can mount on their folders, and a mount
+ * can hang), and opens only regular files of a bounded size.
  */
 #ifndef DAEMON_ATTEMPT_FOLDER_H
 #define DAEMON_ATTEMPT_FOLDER_H
@@ -30,11 +30,12 @@ struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
         const char *spec, *socket, *run_dir, *log, *scratch;
-        const char *gang; /* text of gang.json; NULL: of one host */
-        bool ran;         /* an earlier attempt has executed the program */
+        const char *gang;  /* text of gang.json; NULL: of one host */
+        const char *hosts; /* of an allocation; NULL: of one host, or of a gang */
+        bool ran;          /* an earlier attempt has executed the program */
 };
 
-/* STATE/jobs, created if missing. −errno; the caller closes. */
+/* STATE/jobs, created if missing. −errno, also without openat2(2); the caller closes. */
 int files_open_jobs(const char *state_dir, int *ret, struct error *error);
 
 /* Checks that jobs_fd is STATE/jobs; creates it again if it was removed. */

@@ -244,6 +244,28 @@ static void take_slowest(struct attempt_run *run, const char *text) {
         run->slowest = lags ? strdup(text) : NULL;
 }
 
+/* Spares may have taken the places of others. */
+static void take_hosts(struct attempt_run *run, const char *names) {
+        struct job *job = run->job;
+        char name[BERTD_HOST_MAX + 1];
+        uint32_t n = 0;
+
+        if (job->hosts_in_use && strcmp(names, job->hosts_in_use) == 0)
+                return;
+        for (const char *at = names; hosts_next(&at, name); n++)
+                if (!hosts_contain(job->hosts, name))
+                        return;
+        if (n == 0 || n != hosts_count(names) || n > job_n_hosts(job))
+                return;
+        char *copy = strdup(names); /* bounded by the job's own list */
+        if (!copy)
+                return;
+        free(job->hosts_in_use);
+        job->hosts_in_use = copy;
+        store_mark(run->node->store, job);
+        node_commit_soon(run->node);
+}
+
 int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(node->store, report->job);
 
@@ -257,6 +279,8 @@ int attempt_report(struct node *node, uid_t uid, const struct attempt_report *re
                 job_set_text(&job->status, report->status);
         if (report->slowest)
                 take_slowest(run, report->slowest);
+        if (report->hosts_in_use && job_n_hosts(job) > 1)
+                take_hosts(run, report->hosts_in_use);
         run->first_exit = report->first_exit;
         run->runs_on = report->runs_on;
         run->takes_checkpoints = report->takes_checkpoints > 0;

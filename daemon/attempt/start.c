@@ -138,6 +138,15 @@ static int gather_paths(struct node *node, struct job *job, struct launch_parts 
         return r < 0 ? r : store_load_inputs(node->store, job->id, &p->inputs, error);
 }
 
+/* By bertd-gang: with leases of the other hosts. */
+static bool has_gang(const struct node *node, const struct job *job) {
+        return job_n_hosts(job) > 1 && !node->options.allocation;
+}
+
+static uint32_t n_allocated(const struct node *node, const struct job *job) {
+        return node->options.allocation ? job_n_hosts(job) : 1;
+}
+
 static int gather_command(struct node *node, struct job *job, struct launch_parts *p, struct error *error) {
         const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
         const char *resume = from ? from->path : "";
@@ -149,7 +158,9 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
                 .resume = resume,
                 .scratch = p->scratch,
                 .private_shm = node->launchers[job->launcher]->private_shm,
-                .gang = job_n_hosts(job) > 1,
+                .gang = has_gang(node, job),
+                .hosts = n_allocated(node, job),
+                .rank = node->gang,
                 .command = p->command,
                 .command_size = p->command_size,
         };
@@ -158,6 +169,7 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
                 .run_dir = p->run_dir,
                 .resume = resume,
                 .visible_gpus = p->gpus,
+                .hosts = n_allocated(node, job) > 1 ? job->hosts_in_use : NULL,
                 .submitted = p->inputs.environment,
                 .submitted_size = p->inputs.environment_size,
         };
@@ -250,9 +262,10 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .socket = node->options.socket,
                                        .run_dir = p.run_dir,
                                        .log = p.log,
+                                       .hosts = n_allocated(node, job) > 1 ? job->hosts_in_use : NULL,
                                        .scratch = p.scratch };
         r = store_has_run(node->store, job, &files.ran, error);
-        if (r >= 0 && job_n_hosts(job) > 1)
+        if (r >= 0 && has_gang(node, job))
                 r = gather_gang(node, job, files.ran, &p, error);
         files.gang = p.gang;
         if (r >= 0)

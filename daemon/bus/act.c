@@ -22,6 +22,7 @@
 #include "daemon/node/transition.h"
 #include "daemon/plan/schedule.h"
 #include "daemon/rules/ledger.h"
+#include "daemon/rules/past.h"
 
 void act_clear(struct act *a) {
         job_free(a->loaded);
@@ -109,12 +110,12 @@ static int take_limits(const struct act *a, struct submission *submission, struc
 /* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's
  * permissions and the trainer's own lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
-        bool trains = s->kind != JOB_COMMAND;
+        bool trains = s->kind != JOB_COMMAND || s->continues;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(node->store); i++) {
                 const struct job *job = store_at(node->store, i);
-                if (job->kind != JOB_COMMAND && job->run_dir && job->uid == uid && !state_has_ended(job->state) &&
-                    strcmp(job->run_dir, s->run_dir) == 0)
+                if ((job->kind != JOB_COMMAND || s->continues) && job->run_dir && job->uid == uid &&
+                    !state_has_ended(job->state) && strcmp(job->run_dir, s->run_dir) == 0)
                         return job;
         }
         return NULL;
@@ -151,6 +152,10 @@ int act_submit(struct act *a, const struct submission *submission, gid_t gid, co
         if (r < 0)
                 return act_refuse(a, BERTD_ERROR_STORAGE, "%s: nothing was changed", error.text);
         a->inserted = true;
+        if (submission->continues) {
+                past_take(a->job, submission);
+                store_mark(node->store, a->job);
+        }
         return 0;
 }
 

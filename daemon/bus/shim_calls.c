@@ -57,6 +57,7 @@ static const struct report_field {
         { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
         { "first_exit", 'i', AT(first_exit), 0 },
         { "runs_on", 'u', AT(runs_on), 0 },
+        { "hosts_in_use", 's', AT(hosts_in_use), 0 },
         { "takes_checkpoints", 'u', AT(takes_checkpoints), 0 },
 #undef AT
 };

@@ -36,6 +36,7 @@ struct node_options {
         uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
+        bool allocation; /* of a batch system, which starts the ranks of other hosts: no leases (bertd --owner) */
 };
 
 /* `bertctl drain`: nothing new starts, and no lease is granted. Kept in state.db. */

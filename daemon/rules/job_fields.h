@@ -73,6 +73,7 @@
         X(8, uint32_t, host_cooldown_min_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_FIRST_DEFAULT)) \
         X(8, uint32_t, host_cooldown_max_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_LAST_DEFAULT)) \
         X(8, char *, copy_to, FIXED, OWNER, BYTES(0, BERTD_PATH_MAX)) /* NULL: no copies of checkpoints */ \
+        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program reads it in its spec */ \
         /* of a lease, as the next two: "h1:42", the job of another host that has it; NULL: not a lease */ \
         X(8, char *, lease_of, FIXED, EVERYBODY, BYTES(0, BERTD_LEASE_OF_MAX), .lease_only = true) \
         X(8, uint32_t, lease_attempt, FIXED, EVERYBODY, RANGE(0, INT32_MAX, 0), .lease_only = true) \
@@ -120,9 +121,8 @@
 
 #define JOB_STORED(X) JOB_ASKED(X) JOB_KEPT(X)
 
-/* In Submit but not in struct job: C type, name and the rest as above. keep and keep_every are not used: the program reads them from its spec. */
+/* In Submit but not in struct job: C type, name and the rest as above. keep_every is not used: the program reads it from its spec. */
 #define JOB_INPUTS(X) \
-        X(uint32_t, keep, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) \
         X(uint64_t, keep_every, RANGE(0, INT64_MAX, 0)) \
         X(char *, spec, BYTES(0, BERTD_SPEC_MAX), .lines = true) \
         X(char **, command, .command_only = true) \
@@ -130,6 +130,15 @@
         X(typeof(struct job_rlimit[JOB_RLIMITS_MAX]), rlimits) \
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
         X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */ \
+        /* of a run that is continued from its folder: see rules/past.h */ \
+        X(bool, continues, RANGE(0, 1, 0)) \
+        X(uint32_t, past_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint32_t, past_free_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint64_t, past_run_steps, RANGE(0, BERTD_STEPS_MAX, 0)) \
+        X(uint64_t, past_run_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(uint64_t, past_active_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(char *, past_lost, BYTES(0, BERTD_LOST_MAX)) \
+        X(struct past_checkpoint *, past_checkpoints) \
         X(char *, channel, BYTES(0, 32), .lease_only = true) /* see common/handover.h */
 
 /* Computed for clients: key, D-Bus type, who may see it. bus/jobview.c has a function for each. */
@@ -180,6 +189,7 @@ enum job_field_type {
         FIELD_LOST,    /* uint64_t *, by exit class: job_lost_text */
         FIELD_STRINGS, /* char **; of an input; also the next */
         FIELD_RLIMITS,
+        FIELD_PAST, /* struct past_checkpoint * */
         FIELD_TYPE_MAX
 };
 

@@ -209,6 +209,8 @@ static void decide_death(const struct ending *e, struct outcome *ret) {
         ret->event = events[decision.action];
         ret->cause = decision.cause;
         ret->delay_usec = decision.delay_usec;
+        if (e->allocation && ret->exit_class == EXIT_CLASS_HOST_LOST)
+                ret->event = EVENT_GAVE_UP;
         change_ledger(e, &decision, ret);
         if (ret->event != EVENT_FINISHED)
                 explain(e, &decision, ret);

@@ -26,6 +26,7 @@ struct ending {
         enum stop_reason stop_reason;  /* the current stop */
         bool asked;                    /* ended on request, by its record */
         bool command;                  /* JOB_COMMAND: may exit 0 unfinished after a stop */
+        bool allocation;               /* of a batch system: no host takes the place of a lost one */
         bool lease;                    /* never tried again */
         bool stepped;                  /* the job has completed a step, in this attempt or before it */
         bool ran;                      /* an earlier attempt executed the program (store_has_run) */

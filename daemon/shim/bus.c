@@ -74,6 +74,18 @@ static int append_running_on(sd_bus_message *m, const struct shim *shim) {
                                      (uint32_t) shim->left.running);
 }
 
+/* The job's own, or what is wrong. */
+static int append_status(sd_bus_message *m, const struct shim *shim) {
+        const char *own = shim->progress.status, *problem = shim->copies.problem;
+        char both[2 * SHIM_STATUS_MAX], text[SHIM_STATUS_MAX];
+
+        if (!problem[0])
+                return sd_bus_message_append(m, "{sv}", "status", "s", own);
+        int n = snprintf(both, sizeof(both), "checkpoints are not copied: %s", problem);
+        (void) shim_clean_text(text, sizeof(text), both, (size_t) n);
+        return sd_bus_message_append(m, "{sv}", "status", "s", text);
+}
+
 static int append_progress(sd_bus_message *m, const struct shim *shim) {
         const struct progress *p = &shim->progress;
         int r = 0;
@@ -84,7 +96,7 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}{sv}{sv}", "ready", "b", (int) p->ready, "step", "t", p->step,
                                           "steps", "t", p->steps);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "status", "s", p->status);
+                r = append_status(m, shim);
         if (r >= 0 && !isnan(p->loss))
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
@@ -135,6 +147,10 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+static int append_hosts(sd_bus_message *m, const struct shim *shim) {
+        return shim->gang.in_use ? sd_bus_message_append(m, "{sv}", "hosts_in_use", "s", shim->gang.in_use) : 0;
+}
+
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
 /* The resumed step is in the report with the last of the found files: bertd must know the file first. */
@@ -165,6 +181,8 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
                 r = append_progress(m, shim);
         if (r >= 0)
                 r = append_running_on(m, shim);
+        if (r >= 0)
+                r = append_hosts(m, shim);
         if (r >= 0)
                 r = append_news(m, shim);
         if (r >= 0 && note)
@@ -340,7 +358,7 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
                 shim_go(shim);
         else if (shim->state == SHIM_RUNNING)
                 shim_bus_changed(shim, true);
-        else
+        else if (!shim->copies.ending)
                 send_last(shim);
         return 0;
 }

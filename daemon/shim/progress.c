@@ -45,6 +45,7 @@ void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note)
                   note->unconfirmed);
         shim->saved_in_stop = shim->stop_asked;
         shim_checkpoints_changed(shim);
+        shim_carry_changed(shim);
         shim_bus_changed(shim, true);
 }
 
@@ -105,6 +106,7 @@ static void note_trainer_checkpoint(struct shim *shim, const struct told *told) 
         (void) snprintf(note.path, sizeof(note.path), "%s", told->path);
         shim->progress.step = MAX(shim->progress.step, note.step); /* the last one may be missing */
         shim_checkpoint_done(shim, &note);
+        shim_copies_add(shim, note.path);
 }
 
 static void note_checkpoint(struct shim *shim, const struct told *told) {
@@ -130,6 +132,7 @@ static void note_step(struct shim *shim, uint64_t step) {
         shim->progress.step = step;
         shim->progress.busy = false;
         shim_hang_step(shim, step);
+        shim_carry_step(shim, step);
 }
 
 static bool is_key(const char *line, size_t length, const char *key) {

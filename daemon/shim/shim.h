@@ -19,6 +19,8 @@
 #include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
+#include "daemon/shim/gang.h"
+#include "daemon/shim/copy.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
 #include "daemon/shim/verdict.h"
@@ -76,6 +78,22 @@ struct shim_reported {
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the pause after it */
 };
 
+/* See copies.c. */
+struct shim_copies {
+        char *want, *now; /* checkpoint to copy next, being copied; NULL: none */
+        struct copy copy;
+        sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
+        uint64_t again_usec;             /* that wait; 0: the last one succeeded */
+        bool ending;                     /* the job has ended, and bertd hears of it after this copy */
+        char problem[COPY_REASON_MAX];   /* why the last one failed; "" = it did not */
+};
+
+/* See heartbeat.c. */
+struct shim_heartbeat {
+        sd_event_source *timer;
+        pid_t writer; /* 0: none */
+};
+
 struct shim;
 
 /* The connection to bertd; see bus.c. */
@@ -105,6 +123,14 @@ struct shim_hang {
         char folder[16];        /* of the evidence, in the attempt's folder; "" = none */
         bool described;         /* the verdict has been made */
         struct exit_verdict verdict;
+};
+
+/* See carry.c. */
+struct shim_carry {
+        int fd;     /* pidfd of the writer; −1: none */
+        bool again; /* something has changed since it began */
+        sd_event_source *source, *timer;
+        uint64_t first_step, first_usec, last_usec; /* boot time of the attempt's first step and of the last */
 };
 
 /* See left.c. */
@@ -138,6 +164,9 @@ struct shim {
         struct shim_reported reported;
         struct shim_bus bus;
         struct shim_hang hang;
+        struct shim_carry carry;
+        struct shim_copies copies;
+        struct shim_heartbeat heartbeat;
         struct list list;      /* the running lister */
         struct list_news news; /* changes not yet reported */
         sd_event_source *list_source, *list_timer;
@@ -153,6 +182,7 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
+        struct shim_gang gang;
         struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
@@ -246,6 +276,28 @@ void shim_reported_refuse(struct shim *shim, const char *path, const char *why);
 void shim_reported_end(struct shim *shim); /* the job has ended: confirms the rest, for a bounded time */
 void shim_reported_close(struct shim *shim);
 
+/* ---- carry.c ---- */
+
+void shim_carry_changed(struct shim *shim);             /* a new checkpoint, or the program starts: writes soon */
+void shim_carry_step(struct shim *shim, uint64_t step); /* the program has reported a step */
+void shim_carry_end(struct shim *shim);                 /* the job has ended: writes a last time, with a limit */
+void shim_carry_close(struct shim *shim);
+/* ---- copies.c ---- */
+
+void shim_copies_start(struct shim *shim); /* the checkpoint that the job starts from, if it was not copied */
+void shim_copies_add(struct shim *shim, const char *path); /* a trainer's checkpoint is durable */
+/* The job has ended and its record is written. True: a last copy is being made, and shim_bus_ended follows it. */
+bool shim_copies_end(struct shim *shim, const struct exit_verdict *verdict);
+void shim_copies_close(struct shim *shim);
+
+/* ---- heartbeat.c ---- */
+
+int shim_heartbeat_start(struct shim *shim); /* RUN_DIR/heartbeat: the run lives on this host */
+void shim_heartbeat_reaped(struct shim *shim, pid_t pid);
+void shim_heartbeat_end(struct shim *shim,
+                        const struct exit_verdict *verdict); /* removes it, unless the job has died */
+void shim_heartbeat_close(struct shim *shim);
+
 /* ---- program.c ---- */
 
 /* Before a command is started: the environment of Python, torch.distributed and torchrun, unless the submitter set it.
@@ -287,6 +339,7 @@ int shim_hang_start(struct shim *shim); /* call when the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
+void shim_hang_gathered(struct shim *shim);                      /* the other hosts have sent their stacks */
 const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
 
 /* ---- writing.c ---- */

@@ -108,7 +108,9 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
                 shim_kill_all(shim);
                 return;
         }
-        if (stops_by_usr1(shim))
+        if (shim->gang.is)
+                shim_gang_ask(shim, "stop", shim->declared.stop);
+        else if (stops_by_usr1(shim))
                 (void) kill(shim_first(shim), SIGUSR1);
         if (shim_is_lease(shim) && shim_first(shim) > 0)
                 (void) kill(shim_first(shim), SIGTERM);
@@ -127,10 +129,16 @@ void shim_end_all(struct shim *shim, uint64_t grace_usec) {
 void shim_checkpoint(struct shim *shim) {
         bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
 
-        if (shim_is_lease(shim))
+        if (shim_is_lease(shim)) {
                 shim_lease_move(shim);
-        else if (shim->state == SHIM_RUNNING && understands)
+                return;
+        }
+        if (shim->state != SHIM_RUNNING)
+                return;
+        if (shim->gang.is && (understands || shim->declared.checkpoint != 0))
+                shim_gang_ask(shim, "checkpoint", shim->declared.checkpoint);
+        else if (understands)
                 (void) kill(shim->child.pid, SIGUSR2);
-        else if (shim->state == SHIM_RUNNING)
+        if (!understands)
                 (void) shim_declared_signal(shim, shim->declared.checkpoint);
 }

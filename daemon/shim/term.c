@@ -52,16 +52,30 @@ static bool has_child(const struct procs *procs, const struct proc *proc, const 
         return false;
 }
 
+static const char *const mpirun_names[] = { "mpirun", "mpiexec", "orterun", "prterun" };
+static const char *const gang_names[] = { "bertd-gang" };
+
+/* What connects a gang to its other hosts: the ssh of bertd-gang, its agents below mpirun. They end with it. */
+static bool is_link(const struct procs *procs, const struct proc *proc) {
+        const struct proc *parent = procs_find(procs, proc->parent);
+
+        if (!parent || parent->pid == getpid())
+                return false;
+        if (has_name(parent, gang_names, ELEMENTSOF(gang_names)))
+                return !has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names));
+        return has_name(proc, gang_names, ELEMENTSOF(gang_names)) &&
+               has_name(parent, mpirun_names, ELEMENTSOF(mpirun_names));
+}
+
 /* A carrier ends with its children and must not get the signal before them: Open MPI's mpirun, su and runuser give them
  * only a second or two, timeout and dumb-init signal their whole group, script and expect hang up the terminal, unshare
  * and strace forward nothing. Ranks on other hosts can only be reached through mpirun. */
 static bool is_carrier(const struct procs *procs, const struct proc *proc) {
-        static const char *const mpi[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
-                                                                                                            "srun" };
-        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",  "doas",
-                                             "script",  "expect",    "dumb-init", "unshare", "strace" };
+        static const char *const remote[] = { "ssh", "srun" };
+        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",   "doas",
+                                             "script",  "expect",    "dumb-init", "unshare", "strace", "bertd-gang" };
 
-        if (has_name(proc, mpi, ELEMENTSOF(mpi)))
+        if (has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names)))
                 return has_child(procs, proc, NULL, 0) && !has_child(procs, proc, remote, ELEMENTSOF(remote));
         return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
 }
@@ -117,7 +131,7 @@ static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         const struct procs *procs = round->procs;
         bool below = false;
 
-        if (was_asked(round->term, top) || ends_with_writer(round, top))
+        if (was_asked(round->term, top) || is_link(procs, top) || ends_with_writer(round, top))
                 return false;
         bool shell = is_shell(top), through = shell || is_carrier(procs, top);
         bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));

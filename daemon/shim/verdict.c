@@ -245,10 +245,39 @@ static const char *memory_words(const struct shim_evidence *evidence, char *buff
         return buffer;
 }
 
+/* Whether a list of names joined by commas has this one. */
+static bool has_name(const char *names, const char *name) {
+        for (size_t n; names && *names; names += n + (names[n] == ','))
+                if ((n = strcspn(names, ",")) == strlen(name) && strncmp(names, name, n) == 0)
+                        return true;
+        return false;
+}
+
+/* The host of a rank that the output does not name. */
+static void find_host(const struct shim_evidence *evidence, struct exit_verdict *v) {
+        const char *name = evidence->hosts;
+
+        if (v->first_rank < 0 || v->host[0])
+                return;
+        for (unsigned i = 0; name && evidence->ranks > 0 && i < (unsigned) v->first_rank / evidence->ranks; i++)
+                name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL;
+        if (name)
+                (void) snprintf(v->host, sizeof(v->host), "%.*s", (int) strcspn(name, ","), name);
+        else
+                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
+}
+
+/* On another host, that one's memory counts. */
+static bool is_oom(const struct shim_evidence *evidence, const struct exit_verdict *v) {
+        bool elsewhere = evidence->hosts && v->host[0] && strcmp(v->host, evidence->host) != 0;
+
+        return elsewhere ? has_name(evidence->oom_hosts, v->host) : evidence->oom_kills > 0;
+}
+
 static void judge_signal(const struct shim_evidence *evidence, struct exit_verdict *v) {
         char word[96];
 
-        v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
+        v->oom = v->signal == SIGKILL && is_oom(evidence, v);
         v->exit_class = v->oom ? EXIT_CLASS_OOM : from_outside(v->signal) ? EXIT_CLASS_KILLED : EXIT_CLASS_SIGNAL;
         if (v->oom)
                 set_reason(v, "killed by the kernel: %s", memory_words(evidence, word, sizeof(word)));
@@ -410,8 +439,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         read_mpirun(text, v);
         read_torchrun(text, v);
         read_python_launcher(evidence, text, v);
-        if (v->first_rank >= 0 && !v->host[0])
-                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
+        find_host(evidence, v);
         if (v->signal == 0 && judge_launch(text, v))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {

@@ -146,8 +146,8 @@
  *   backoff_min_sec u
  *   backoff_max_sec u
  *   grace_sec u
- *   keep u                  this and the next are not used: the program reads them in its spec
- *   keep_every t
+ *   keep u                  of the copies below copy_to; the program reads it in its spec
+ *   keep_every t            not used: the program reads it in its spec
  *   on_exit s
  *   spec s                  normalised; required unless kind is command
  *   command as              required if kind is command
@@ -175,6 +175,14 @@
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
+ *   continues b             the run in run_dir goes on: refused while another open job has this folder; the next keys only with it
+ *   past_deaths u           counters of that run, as its bertd had them
+ *   past_free_deaths u
+ *   past_run_steps t
+ *   past_run_usec t
+ *   past_active_usec t
+ *   past_lost s             "killed=12500000 oom=300": usec by class
+ *   past_checkpoints a(tttss)  step, bytes, usec, state (good | demoted | unconfirmed), path (empty: the trainer's); at most 512
  *
  * a{sv} of Lease: lease_of (s, "HOST:JOB"), lease_name (s), lease_attempt (u), channel (s, 32 hex digits: the name of the caller's
  * socket), and of Submit's keys cwd, ranks, threads, gpus, memory, cpus, host_timeout_sec, environment, umask, rlimits, nice, cpu_list

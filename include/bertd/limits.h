@@ -8,13 +8,16 @@
 /* ---- texts of a job, in bytes ---- */
 #define BERTD_NAME_MAX 128
 #define BERTD_COMMENT_MAX 256
-#define BERTD_PATH_MAX 4095                      /* cwd, run_dir, on_exit: 4 KiB with the NUL */
-#define BERTD_REASON_MAX 1024                    /* reason and status; longer ones are cut */
-#define BERTD_COMMAND_MAX (64u << 10)            /* all arguments, see BERTD_WORD_MIN */
-#define BERTD_SPEC_MAX (256u << 10)              /* the spec's text */
-#define BERTD_INPUTS_MAX (1u << 20)              /* environment and spec together: both are on disk only */
-#define BERTD_CPU_LIST_MAX 1024                  /* "0-3,8" */
-#define BERTD_SCHEDULING_MAX 63                  /* as common/scheduling.h */
+#define BERTD_PATH_MAX 4095            /* cwd, run_dir, on_exit: 4 KiB with the NUL */
+#define BERTD_REASON_MAX 1024          /* reason and status; longer ones are cut */
+#define BERTD_COMMAND_MAX (64u << 10)  /* all arguments, see BERTD_WORD_MIN */
+#define BERTD_SPEC_MAX (256u << 10)    /* the spec's text */
+#define BERTD_INPUTS_MAX (1u << 20)    /* environment and spec together: both are on disk only */
+#define BERTD_CPU_LIST_MAX 1024        /* "0-3,8" */
+#define BERTD_SCHEDULING_MAX 63        /* as common/scheduling.h */
+#define BERTD_LOST_MAX 1024            /* "killed=12500000 oom=300" */
+#define BERTD_PAST_CHECKPOINTS_MAX 512 /* of a job that is continued; all their paths: 64 KiB */
+#define BERTD_PAST_PATHS_MAX (64u << 10)
 #define BERTD_HOSTS_MAX 64                       /* of one job */
 #define BERTD_HOST_MAX 253                       /* a host's name */
 #define BERTD_LEASE_OF_MAX (BERTD_HOST_MAX + 20) /* HOST:JOB */

@@ -107,6 +107,15 @@ ok "with its own database bertd still knows the job" state_is "$job" running
 wait_for 20 state_is "$job" cancelled
 kill_bertd
 
+# A kernel, or a container's filter, without openat2: bertd could not keep out of a user's mounts.
+if command -v strace >/dev/null && [[ $sanitized == no ]]; then
+  mkdir "$work/old"
+  ok "a kernel without openat2 is refused" refuses 1 "bertd needs Linux" \
+    env BERTD_STATE_DIR="$work/old" BERTD_SOCKET="$work/o.sock" strace -f -o /dev/null -e trace=openat2 -e inject=openat2:error=ENOSYS "$BERTD" --launcher fork
+else
+  skip "a kernel without openat2 is refused" "needs strace, and no sanitizer"
+fi
+
 # A full disk: the state folder on a tmpfs of 2 MB that is filled to the brim.
 mkdir "$work/small"
 if ((EUID == 0)) && mount -t tmpfs -o size=3m tmpfs "$work/small" 2>/dev/null; then
