@@ -203,7 +203,7 @@ static int await_silence(const char *run_dir, const sigset_t *signals, struct er
         (void) sigdelset(&stops, SIGCHLD);
         int r = alive_check(run_dir, &ignored, error);
         if (r == -EBUSY)
-                (void) fprintf(stderr, "bertctl: %s; waiting for its end, at most %d s\n", error->text, SILENCE_SEC);
+                (void) fprintf(stderr, "bertctl: %s; waiting at most %d s\n", error->text, SILENCE_SEC);
         while (r == -EBUSY && clock_boottime_usec() < deadline) {
                 if (sigtimedwait(&stops, NULL, &(struct timespec) { .tv_sec = 1 }) > 0)
                         return 1;
