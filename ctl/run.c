@@ -243,6 +243,8 @@ static int run_job(struct run *run, const struct spec *spec, const struct slurm 
         int found = find_past(spec, &signals, &past, error);
         if (found == 2)
                 return BERTD_EXIT_STOPPED;
+        if (slurm->restarts == 0) /* the user's doing, as with `resume` */
+                past.file.counters.deaths = past.file.counters.free_deaths = 0;
         int r = found < 0 ? found : private_start(&run->bertd, &options, error);
         if (r == 0)
                 r = submit(run, spec, found ? &past : NULL, error);
@@ -313,7 +315,7 @@ int command_run(struct ctl *ctl, int argc, char **argv) {
         if (r >= 0)
                 r = load(arguments.words[0], &set, &spec, &ctl->error);
         if (r >= 0)
-                r = slurm_take_hosts(&slurm, spec, &ctl->error);
+                r = slurm_take_spec(&slurm, spec, &ctl->error);
         if (r < 0)
                 return command_exit(ctl, r);
         int code = run_job(&run, spec, &slurm);
