@@ -266,7 +266,7 @@ class Bench:
     def ready(self):
         if not self.bed:
             self.bed = beds.Bed(self.hosts).__enter__()
-            self.reference = self.reference or short.reference(self.bed, WORLD, BATCH)
+            self.reference = short.reference(self.bed, WORLD, BATCH)
         return self.bed
 
     def drop(self):
