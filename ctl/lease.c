@@ -294,11 +294,12 @@ static int lend(struct client *client, const struct lease_options *o) {
 }
 
 /* The head may ask whether this host reaches the others, which reach the listener meanwhile. */
-static void end_probe(int listener) {
+static int end_probe(int listener) {
         json_t *answer = listener >= 0 ? lease_pairs_connect() : NULL;
 
         if (answer && print_line(answer) >= 0)
                 lease_pairs_wait();
+        return BERTCTL_EXIT_OK;
 }
 
 static int run(struct ctl *ctl, const struct lease_options *o) {
@@ -316,17 +317,16 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
                 client = NULL;
         }
         bool lends = !refused || (o->unmanaged && !connected && !has_bertd());
+        bool answers = lends || (o->probe && connected); /* a head, too, is asked what it is */
         json_t *host = lease_host(o, connected ? &daemon : NULL, inputs, lends ? NULL : refused);
-        cleanup_close int listener = o->pairs && host ? lease_pairs_listen(host) : -1;
+        cleanup_close int listener = o->pairs && answers && host ? lease_pairs_listen(host) : -1;
         int r = print_line(host);
         json_decref(inputs);
         int code = BERTCTL_EXIT_FAILED;
-        if (r >= 0 && !lends) /* else the head is gone */
+        if (r >= 0 && answers) /* else the head is gone */
+                code = o->probe ? end_probe(listener) : lend(client, o);
+        else if (r >= 0)
                 (void) print_line(json_incref(refused));
-        if (r >= 0 && o->probe)
-                end_probe(listener);
-        if (r >= 0 && lends)
-                code = o->probe ? BERTCTL_EXIT_OK : lend(client, o);
         json_decref(refused);
         return code;
 }

@@ -95,7 +95,7 @@ static json_t *address_of(const char *name) {
         return json_string(text);
 }
 
-/* This host's own name, the head's, and those of the job's other hosts. */
+/* This host's own name, the head's, and those of the job's hosts. */
 static void ask_resolver(int fd, const char *own, const char *of, const json_t *inputs) {
         cleanup_free char *head = of ? strndup(of, strcspn(of, ":")) : NULL;
         const json_t *hosts = json_object_get(inputs, "hosts");

@@ -26,6 +26,8 @@
 #include "ctl/slurm.h"
 #include "ctl/submission.h"
 
+#define SILENCE_SEC (ALIVE_SEC + 10)
+#define SILENCE_USEC (SILENCE_SEC * USEC_PER_SEC)
 #define LAST_OUTPUT_USEC (10 * USEC_PER_SEC)
 #define TURN_NSEC 500000000 /* between tries to stop the job while its bertd does not answer */
 
@@ -192,31 +194,32 @@ static int submit(struct run *run, const struct spec *spec, const struct past *p
         return r < 0 ? r : submission_send(client, spec, past, &run->id, error);
 }
 
-/* A run that a lost node was doing has a heartbeat until it is old. 1: a signal came. */
-static int await_silence(struct run *run, const char *run_dir, const sigset_t *signals, struct error *error) {
-        uint64_t wait_usec;
+/* A node that is lost leaves a heartbeat until it is old, and perhaps a lock. 1: a signal came. */
+static int await_silence(const char *run_dir, const sigset_t *signals, struct error *error) {
+        const uint64_t deadline = clock_boottime_usec() + SILENCE_USEC;
+        sigset_t stops = *signals;
+        uint64_t ignored;
 
-        int r = alive_check(run_dir, &wait_usec, error);
-        if (r != -EBUSY || wait_usec == 0)
-                return r;
-        (void) fprintf(stderr, "bertctl: %s; waiting %" PRIu64 " s\n", error->text, wait_usec / USEC_PER_SEC + 1);
-        *error = (struct error) {};
-        sigset_t without_child = *signals;
-        (void) sigdelset(&without_child, SIGCHLD);
-        const struct timespec time = { .tv_sec = (time_t) (wait_usec / USEC_PER_SEC) + 1 };
-        if (sigtimedwait(&without_child, NULL, &time) > 0)
-                return 1;
-        return alive_check(run_dir, &wait_usec, error);
+        (void) sigdelset(&stops, SIGCHLD);
+        int r = alive_check(run_dir, &ignored, error);
+        if (r == -EBUSY)
+                (void) fprintf(stderr, "bertctl: %s; waiting for its end, at most %d s\n", error->text, SILENCE_SEC);
+        while (r == -EBUSY && clock_boottime_usec() < deadline) {
+                if (sigtimedwait(&stops, NULL, &(struct timespec) { .tv_sec = 1 }) > 0)
+                        return 1;
+                *error = (struct error) {};
+                r = alive_check(run_dir, &ignored, error);
+        }
+        return r;
 }
 
 /* 1: a run of this name is continued, 0: none is; 2: a signal came. */
-static int find_past(struct run *run, const struct spec *spec, const sigset_t *signals, struct past *ret,
-                     struct error *error) {
+static int find_past(const struct spec *spec, const sigset_t *signals, struct past *ret, struct error *error) {
         cleanup_free char *path = spec->run_dir ? format_string("%s/" RUN_FILE, spec->run_dir) : NULL;
 
         if (!path || !file_is_there(path))
                 return 0;
-        int r = await_silence(run, spec->run_dir, signals, error);
+        int r = await_silence(spec->run_dir, signals, error);
         if (r != 0)
                 return r < 0 ? r : 2;
         r = past_read(spec->run_dir, ret, error);
@@ -237,7 +240,7 @@ static int run_job(struct run *run, const struct spec *spec, const struct slurm 
         int code;
 
         block_signals(&signals);
-        int found = find_past(run, spec, &signals, &past, error);
+        int found = find_past(spec, &signals, &past, error);
         if (found == 2)
                 return BERTD_EXIT_STOPPED;
         int r = found < 0 ? found : private_start(&run->bertd, &options, error);

@@ -82,7 +82,7 @@ static void clear_hosts(struct spec_resources *r) {
         r->n_hosts = r->use = 0;
 }
 
-/* The batch script runs on the first one, unless Slurm says otherwise. */
+/* The batch script runs on the first one, unless Slurm names otherwise. */
 static void put_first(struct host_list *list, const char *name) {
         for (uint32_t i = 1; name && i < list->n; i++)
                 if (host_is(list->names[i], name)) {

@@ -172,7 +172,7 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
-        if (job->run_dir)
+        if (job->run_dir || job->copy_to)
                 add_counters(job, &a);
         (void) scheduling_read(c->inputs->scheduling, &a.scheduling);
         char *text = add_known(job, c->run_dir, &a.known) ? attempt_file_write(&a) : NULL;

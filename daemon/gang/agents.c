@@ -154,7 +154,7 @@ void agents_exited(struct gang_host *host, json_t *line) {
                 return;
         struct gang_agent *agent = find(host->gang, host, id);
         if (signal == 0 && code > 128 && code <= 128 + 64)
-                signal = code - 128; /* as the shell between says it */
+                signal = code - 128; /* a shell's code for it */
         if (agent)
                 lines_send(&agent->lines, json_incref(line));
         if (host->gang->phase == GANG_RUNNING && host->gang->mpirun > 0 && (code != 0 || signal != 0))

@@ -81,7 +81,7 @@ static void unanswered(struct gang_host *host) {
         host_lost(host, &v);
 }
 
-/* The output of ssh has ended. Without an answer its exit status says why; it comes later. */
+/* The output of ssh has ended. Without an answer its exit status, which comes later, is the reason. */
 static void closed(struct gang_host *host) {
         const char *said = last_said(host);
 

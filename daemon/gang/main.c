@@ -86,7 +86,7 @@ static void on_mpirun_ended(struct gang *gang, int status) {
 
         gang->mpirun = 0;
         gang->mpirun_status = status;
-        /* "unable to start one or more daemons" and 205 say nothing of the cause. */
+        /* "unable to start one or more daemons" and 205 do not name the cause. */
         bool blames = failed && gang->phase == GANG_RUNNING && gang->first_failure.exit_class == EXIT_CLASS_LAUNCH;
         gang_end(gang, blames ? &gang->first_failure : NULL);
 }

@@ -1,7 +1,7 @@
 /*
  * The gang of an attempt on several hosts: its main child is bertd-gang, which holds the leases of the other hosts. The
- * shim speaks with it over a socket pair, in lines of JSON; what it says is kept here until the attempt is judged.
- * Without DIR/gang.json there is none, and every function does nothing.
+ * shim and bertd-gang exchange lines of JSON over a socket pair; what it reports is kept here until the attempt is
+ * judged. Without DIR/gang.json there is none, and every function does nothing.
  */
 #ifndef DAEMON_SHIM_GANG_H
 #define DAEMON_SHIM_GANG_H
@@ -37,7 +37,7 @@ struct shim_gang {
 /* Before the main child is started: looks for gang.json, and makes the socket pair. 0 or −errno. */
 int shim_gang_open(struct shim *shim);
 void shim_gang_started(struct shim *shim); /* the child has its end */
-void shim_gang_read(struct shim *shim);    /* what it said last, after its end */
+void shim_gang_read(struct shim *shim);    /* its last lines, after its end */
 void shim_gang_close(struct shim *shim);
 
 /* "stop" or "checkpoint"; `signal`: what a command has declared for it, 0: nothing. */

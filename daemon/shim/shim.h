@@ -80,7 +80,7 @@ struct shim_reported {
 
 /* See copies.c. */
 struct shim_copies {
-        char *want, *now; /* checkpoint to copy next, being copied; NULL: none */
+        char *want, *now, *last; /* checkpoint to copy next, being copied, copied; NULL: none */
         struct copy copy;
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
         uint64_t again_usec;             /* that wait; 0: the last one succeeded */

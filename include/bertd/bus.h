@@ -175,7 +175,7 @@
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
- *   continues b             the run in run_dir goes on: refused while another open job has this folder; the next keys only with it
+ *   continues b             continues the run in run_dir: refused while another open job has this folder; the next keys only with it
  *   past_deaths u           counters of that run, as its bertd had them
  *   past_free_deaths u
  *   past_run_steps t

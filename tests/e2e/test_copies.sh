@@ -70,10 +70,12 @@ rm "$work/hang"
 rm -r "$work/far-copies"
 kill -KILL $(of_job "$job" bert-trainer)
 ok "after a death the checkpoint to go on from is copied at once" wait_for 30 test -e "$work/far-copies/.bertd-copies"
+echo '{}' >"$work/far/bertd.json"
 "$BERTCTL" pause "$job"
 ok "a pause" wait_for 90 state_is "$job" paused
 newest=$(names "$work/far" | xargs -n 1 | tail -n 1)
 ok "leaves a copy of its checkpoint" cmp "$work/far/checkpoints/$newest" "$work/far-copies/checkpoints/$newest"
+ok "and of what another bertd continues with" cmp "$work/far/bertd.json" "$work/far-copies/bertd.json"
 ok "and no heartbeat" test ! -e "$work/far/heartbeat"
 "$BERTCTL" cancel "$job"
 
