@@ -238,15 +238,20 @@ static void note_datagram(struct shim *shim, pid_t sender, char *text) {
 
 /* ---- the socket ---- */
 
-/* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. */
-static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_sender) {
+/* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. `ret_from`: its address. */
+static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_sender, struct shim_address *ret_from) {
         union {
                 struct cmsghdr header;
                 char space[CMSG_SPACE(sizeof(struct ucred))];
         } control;
         struct iovec iov = { .iov_base = buffer, .iov_len = size - 1 };
         struct msghdr m = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+                .msg_name = &ret_from->address,
+                .msg_namelen = sizeof(ret_from->address),
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof(control),
         };
         struct ucred sender = { .uid = (uid_t) -1 };
 
@@ -258,25 +263,27 @@ static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_se
                         memcpy(&sender, CMSG_DATA(c), sizeof(sender));
         buffer[n] = '\0';
         *ret_sender = sender.pid;
+        ret_from->size = m.msg_namelen;
         return sender.uid == geteuid() && !(m.msg_flags & MSG_TRUNC) ? n : 0;
 }
 
 void shim_progress_read(struct shim *shim) {
         char buffer[BERTD_NOTIFY_MAX + 1];
         bool news = false;
+        struct shim_address from;
         pid_t sender = 0;
 
         for (unsigned i = 0; shim->notify_fd >= 0 && i < DATAGRAMS_A_TURN; i++) {
-                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer), &sender);
+                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer), &sender, &from);
                 if (n < 0)
                         break;
                 if (n == 0)
                         continue;
                 news = true;
                 note_datagram(shim, sender, buffer);
+                if (sender == shim_first(shim))
+                        shim_lease_heard(shim, &from);
         }
-        if (news && shim_is_lease(shim))
-                shim_lease_heard(shim);
         if (news)
                 shim_bus_changed(shim, false);
 }

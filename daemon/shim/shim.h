@@ -13,9 +13,12 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bertd/limits.h"
 #include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
@@ -150,7 +153,11 @@ struct shim_lease {
         sd_event_source *timer;
         uint64_t heard_usec; /* boot time: last sign of life of bertd-leash */
         bool silent;         /* it was killed for want of one */
-        bool moves;          /* the head is still to be asked to go */
+        struct shim_address {
+                struct sockaddr_un address;
+                socklen_t size;
+        } leash;                               /* its socket; size 0: not known yet */
+        char move[BERTD_DRAIN_REASON_MAX + 1]; /* why its head should go, not sent yet; "": it need not */
 };
 
 struct shim {
@@ -225,8 +232,8 @@ pid_t shim_first(const struct shim *shim);
 bool shim_is_lease(const struct shim *shim);
 int shim_lease_prepare(const struct shim *shim); /* call at the start; 0 or −errno, as the next */
 int shim_lease_start(struct shim *shim);         /* bertd-leash was started */
-void shim_lease_heard(struct shim *shim);        /* it has sent a datagram */
-void shim_lease_move(struct shim *shim);         /* it asks the head to go */
+void shim_lease_heard(struct shim *shim, const struct shim_address *from);  /* it has sent a datagram */
+void shim_lease_move(struct shim *shim, const char *reason);                /* its head is asked to go */
 bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: judge it like others */
 
 /* ---- stop.c ---- */

@@ -207,6 +207,7 @@
  *   Stop         t   -   ask the ranks to checkpoint and stop, a command's processes one by one to end (SIGTERM); SIGKILL after so many
  *                        usec (extended while a checkpoint is being written, at most 4 times); 0: SIGKILL now
  *   Checkpoint   -   -   ask for a checkpoint
+ *   Move         s   -   of a lease: its head is asked to use another host; the reason
  */
 /* clang-format on */
 #ifndef BERTD_BUS_H
