@@ -13,6 +13,8 @@
 #include "ctl/remote.h"
 #include "ctl/table.h"
 
+#define NOISE_MAX 1000 /* lines before an answer */
+
 struct answers {
         struct host_list hosts;
         struct remote remotes[BERTD_HOSTS_MAX];
@@ -38,11 +40,28 @@ static void say(struct answers *a, uint32_t i, const struct term *term, const ch
         (void) fputc('\n', stderr);
 }
 
-/* A .bashrc that prints comes before the JSON, which begins a line. */
+/* An object, or a list of objects: "[1] 4242" is a shell's. */
+static bool is_answer(const json_t *value) {
+        const json_t *first = json_array_get(value, 0);
+
+        return json_is_object(value) || (json_is_array(value) && (!first || json_is_object(first)));
+}
+
+/* What a .bashrc or .bash_logout prints comes before and after the JSON, which begins a line. */
 static json_t *read_answer(const struct remote *h, char begin) {
-        for (const char *at = h->output; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+        const char *at = h->output, *line;
+
+        for (unsigned i = 0; at && *at && i < NOISE_MAX; i++) {
+                json_t *value = NULL;
                 if (*at == begin)
-                        return json_loadb(at, h->size - (size_t) (at - h->output), JSON_REJECT_DUPLICATES, NULL);
+                        value = json_loadb(at, h->size - (size_t) (at - h->output),
+                                           JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, NULL);
+                if (is_answer(value))
+                        return value;
+                json_decref(value);
+                line = strchr(at, '\n');
+                at = line ? line + 1 : NULL;
+        }
         return NULL;
 }
 
