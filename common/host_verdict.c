@@ -370,7 +370,8 @@ void host_judge(const struct host_facts *f, struct host_verdict *ret) {
                 host_judge_end(f->host, &f->end, ret);
                 return;
         }
-        (void) (judge_bertd(f, ret) || judge_late(f, ret) || judge_version(f, ret) || judge_names(f->host, f->host, f->line, f->host, ret) ||
+        (void) (judge_bertd(f, ret) || judge_late(f, ret) || judge_version(f, ret) ||
+                judge_names(f->host, f->host, f->line, f->host, ret) ||
                 (f->head && judge_names(head, head, f->head, head, ret)) || judge_network(f, ret) ||
                 judge_size(f, ret) || judge_inputs(f, ret));
 }

@@ -35,6 +35,9 @@ static __attribute__((noreturn)) void serve(int listener, const struct service *
                 for (const char *p = s->text; *p && send(fd, p, 1, MSG_NOSIGNAL) == 1; p++)
                         (void) nanosleep(&pause, NULL);
         while (s->endless);
+        (void) shutdown(fd, SHUT_WR);
+        for (char byte; read(fd, &byte, 1) > 0;)
+                ;
         _exit(0);
 }
 
