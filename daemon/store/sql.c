@@ -30,8 +30,9 @@ const char *const store_statements[STATEMENT_MAX] = {
                                 " (SELECT max(id) FROM job WHERE name=?1))",
         [STATEMENT_LOAD_PAGE] = "SELECT " COLUMNS_JOB " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
         [STATEMENT_LOAD_ATTEMPTS] =
-                "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 ORDER BY "
-                "number DESC LIMIT ?2) ORDER BY number",
+                "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 AND (exit_class<>?3 OR"
+                " number=(SELECT max(number) FROM attempt WHERE job=?1)) ORDER BY number DESC LIMIT ?2)"
+                " ORDER BY number",
         [STATEMENT_LOAD_NEWEST_ATTEMPT] =
                 "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number DESC LIMIT 1",
         [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
