@@ -73,8 +73,12 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "INSERT OR REPLACE INTO event(id, job, time, from_state, to_state, what, reason) SELECT drop_event,"
                 " id, coalesce((SELECT time FROM event WHERE id=drop_event), ?2), '', '', 'dropped', " STORE_DROP_TEXT
                 " FROM job WHERE id=?1",
-        [STATEMENT_DROP_ATTEMPTS] = "DELETE FROM attempt WHERE job=?1 AND number>" STORE_HEAD_ATTEMPTS
-                                    " AND number<=?2-" STORE_TAIL_ATTEMPTS,
+        /* Not the newest one that has run: those after it may only have waited for hosts (?3). */
+        [STATEMENT_DROP_ATTEMPTS] =
+                "DELETE FROM attempt WHERE job=?1 AND number>" STORE_HEAD_ATTEMPTS
+                " AND number<=?2-" STORE_TAIL_ATTEMPTS " AND number<>ifnull((SELECT max(number) FROM attempt WHERE "
+                                                       "job=?1 AND number<?2 AND exit_class<>?3), 0)"
+                " RETURNING number",
         [STATEMENT_TRASH] =
                 "INSERT INTO trash(job, first, last, uid, gid, user) SELECT id, ?2, ?3, uid, gid, user FROM job "
                 "WHERE id=?1",
