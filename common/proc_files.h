@@ -1,4 +1,4 @@
-/* Files of a process below /proc/PID, and what they tell of it. */
+/* Files of a process below /proc/PID, and its rank. */
 #ifndef COMMON_PROC_FILES_H
 #define COMMON_PROC_FILES_H
 

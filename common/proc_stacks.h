@@ -1,6 +1,6 @@
 /*
- * What a process does, as text: evidence of a hang. For a process of its own with a time limit: some of these wait as
- * long as the process looked at hangs in the kernel.
+ * What a process does, as text: evidence of a hang. Call this in a separate process with a time limit: some of these
+ * wait as long as the process looked at hangs in the kernel.
  */
 #ifndef COMMON_PROC_STACKS_H
 #define COMMON_PROC_STACKS_H

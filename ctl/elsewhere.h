@@ -1,4 +1,4 @@
-/* `bertctl list -H` and `status -H`: what bertctl on other hosts says, in one table or one JSON. */
+/* `bertctl list -H` and `status -H`: what bertctl prints on other hosts, in one table or one JSON. */
 #ifndef CTL_ELSEWHERE_H
 #define CTL_ELSEWHERE_H
 

@@ -224,9 +224,7 @@ static int start_all(struct hosts_probe *probe, const struct hosts_asked *asked,
         return r < 0 ? error_errno(error, -r, "the probe of hosts") : 0;
 }
 
-static bool listens(const struct host_probed *h) {
-        return h->line && !h->refused && json_integer_value(json_object_get(h->line, "listen")) > 0;
-}
+static bool listens(const struct host_probed *h) { return json_integer_value(json_object_get(h->line, "listen")) > 0; }
 
 /* Where `from` reaches `to`: in the job's network, else as it resolves its name. */
 static const char *address_for(const struct host_probed *from, const struct host_probed *to) {
@@ -327,13 +325,17 @@ int hosts_probe_run(const struct hosts_asked *asked, struct hosts_probe **ret, s
                 probe->hosts[i].name = asked->names[i];
                 probe->hosts[i].in = probe->hosts[i].out = probe->hosts[i].err = -1;
         }
+        void (*before)(int) = signal(SIGPIPE, SIG_IGN); /* of one that ends without reading */
         int r = start_all(probe, asked, error);
+        if (r == 0) {
+                run_until(probe, LINE_USEC, has_line);
+                connect_pairs(probe);
+                run_until(probe, PAIRS_USEC, has_connected);
+                end_all(probe);
+        }
+        (void) signal(SIGPIPE, before);
         if (r < 0)
                 return r;
-        run_until(probe, LINE_USEC, has_line);
-        connect_pairs(probe);
-        run_until(probe, PAIRS_USEC, has_connected);
-        end_all(probe);
         judge_all(probe, asked);
         *ret = steal_pointer(&probe);
         return 0;

@@ -74,6 +74,8 @@ static const struct dict_field job_fields[] = {
         JOB(world, DICT_U64),
         JOB(hosts_in_use, DICT_STRINGS),
         JOB(network, DICT_STRING),
+        JOB(slowest, DICT_STRING),
+        JOB(slowest_since, DICT_U64),
         JOB(copy_to, DICT_STRING),
         { NULL, DICT_OTHERS, offsetof(struct job_info, others) },
 };

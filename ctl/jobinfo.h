@@ -40,6 +40,8 @@ struct job_info {
         char **lost_sec;              /* "killed=12.500": seconds that ends of a class have cost */
         char **hosts, **hosts_in_use; /* the head first; empty: this host alone, NULL: of an older bertd */
         char *network, *copy_to;
+        char *slowest; /* common/pace.h; "": no rank lags */
+        uint64_t slowest_since;
         char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */

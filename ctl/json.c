@@ -12,6 +12,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/pace.h"
 #include "common/clock.h"
 
 json_t *json_time(uint64_t realtime_usec) {
@@ -101,6 +102,16 @@ static json_t *with_others(json_t *object, const struct dict_others *others) {
         return object;
 }
 
+/* A rank that lags. */
+static json_t *slowest_of(const struct job_info *job) {
+        struct pace pace;
+
+        if (!job->slowest || !pace_read(job->slowest, &pace))
+                return json_null();
+        return json_pack("{s:s,s:I,s:f,s:o}", "host", pace.host, "rank", (json_int_t) pace.rank, "ratio", pace.ratio,
+                         "since", json_time(job->slowest_since));
+}
+
 json_t *json_job(const struct job_info *job) {
         const bool has_progress = job->steps > 0 || job->step > 0;
         const bool has_checkpoint = job->checkpoint_step > 0 || (job->checkpoint_path && job->checkpoint_path[0]);
@@ -124,6 +135,7 @@ json_t *json_job(const struct job_info *job) {
                 { "use", job->use > 0 ? json_count(job->use) : json_null() },
                 { "world", job->world > 0 ? json_count(job->world) : json_null() },
                 { "hosts_in_use", strings(job->hosts_in_use) },
+                { "slowest", slowest_of(job) },
                 { "network", json_text(job->network) },
                 { "copy_to", json_text(job->copy_to) },
                 { "attempts", json_count(job->attempts) },

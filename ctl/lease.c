@@ -255,7 +255,7 @@ static int become_leash(const struct lease_options *o) {
 
 /* ---- the command ---- */
 
-/* The system's bertd alone lends: a user's own runs as fork does. */
+/* Only the system daemon lends: a user's bertd has the launcher fork. */
 static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_info *daemon) {
         const char *given = secure_getenv("BERTD_SOCKET");
         const char *socket = ctl->socket ? ctl->socket : given && given[0] ? NULL : BERTD_SYSTEM_SOCKET;
@@ -282,27 +282,11 @@ static json_t *find_problem(const struct error *error, const struct daemon_info 
                             "resources.unmanaged: true");
 }
 
-static int print_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
-                      const json_t *refused, int *ret_listener) {
-        json_t *problem = json_deep_copy(refused);
-
-        if (problem)
-                (void) json_object_del(problem, "type");
-        json_t *host = lease_host(o, daemon, inputs, problem);
-        if (o->pairs && !refused && host)
-                *ret_listener = lease_pairs_listen(host);
-        return print_line(host);
-}
-
 /* What follows the `host` line. */
-static int lend(struct client *client, const struct lease_options *o, json_t *refused) {
+static int lend(struct client *client, const struct lease_options *o) {
         struct error error = {};
-
-        if (refused && !(o->unmanaged && !client && !has_bertd())) {
-                (void) print_line(json_incref(refused));
-                return BERTCTL_EXIT_FAILED;
-        }
         json_t *take = read_object(LEASH_TAKE, LEASH_TAKE_USEC);
+
         if (!take)
                 return BERTCTL_EXIT_OK; /* the head has changed its mind */
         json_decref(take);
@@ -332,12 +316,18 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
                 client_free(client);
                 client = NULL;
         }
-        cleanup_close int listener = -1;
-        int code = print_host(o, connected ? &daemon : NULL, inputs, refused, &listener) < 0 ? BERTCTL_EXIT_FAILED
-                   : o->probe ? end_probe(listener)
-                              : lend(client, o, refused);
-        json_decref(refused);
+        bool lends = !refused || (o->unmanaged && !connected && !has_bertd());
+        bool answers = lends || (o->probe && connected); /* a head, too, is asked what it is */
+        json_t *host = lease_host(o, connected ? &daemon : NULL, inputs, lends ? NULL : refused);
+        cleanup_close int listener = o->pairs && answers && host ? lease_pairs_listen(host) : -1;
+        int r = print_line(host);
         json_decref(inputs);
+        int code = BERTCTL_EXIT_FAILED;
+        if (r >= 0 && answers) /* else the head is gone */
+                code = o->probe ? end_probe(listener) : lend(client, o);
+        else if (r >= 0)
+                (void) print_line(json_incref(refused));
+        json_decref(refused);
         return code;
 }
 

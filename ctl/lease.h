@@ -17,11 +17,11 @@ struct lease_options {
 
 /* ---- lease_host.c ---- */
 
-/* This host as the head sees it: versions, GPUs, network, inputs (borrowed, NULL: none). `daemon` NULL: no bertd. Takes
- * at most some seconds, whatever hangs; a new reference, NULL: no memory. `problem` (taken, NULL: none): why bertd cannot
- * be asked, as in a refusal. */
+/* This host as the head sees it: versions, GPUs, network, inputs (borrowed, NULL: none). `daemon` NULL: no bertd.
+ * `refused` (borrowed, NULL: none): why it lends nothing. Takes at most some seconds, whatever hangs; a new reference,
+ * NULL: no memory. */
 json_t *lease_host(const struct lease_options *options, const struct daemon_info *daemon, const json_t *inputs,
-                   json_t *problem);
+                   const json_t *refused);
 
 /* ---- lease_only.c ---- */
 

@@ -95,7 +95,7 @@ static json_t *address_of(const char *name) {
         return json_string(text);
 }
 
-/* This host's own name, the head's, and those of the job's other hosts. */
+/* This host's own name, the head's, and those of the job's hosts. */
 static void ask_resolver(int fd, const char *own, const char *of, const json_t *inputs) {
         cleanup_free char *head = of ? strndup(of, strcspn(of, ":")) : NULL;
         const json_t *hosts = json_object_get(inputs, "hosts");
@@ -181,7 +181,7 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
 
 /* ---- in bertctl ---- */
 
-/* What comes until its end, the bound or the deadline. The caller frees. */
+/* Reads until the end of file, the bound or the deadline. The caller frees. */
 static char *collect(int fd, uint64_t deadline) {
         cleanup_free char *text = malloc(ANSWERS_MAX + 1);
         size_t n = 0;
@@ -252,7 +252,7 @@ static json_t *gpus_of(const struct daemon_info *daemon) {
 }
 
 json_t *lease_host(const struct lease_options *o, const struct daemon_info *daemon, const json_t *inputs,
-                   json_t *problem) {
+                   const json_t *refused) {
         struct utsname name = {};
         struct sysinfo memory = {};
 
@@ -267,6 +267,8 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);
+        json_t *problem = json_deep_copy(refused);
+        (void) json_object_del(problem, "type");
         if (problem)
                 (void) json_object_set_new(host, "problem", problem);
         add_answers(o, name.nodename, inputs, host);

@@ -1,4 +1,4 @@
-/* See remote.h. Each ssh is in a session of its own and is killed at the end whatever it does. */
+/* See remote.h. Each ssh has its own session and is killed at the end whatever it does. */
 #include "ctl/remote.h"
 
 #include <errno.h>
@@ -166,7 +166,7 @@ void remote_run(struct remote *hosts, size_t n, const char *command, const char 
         }
 }
 
-/* The last line of what it said. */
+/* The last line of its standard error. */
 const char *remote_problem(const struct remote *h, char *buffer, size_t size) {
         size_t end = strlen(h->said);
 

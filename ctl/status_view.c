@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/pace.h"
 #include "ctl/format.h"
 #include "ctl/table.h"
 
@@ -163,6 +164,18 @@ static void draw_progress(FILE *out, const struct term *term, const struct job_i
                 line_format(out, term, "ETA", STYLE_NONE, "%s (%s)", format_duration(eta, buffer),
                             format_local_time(clock_realtime_usec() + eta * USEC_PER_SEC, at));
         }
+}
+
+/* "h3 rank 17 is 1.4 × the median since 14:05" */
+static void draw_slowest(FILE *out, const struct term *term, const struct job_info *job) {
+        time_t since = (time_t) (job->slowest_since / USEC_PER_SEC);
+        struct pace pace;
+        struct tm tm = {};
+
+        if (!job->slowest || !pace_read(job->slowest, &pace) || !localtime_r(&since, &tm))
+                return;
+        line_format(out, term, "slow", STYLE_YELLOW, "%s rank %u is %.1f × the median since %02d:%02d", pace.host,
+                    pace.rank, pace.ratio, tm.tm_hour, tm.tm_min);
 }
 
 static void draw_checkpoint(FILE *out, const struct term *term, const struct job_info *job, uint64_t created) {
@@ -332,6 +345,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         if (strcmp(text_of(job->kind), "command") == 0) /* a trainer's status repeats its progress */
                 line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
+        draw_slowest(out, term, job);
         draw_goodput(out, term, job);
         draw_lost(out, term, job);
         draw_checkpoint(out, term, job, checkpoint_created);

@@ -172,7 +172,7 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         if (job->state == JOB_STOPPING)
                 attempt_stop(job);
         if (job_is_lease(job) && node->drain.move)
-                (void) link->calls->checkpoint(link); /* it asks its head to go */
+                link->calls->move(link, node->drain.reason);
         *ret_answer = BERTD_ATTEMPT_GO;
         return 0;
 }
@@ -230,6 +230,11 @@ int attempt_checkpoint(struct job *job) {
         if (!job->run || !job->run->link || job->run->newer || job->run->phase != PHASE_LIVE)
                 return -ENOTCONN;
         return job->run->link->calls->checkpoint(job->run->link);
+}
+
+void attempt_move(struct job *job, const char *reason) {
+        if (job->run && job->run->link && !job->run->newer)
+                job->run->link->calls->move(job->run->link, reason);
 }
 
 bool attempt_takes_checkpoints(const struct job *job) { return job->run && job->run->takes_checkpoints; }

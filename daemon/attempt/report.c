@@ -12,6 +12,7 @@
 #include "bertd/limits.h"
 #include "common/cleanup.h"
 #include "common/hosts.h"
+#include "common/pace.h"
 #include "common/utf8.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/attempt/live.h"
@@ -252,6 +253,19 @@ static void take_hosts(struct attempt_run *run, const char *names) {
         node_commit_soon(run->node);
 }
 
+/* The ratio changes often; the time is that of the rank's first report. */
+static void take_slowest(struct attempt_run *run, const char *text) {
+        struct pace now = {}, before = {};
+        bool lags = pace_read(text, &now);
+        bool same = lags && run->slowest && pace_read(run->slowest, &before) && before.rank == now.rank &&
+                    host_is(before.host, now.host);
+
+        if (!same)
+                run->slowest_since = lags ? loop_realtime() : 0;
+        free(run->slowest);
+        run->slowest = lags ? strdup(text) : NULL;
+}
+
 int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(node->store, report->job);
 
@@ -265,6 +279,8 @@ int attempt_report(struct node *node, uid_t uid, const struct attempt_report *re
                 job_set_text(&job->status, report->status);
         if (report->hosts_in_use && job_n_hosts(job) > 1)
                 take_hosts(run, report->hosts_in_use);
+        if (report->slowest)
+                take_slowest(run, report->slowest);
         run->first_exit = report->first_exit;
         run->runs_on = report->runs_on;
         run->takes_checkpoints = report->takes_checkpoints > 0;

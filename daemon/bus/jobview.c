@@ -315,6 +315,14 @@ static void view_world(struct view *v, const char *key) {
 
 static void view_hosts_in_use(struct view *v, const char *key) { add_names(v, key, v->job->hosts_in_use); }
 
+static void view_slowest(struct view *v, const char *key) {
+        add_string(v->m, &v->r, key, v->job->run ? v->job->run->slowest : NULL);
+}
+
+static void view_slowest_since(struct view *v, const char *key) {
+        add_u64(v->m, &v->r, key, v->job->run ? v->job->run->slowest_since : 0);
+}
+
 #define COMPUTED(key, signature, who) { #key, who, view_##key },
 static const struct computed {
         const char *key;

@@ -149,7 +149,7 @@ static void ask_to_move(struct node *node) {
         for (size_t i = 0; i < store_count(node->store); i++) {
                 struct job *job = store_at(node->store, i);
                 if (job_is_lease(job))
-                        (void) attempt_checkpoint(job);
+                        attempt_move(job, node->drain.reason);
         }
 }
 

@@ -39,6 +39,7 @@ static const struct report_field {
         { "attempt", 'u', AT(attempt), 0 },
         { "nonce", 's', AT(nonce), 0 },
         { "status", 's', AT(status), 0 },
+        { "slowest", 's', AT(slowest), 0 },
         { "step", 't', AT(step), AT(has_step) },
         { "steps", 't', AT(steps), AT(has_steps) },
         { "loss", 'd', AT(loss), AT(has_loss) },

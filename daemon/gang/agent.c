@@ -38,7 +38,7 @@ static int connect_to(const char *name) {
         return steal_fd(&fd);
 }
 
-/* Joined by blanks. Open MPI's daemon there looks for its own agent, which it never calls, and dies where it is not
+/* Joined by blanks. Open MPI's daemon there looks for its own agent, which it never calls, and dies if it is not
  * found: the word that has our name is replaced by a program that every host has. Caller frees. */
 static char *join(char **words, const char *name) {
         cleanup_free char *line = strdup("");

@@ -34,7 +34,7 @@ static int on_said(sd_event_source *source, int fd, uint32_t events, void *userd
         return 0;
 }
 
-/* For a shell: words that would need quotes are left out. */
+/* For a shell: words that would need quotes are skipped. */
 static bool is_plain(const char *text) {
         static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/";
 
@@ -85,8 +85,8 @@ static int spawn(struct gang_host *host, char **argv) {
         host->error_fd = steal_fd(&error_read);
         (void) fcntl(host->error_fd, F_SETFL, O_NONBLOCK);
         r = sd_event_add_io(host->gang->event, &host->error_source, host->error_fd, EPOLLIN, on_said, host);
-        int opened = lines_open(&host->lines, host->gang->event, steal_fd(&up_read), steal_fd(&down_write), host_on_readable,
-                                host);
+        int opened = lines_open(&host->lines, host->gang->event, steal_fd(&up_read), steal_fd(&down_write),
+                                host_on_readable, host);
         return MIN(r, opened);
 }
 

@@ -4,7 +4,7 @@
  * no file system, so that a disk that stalls stops no beat.
  *
  * Life: call the hosts in parallel (GANG_CALLING) -> take their leases one after the other, sorted by name
- * (GANG_TAKING) -> mpirun runs (GANG_RUNNING) -> all leases are given back, for a bounded time (GANG_ENDING) -> exit
+ * (GANG_TAKING) -> mpirun runs (GANG_RUNNING) -> all leases end, for a bounded time (GANG_ENDING) -> exit
  * with mpirun's code. A host that fails before mpirun is replaced by a spare; afterwards its loss ends the gang.
  *
  * Everything ends with this process: mpirun and every ssh get SIGKILL if it dies (PDEATHSIG), and the end of an ssh
@@ -63,13 +63,14 @@ struct gang_host {
         size_t n_said;
         uint64_t since_usec, heard_usec, beat_usec; /* boot time: of the state, of the last byte, of our last beat */
         uint64_t busy_usec;                         /* since when it has been busy; 0: it was not */
-        json_t *line;                               /* what it says of itself; NULL: nothing yet */
+        json_t *line;                               /* its description of itself; NULL: not yet received */
         bool freed, judged, closed;
 };
 
-/* How the attempt ends, if it is not mpirun that says so. */
+/* How the attempt ends, unless mpirun decides it. */
 struct gang_verdict {
         bool set;
+        bool weak; /* counts only if mpirun blames no rank */
         enum exit_class exit_class;
         char host[EXIT_RECORD_HOST_MAX], reason[EXIT_RECORD_REASON_MAX];
 };
@@ -80,6 +81,7 @@ struct gang_agent {
         struct lines lines;
         struct gang_host *host; /* NULL: has not asked yet */
         uint64_t id;            /* of the run */
+        uint64_t since_usec;    /* boot time of its start */
         char said[256];         /* the last line that the command printed */
         bool over;
 };
@@ -93,7 +95,7 @@ struct gang {
         char cwd[PATH_MAX];
         struct gang_host *hosts; /* of the plan, without this one: those to use, then the spares */
         size_t n_hosts, n_first; /* n_first: of those to use */
-        struct gang_host self;   /* this one: tells what the others are compared with; never taken */
+        struct gang_host self;   /* this one: the others are compared with it; never taken */
         json_t *inputs;          /* the line that each of them gets: what the job reads there */
         struct lines shim;       /* closed: there is none */
         char agent_name[48];     /* of the agents' socket, in the abstract name space */
@@ -111,7 +113,7 @@ struct gang {
 
 /* ---- main.c ---- */
 
-/* Ends the gang: mpirun is killed at once, all leases are given back. The first verdict counts; NULL: none. */
+/* Ends the gang: mpirun is killed at once, all leases end. The first verdict counts; NULL: none. */
 void gang_end(struct gang *gang, const struct gang_verdict *verdict);
 
 /* Fills a verdict; with a host the reason is "HOST: text". */
@@ -142,7 +144,7 @@ void start_failed(struct gang *gang, struct gang_host *host, const struct gang_v
 /* ---- host.c ---- */
 
 void host_take(struct gang_host *host);               /* asks for the lease */
-void host_leave(struct gang_host *host);              /* gives it back */
+void host_leave(struct gang_host *host);              /* ends the lease */
 void host_look(struct gang_host *host, uint64_t now); /* beats and limits */
 /* Against this host's own line, if there is one. False: it cannot be used, and has failed. */
 bool host_is_fit(struct gang_host *host);
@@ -168,7 +170,7 @@ void agents_close(struct gang *gang);
 
 /* ---- mpirun.c ---- */
 
-/* Open MPI's major version, 4 if it cannot be told; waits for mpirun --version, for a bounded time. */
+/* Open MPI's major version, 4 if unknown; waits for mpirun --version, for a bounded time. */
 unsigned mpirun_major(void);
 int mpirun_start(struct gang *gang, struct error *error);
 

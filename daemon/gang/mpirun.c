@@ -206,6 +206,11 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         add_parameter(words, "plm", prrte ? "ssh" : "rsh");
         add_parameter(words, prrte ? "plm_ssh_agent" : "plm_rsh_agent", agent);
         add_parameter(words, prrte ? "rml_base_radix" : "routed_radix", number); /* only this host starts daemons */
+        if (gang->plan.scratch && !prrte) {
+                add_parameter(words, "orte_local_tmpdir_base", gang->plan.scratch);
+                add(words, "-x"); /* a rank of this host that got it, too, would refuse it beside mpirun's own folder */
+                add(words, "OMPI_MCA_orte_local_tmpdir_base=");
+        }
         if (gang->plan.network) {
                 add_parameter(words, "btl_tcp_if_include", gang->plan.network);
                 add_parameter(words, "oob_tcp_if_include", gang->plan.network);
@@ -271,8 +276,7 @@ int mpirun_start(struct gang *gang, struct error *error) {
         if (pid < 0)
                 return error_errno(error, errno, "mpirun");
         if (pid == 0) {
-                /* orte_local_tmpdir_base ends every MPI rank of this host with "confusion" in Open MPI 4.1. */
-                if (gang->plan.scratch)
+                if (gang->plan.scratch && gang->mpi_major >= 5)
                         (void) setenv("TMPDIR", gang->plan.scratch, 1);
                 become_mpirun(words.list, parent);
         }

@@ -1,5 +1,5 @@
 /*
- * See leash.h. Commands of the head. Each is `sh -c LINE` in a session of its own, with the lease's environment and the
+ * See leash.h. Commands of the head. Each is `sh -c LINE` in its own session, with the lease's environment and the
  * variables that came with it. Invariant: a process that left its command behind keeps no pipe of ours open.
  */
 #include "daemon/leash/leash.h"

@@ -40,7 +40,7 @@ struct leash_helper {
 
 struct leash {
         int in, out;    /* the channel */
-        int connection; /* of the handover: bertctl waits for its end; −1 */
+        int connection; /* of the handover: bertctl waits until it is closed; −1 */
         int signal_fd;
         int notify_fd; /* to the shim; −1 */
         struct sockaddr_un notify;
@@ -55,10 +55,10 @@ struct leash {
         char reason[LEASH_REASON_MAX];
 };
 
-/* ---- main.c ---- */
+/* ---- leash.c ---- */
 
-/* The first end wins. `told`: the head is sent the reason. */
-void leash_end(struct leash *leash, bool failed, bool told, const char *format, ...)
+/* The first end wins. `report`: the head is sent the reason. */
+void leash_end(struct leash *leash, bool failed, bool report, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 /* Takes the line. */
 void leash_send(struct leash *leash, json_t *line);

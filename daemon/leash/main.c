@@ -9,7 +9,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "bertd/exit.h"
+#include "bertd/limits.h"
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -42,27 +42,6 @@ struct options {
 };
 
 /* ---- the end ---- */
-
-void leash_end(struct leash *leash, bool failed, bool told, const char *format, ...) {
-        va_list args;
-
-        if (leash->over)
-                return;
-        leash->over = true;
-        leash->failed = failed;
-        va_start(args, format);
-        (void) vsnprintf(leash->reason, sizeof(leash->reason), format, args);
-        va_end(args);
-        if (told)
-                (void) leash_writer_add(&leash->writer, leash_ending(leash->reason));
-}
-
-void leash_send(struct leash *leash, json_t *line) {
-        int r = leash_writer_add(&leash->writer, line);
-
-        if (r < 0)
-                leash_end(leash, true, false, "the head does not read: %s", strerror(-r));
-}
 
 static void mark_self(struct procs *procs, void *userdata) {
         struct proc *self = procs_find(procs, getpid());
@@ -144,11 +123,24 @@ static void read_channel(struct leash *leash) {
 
 /* ---- time ---- */
 
-/* Never waits for the shim, which may be stopped. */
+/* Never waits for the shim, which may be stopped. It recreates its socket if that was removed. */
 static void notify(const struct leash *leash, const char *text) {
-        if (leash->notify_fd >= 0)
-                (void) sendto(leash->notify_fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL,
-                              (const struct sockaddr *) &leash->notify, leash->notify_size);
+        for (int i = 0; i < 2 && leash->notify_fd >= 0; i++) {
+                if (send(leash->notify_fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN)
+                        return;
+                (void) connect(leash->notify_fd, (const struct sockaddr *) &leash->notify, leash->notify_size);
+        }
+}
+
+/* The shim's only message: why the head should go. No one else can send one to a connected socket. */
+static void read_shim(struct leash *leash) {
+        char reason[BERTD_DRAIN_REASON_MAX + 1];
+
+        ssize_t n = recv(leash->notify_fd, reason, sizeof(reason) - 1, MSG_DONTWAIT);
+        if (n <= 0)
+                return;
+        reason[n] = '\0';
+        leash_send(leash, leash_drain(reason, true));
 }
 
 static void look_at_memory(struct leash *leash) {
@@ -193,14 +185,12 @@ static void read_signals(struct leash *leash) {
         while (read(leash->signal_fd, &si, sizeof(si)) == (ssize_t) sizeof(si)) {
                 if (si.ssi_signo == SIGCHLD)
                         reap(leash);
-                else if (si.ssi_signo == SIGUSR1)
-                        leash_send(leash, leash_drain("it is being drained", true));
                 else
                         leash_end(leash, false, true, "the lease was ended on %s", host.nodename);
         }
 }
 
-enum { AT_IN, AT_OUT, AT_SIGNALS, AT_COMMANDS };
+enum { AT_IN, AT_OUT, AT_SIGNALS, AT_SHIM, AT_COMMANDS };
 #define POLLS_MAX (AT_COMMANDS + 2 * LEASH_RUNS_MAX + LEASH_HELPERS_MAX)
 
 static int fill_polls(const struct leash *leash, struct pollfd polls[POLLS_MAX]) {
@@ -210,6 +200,7 @@ static int fill_polls(const struct leash *leash, struct pollfd polls[POLLS_MAX])
         polls[AT_OUT] =
                 (struct pollfd) { .fd = leash_writer_left(&leash->writer) > 0 ? leash->out : -1, .events = POLLOUT };
         polls[AT_SIGNALS] = (struct pollfd) { .fd = leash->signal_fd, .events = POLLIN };
+        polls[AT_SHIM] = (struct pollfd) { .fd = leash->notify_fd, .events = POLLIN };
         for (int i = 0; i < 2 * LEASH_RUNS_MAX; i++)
                 polls[n++] = (struct pollfd) { .fd = leash->commands[i / 2].streams[i % 2], .events = POLLIN };
         for (int i = 0; i < LEASH_HELPERS_MAX; i++)
@@ -228,6 +219,8 @@ static void handle_polls(struct leash *leash, const struct pollfd polls[POLLS_MA
         for (int i = 0; i < LEASH_HELPERS_MAX; i++)
                 if (polls[AT_COMMANDS + 2 * LEASH_RUNS_MAX + i].revents)
                         leash_helper_read(leash, &leash->helpers[i]);
+        if (polls[AT_SHIM].revents)
+                read_shim(leash);
         if (polls[AT_SIGNALS].revents)
                 read_signals(leash);
         ssize_t left = leash_writer_push(&leash->writer, leash->out);
@@ -282,6 +275,9 @@ static void open_notify(struct leash *leash) {
                         leash->notify.sun_path[0] = '\0';
                 leash->notify_size = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + size);
                 leash->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+                const struct sockaddr any = { .sa_family = AF_UNIX }; /* the kernel chooses: for answers */
+                (void) bind(leash->notify_fd, &any, sizeof(any.sa_family));
+                (void) connect(leash->notify_fd, (const struct sockaddr *) &leash->notify, leash->notify_size);
         }
         (void) unsetenv("NOTIFY_SOCKET");
         (void) unsetenv("WATCHDOG_USEC");
@@ -289,7 +285,7 @@ static void open_notify(struct leash *leash) {
 }
 
 static int watch_signals(struct leash *leash, struct error *error) {
-        static const int watched[] = { SIGCHLD, SIGTERM, SIGINT, SIGUSR1 };
+        static const int watched[] = { SIGCHLD, SIGTERM, SIGINT };
         sigset_t set;
 
         (void) sigemptyset(&set);

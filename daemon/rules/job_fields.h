@@ -166,6 +166,8 @@
         X(use, "u", SHOWN_TO_ALL) \
         X(world, "u", SHOWN_TO_ALL) \
         X(hosts_in_use, "as", SHOWN_TO_ALL) \
+        X(slowest, "s", SHOWN_TO_ALL) \
+        X(slowest_since, "t", SHOWN_TO_ALL) \
         X(run_dir, "s", SHOWN_TO_ALL) \
         X(log, "s", SHOWN_TO_ALL) \
         X(evidence, "s", SHOWN_TO_OWNER) \

@@ -101,6 +101,8 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
                 r = sd_bus_message_append(m, "{sv}", "rate", "d", p->rate);
+        if (r >= 0 && p->paced)
+                r = sd_bus_message_append(m, "{sv}", "slowest", "s", p->slowest);
         if (r >= 0 && shim->declared.checkpoint != 0)
                 r = sd_bus_message_append(m, "{sv}", "takes_checkpoints", "u", 1);
         if (r >= 0 && p->samples_last > 0)
@@ -380,6 +382,16 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return r;
 }
 
+static int method_move(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *reason;
+
+        int r = sd_bus_message_read(m, "s", &reason);
+        if (r < 0)
+                return r;
+        shim_lease_move(userdata, reason);
+        return sd_bus_reply_method_return(m, "");
+}
+
 static int method_checkpoint(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         shim_checkpoint(userdata);
         return sd_bus_reply_method_return(m, "");
@@ -389,6 +401,7 @@ static const sd_bus_vtable attempt_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Stop", "t", "", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Checkpoint", "", "", method_checkpoint, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Move", "s", "", method_move, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 

@@ -64,7 +64,8 @@ static void succeeded(struct shim *shim) {
                 shim_bus_changed(shim, false);
         }
         c->again_usec = 0;
-        free(steal_pointer(&c->now));
+        free(c->last);
+        c->last = steal_pointer(&c->now);
         if (c->want)
                 begin(shim);
         else if (c->ending)
@@ -161,7 +162,7 @@ void shim_copies_start(struct shim *shim) {
 
 /* ---- the end ---- */
 
-/* A copier that ran was killed with the job. */
+/* A copier that ran was killed with the job. What was copied before is looked at again: bertd.json has changed. */
 bool shim_copies_end(struct shim *shim, const struct exit_verdict *verdict) {
         struct shim_copies *c = &shim->copies;
         bool orderly = verdict->exit_class == EXIT_CLASS_FINISHED || verdict->exit_class == EXIT_CLASS_STOPPED;
@@ -170,6 +171,8 @@ bool shim_copies_end(struct shim *shim, const struct exit_verdict *verdict) {
         if (!c->want)
                 c->want = steal_pointer(&c->now);
         free(steal_pointer(&c->now));
+        if (!c->want)
+                c->want = steal_pointer(&c->last);
         if (!c->want || !orderly || shim->killed || shim->closed)
                 return false;
         c->ending = true;
@@ -183,4 +186,5 @@ void shim_copies_close(struct shim *shim) {
         stop_copy(c);
         free(steal_pointer(&c->want));
         free(steal_pointer(&c->now));
+        free(steal_pointer(&c->last));
 }

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -78,19 +79,28 @@ int shim_lease_start(struct shim *shim) {
         return sd_event_add_time_relative(shim->event, &shim->lease.timer, CLOCK_BOOTTIME, LOOK_USEC, 0, on_look, shim);
 }
 
-void shim_lease_heard(struct shim *shim) {
-        shim->lease.heard_usec = clock_boottime_usec();
-        if (shim->lease.moves)
-                shim_lease_move(shim);
+/* A leash that has no room for it gets it after its next datagram. */
+static void tell_leash(struct shim *shim) {
+        const struct shim_address *to = &shim->lease.leash;
+        const char *reason = shim->lease.move;
+
+        if (reason[0] && to->size > 0 &&
+            sendto(shim->notify_fd, reason, strlen(reason), MSG_DONTWAIT | MSG_NOSIGNAL,
+                   (const struct sockaddr *) &to->address, to->size) >= 0)
+                shim->lease.move[0] = '\0';
 }
 
-/* Before it is ready it has no handler. */
-void shim_lease_move(struct shim *shim) {
-        bool ready = shim->state == SHIM_RUNNING && shim->progress.ready && shim_first(shim) > 0;
+void shim_lease_heard(struct shim *shim, const struct shim_address *from) {
+        if (!shim_is_lease(shim))
+                return;
+        shim->lease.heard_usec = clock_boottime_usec();
+        shim->lease.leash = *from;
+        tell_leash(shim);
+}
 
-        shim->lease.moves = !ready;
-        if (ready)
-                (void) kill(shim_first(shim), SIGUSR1);
+void shim_lease_move(struct shim *shim, const char *reason) {
+        (void) shim_clean_text(shim->lease.move, sizeof(shim->lease.move), reason, strlen(reason));
+        tell_leash(shim);
 }
 
 bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret) {

@@ -13,9 +13,13 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bertd/limits.h"
+#include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
 #include "daemon/shim/gang.h"
@@ -44,6 +48,8 @@ struct progress {
         bool ready, busy;             /* busy: working between two steps */
         bool spoke;                   /* an X_BERTD_ key was received from any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
+        char slowest[PACE_TEXT_MAX];  /* common/pace.h; "": no rank lags */
+        bool paced;                   /* noted once */
         uint64_t step, steps;
         double loss, rate;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
@@ -77,7 +83,7 @@ struct shim_reported {
 
 /* See copies.c. */
 struct shim_copies {
-        char *want, *now; /* checkpoint to copy next, being copied; NULL: none */
+        char *want, *now, *last; /* checkpoint to copy next, being copied, copied; NULL: none */
         struct copy copy;
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
         uint64_t again_usec;             /* that wait; 0: the last one succeeded */
@@ -147,7 +153,11 @@ struct shim_lease {
         sd_event_source *timer;
         uint64_t heard_usec; /* boot time: last sign of life of bertd-leash */
         bool silent;         /* it was killed for want of one */
-        bool moves;          /* the head is still to be asked to go */
+        struct shim_address {
+                struct sockaddr_un address;
+                socklen_t size;
+        } leash;                               /* its socket; size 0: not known yet */
+        char move[BERTD_DRAIN_REASON_MAX + 1]; /* why its head should go, not sent yet; "": it need not */
 };
 
 struct shim {
@@ -222,9 +232,9 @@ pid_t shim_first(const struct shim *shim);
 bool shim_is_lease(const struct shim *shim);
 int shim_lease_prepare(const struct shim *shim); /* call at the start; 0 or −errno, as the next */
 int shim_lease_start(struct shim *shim);         /* bertd-leash was started */
-void shim_lease_heard(struct shim *shim);        /* it has sent a datagram */
-void shim_lease_move(struct shim *shim);         /* it asks the head to go */
-bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: none of its own */
+void shim_lease_heard(struct shim *shim, const struct shim_address *from);  /* it has sent a datagram */
+void shim_lease_move(struct shim *shim, const char *reason);                /* its head is asked to go */
+bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: judge it like others */
 
 /* ---- stop.c ---- */
 

@@ -129,10 +129,6 @@ void shim_end_all(struct shim *shim, uint64_t grace_usec) {
 void shim_checkpoint(struct shim *shim) {
         bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
 
-        if (shim_is_lease(shim)) {
-                shim_lease_move(shim);
-                return;
-        }
         if (shim->state != SHIM_RUNNING)
                 return;
         if (shim->gang.is && (understands || shim->declared.checkpoint != 0))

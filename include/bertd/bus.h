@@ -7,6 +7,9 @@
  *   method          in                 out      who             meaning
  *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit; the
  *                                                               answer waits for the user database (at most 5 s)
+ *   Lease           a{sv}              t        anyone          a new lease's id, after its commit: granted at once or refused with
+ *                                                               BERTD_ERROR_BUSY, _DRAINED, _LENDS_NOTHING, ...; then bertd-leash
+ *                                                               takes the caller's descriptors (common/handover.h)
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
@@ -29,10 +32,15 @@
  *                                                               is not the argument (0: at once); one outstanding a connection
  *   GetDaemon       -                  a{sv}    anyone          version, protocol, pid, state_dir, launcher, slots, slots_used, gpus,
  *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
+ *                                                               draining s (why; empty: it is not drained), draining_since t, draining_move u,
+ *                                                               gpu_list as ("free GPU-...", "used ...", "blocked ..."),
  *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
  *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
+ *   Drain           sb                 -        root or the daemon's user   reason, and whether leases are asked to go: from now on nothing
+ *                                                               new starts, and no lease is granted
+ *   Undrain         -                  -        root or the daemon's user
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
@@ -62,7 +70,7 @@
  *   uid u
  *   state s
  *   reason s                why it is in that state
- *   kind s                  pretrain | finetune | command
+ *   kind s                  pretrain | finetune | command | lease
  *   launcher s              systemd | fork
  *   priority i              as in Submit, and so are the fields of that name below
  *   ranks u
@@ -106,6 +114,8 @@
  *   use u                   hosts that it needs
  *   world u                 ranks in all: ranks on each host in use
  *   hosts_in_use as         of the newest attempt, the head first; empty = this host alone
+ *   slowest s               "HOST,RANK,RATIO": a rank that takes RATIO times the median rank's time; empty = none
+ *   slowest_since t
  *   network s
  *   copy_to s *
  *   run_dir s
@@ -113,6 +123,9 @@
  *   cwd s
  *   first_exit i            while a command runs on without its first process: its exit code, or minus its signal
  *   runs_on u               likewise: processes that live
+ *   lease_of s              of a lease: "h1:42", the job of another host that has it; likewise the next two
+ *   lease_attempt u
+ *   lease_name s
  *   comment s *
  *   first_cause s *         why the last attempt died
  *   evidence s *            folder with the stacks of the last hang; empty = none
@@ -171,10 +184,14 @@
  *   past_lost s             "killed=12500000 oom=300": usec by class
  *   past_checkpoints a(tttss)  step, bytes, usec, state (good | demoted | unconfirmed), path (empty: the trainer's); at most 512
  *
+ * a{sv} of Lease: lease_of (s, "HOST:JOB"), lease_name (s), lease_attempt (u), channel (s, 32 hex digits: the name of the caller's
+ * socket), and of Submit's keys cwd, ranks, threads, gpus, memory, cpus, host_timeout_sec, environment, umask, rlimits, nice, cpu_list
+ * and scheduling; others are refused or have no effect.
+ *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted | unconfirmed), attempt u, restored
  * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
- * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
+ * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, slowest s (as in a job's a{sv}), step t, steps t,
  * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
  * (seconds), checkpoint_unconfirmed u (1: it may not have reached the disk), checkpoint_at t (the program's step when it
  * saved it; missing from an older shim), takes_checkpoints u (1: the program has
@@ -190,6 +207,7 @@
  *   Stop         t   -   ask the ranks to checkpoint and stop, a command's processes one by one to end (SIGTERM); SIGKILL after so many
  *                        usec (extended while a checkpoint is being written, at most 4 times); 0: SIGKILL now
  *   Checkpoint   -   -   ask for a checkpoint
+ *   Move         s   -   of a lease: its head is asked to use another host; the reason
  */
 /* clang-format on */
 #ifndef BERTD_BUS_H

@@ -269,15 +269,6 @@ def terminated():
     gone(1)
 
 
-def drained():
-    head = Head()
-    os.kill(head.leash(), signal.SIGUSR1)
-    assert head.get("drain")["move"]
-    head.run(1, "echo still here")
-    head.get("exited", id=1)
-    head.put(type="quit")
-
-
 def not_a_line():
     for data in (b"hello\n", b"{}\n", b"[1]\n", b"{" + b"x" * (2 << 20), b'{"type":"run","id":1}\n', b'{"type":"run","line":"true"}\n', b'{"type":"quit","type":"beat"}\n'):
         head = Head()
@@ -374,6 +365,158 @@ def refused():
     print(line["class"], line["reason"])
     head.ended()
     equal(head.p.returncode, 1)
+
+
+# ---- of root's bertd under systemd; the command runs as a member of its group ----
+def of_lease(name, ident):
+    """The pid of that name whose job it is."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if open(f"/proc/{pid}/comm").read().strip() == name and f"BERTD_JOB_ID={ident}".encode() in open(f"/proc/{pid}/environ", "rb").read().split(b"\0"):
+                return int(pid)
+        except OSError:
+            pass
+    raise AssertionError(f"no {name} of job {ident}")
+
+
+def job(ident):
+    return json.loads(subprocess.run([BERTCTL, "status", "--json", str(ident)], stdout=subprocess.PIPE, check=True).stdout)
+
+
+def becomes(ident, state):
+    assert until(20, lambda: job(ident)["state"] == state), job(ident)
+
+
+def root(*words):
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def lent():
+    head = Head()
+    ident = head.granted["lease"]
+    planted(head)
+    shown = job(ident)
+    equal([shown[k] for k in ("kind", "name", "state", "lease_of", "lease_name")], ["lease", "leased to h1:42", "running", "h1:42", "bert"])
+    for what in ("pause", "checkpoint"):
+        out = subprocess.run([BERTCTL, what, str(ident)], stderr=subprocess.PIPE, text=True)
+        assert out.returncode == 1 and "is a lease of h1:42" in out.stderr, out
+    head.put(type="quit")
+    head.get("freed")
+    head.ended()
+    gone(1)
+    becomes(ident, "done")
+
+
+def in_its_unit():
+    head = Head()
+    head.run(1, "id -un; ulimit -l; cut -d: -f3 /proc/self/cgroup | sort -u | grep bertd; touch /tmp/mine /dev/shm/mine")
+    head.get("exited", id=1)
+    user, locked, unit = head.output(1).decode().split()
+    assert user != "root" and unit.endswith(f"-{head.granted['lease']}-1.service"), head.output(1)
+    assert not os.path.exists("/tmp/mine") and not os.path.exists("/dev/shm/mine")
+    print(locked)
+    head.put(type="quit")
+
+
+def stopped_program(*names):
+    head = Head()
+    ident = head.granted["lease"]
+    planted(head)
+    for name in names:
+        os.kill(of_lease(name, ident), signal.SIGSTOP)
+    begin = time.monotonic()
+    gone(TIMEOUT + 5)
+    assert time.monotonic() - begin <= TIMEOUT + 5, time.monotonic() - begin
+    becomes(ident, "failed")
+
+
+def stopped_leash():
+    stopped_program("bertd-leash")
+
+
+def stopped_shim():
+    stopped_program("bertd-shim")
+
+
+def stopped_both():
+    stopped_program("bertd-shim", "bertd-leash")
+
+
+def killed_shim():
+    head = Head()
+    planted(head)
+    os.kill(of_lease("bertd-shim", head.granted["lease"]), signal.SIGKILL)
+    gone()
+    becomes(head.granted["lease"], "failed")
+
+
+def bertd_killed():
+    head = Head()
+    planted(head)
+    root("systemctl", "kill", "-s", "KILL", "bertd")
+    time.sleep(3)
+    equal(len(lives(MARK)), 4)
+    head.run(2, "echo still here")
+    head.get("exited", id=2)
+    becomes(head.granted["lease"], "running")
+    head.put(type="quit")
+    gone()
+    becomes(head.granted["lease"], "done")
+
+
+def bertd_down():
+    """What ends meanwhile does so by itself, and is closed when bertd is back."""
+    head = Head()
+    planted(head)
+    root("systemctl", "stop", "bertd")
+    head.beats = False
+    try:
+        gone(TIMEOUT + 5)
+    finally:
+        root("systemctl", "start", "bertd")
+    becomes(head.granted["lease"], "failed")
+    assert "silent" in job(head.granted["lease"])["reason"]
+
+
+def cancelled_there():
+    head = Head()
+    planted(head)
+    root(BERTCTL, "cancel", str(head.granted["lease"]))
+    head.get("ending")
+    head.get("freed")
+    gone(1)
+    becomes(head.granted["lease"], "cancelled")
+
+
+def held():
+    """Another head is told by whom, and gets it when it is free."""
+    head = Head(extra=["--ranks", str(os.cpu_count())])
+    other = Head(take=False)
+    other.get("host")
+    other.put(type="take")
+    line = other.get("refused")
+    equal(line["class"], "busy")
+    assert f"slots are busy: job {head.granted['lease']} of " in line["reason"] and "a lease of h1:42" in line["reason"], line
+    head.put(type="quit")
+    head.ended()
+    becomes(head.granted["lease"], "done")
+    third = Head()
+    third.put(type="quit")
+
+
+def asked_to_move():
+    head = Head()
+    root(BERTCTL, "drain", "--move", "--reason", "new fan")
+    try:
+        line = head.get("drain")
+        assert line["move"] and "new fan" in line["reason"], line
+        other = Head(take=False)
+        equal(other.get("host")["draining"], "new fan")
+        other.put(type="take")
+        equal(other.get("refused")["class"], "draining")
+    finally:
+        root(BERTCTL, "undrain")
+    head.put(type="quit")
 
 
 try:

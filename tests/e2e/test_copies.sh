@@ -70,12 +70,22 @@ rm "$work/hang"
 rm -r "$work/far-copies"
 kill -KILL $(of_job "$job" bert-trainer)
 ok "after a death the checkpoint to go on from is copied at once" wait_for 30 test -e "$work/far-copies/.bertd-copies"
+echo '{}' >"$work/far/bertd.json"
 "$BERTCTL" pause "$job"
 ok "a pause" wait_for 90 state_is "$job" paused
 newest=$(names "$work/far" | xargs -n 1 | tail -n 1)
 ok "leaves a copy of its checkpoint" cmp "$work/far/checkpoints/$newest" "$work/far-copies/checkpoints/$newest"
+ok "and of what another bertd continues with" cmp "$work/far/bertd.json" "$work/far-copies/bertd.json"
 ok "and no heartbeat" test ! -e "$work/far/heartbeat"
 "$BERTCTL" cancel "$job"
+
+# This host's disk is lost: the run continues from its copies.
+rm -r "$work/far"
+saved=$(names "$work/far-copies" | xargs -n 1 | tail -n 1 | tr -dc 0-9)
+make_spec far 1 $((10#$saved + 20))
+job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml")
+ok "a run continues from its copies" wait_for 60 state_is "$job" done
+ok "from the newest one" eval 'log_of "$job" | grep -q "resuming from $work/far-copies/.* step $((10#$saved)) of"'
 
 # Folders that are not the run's
 echo mine >"$work/foreign/file"

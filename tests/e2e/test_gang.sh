@@ -8,17 +8,6 @@ cleanup() { kill_bertd; bed_end; }
 diagnose() { "$BERTCTL" list; [[ -z ${job:-} ]] || { "$BERTCTL" status "$job"; "$BERTCTL" events "$job"; "$BERTCTL" logs -n 25 "$job"; }; tail -n 5 "$work/bertd.log"; }
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-says() { [[ $1 =~ $2 ]] || { echo "'$1' does not say '$2'"; return 1; }; }
-record_of() { jq -r ".$3" "$BERTD_STATE_DIR/jobs/$1/attempt-$2/exit.json"; }
-log_of() { "$BERTCTL" logs "$1"; }
-leash_of() { cat "$bed/fake/$1.leash"; }
-is_running() { [[ $(field "$1" state) == running && -n $(processes_on "$2" orted) && -n $(processes_on "$2" "$3") ]]; }
-wait_state() { wait_for 20 state_is "$1" "$2"; }
-submit_on() { # HOSTS USE COMMAND...
-  printf 'kind: command\nresources: {hosts: [%s], use: %s, host_timeout_sec: 8}\nrestart: {backoff_sec: [1, 1]}\ncommand: %s\n' "$1" "$2" \
-    "$(jq -nc '$ARGS.positional' --args -- "${@:3}")" >"$work/on.yaml"
-  "$BERTCTL" submit "$work/on.yaml"
-}
 # A job of ranks that sleep, until they are there; sets $job
 start_sleepers() { job=$(submit_on h1,h2,h3 2 sleep 600) && wait_for 10 is_running "$job" h2 sleep; }
 ends_now() { "$BERTCTL" cancel --now "$job" && wait_state "$job" cancelled && wait_for 5 empty_on h2 h3; }
@@ -84,13 +73,29 @@ kill -CONT "$gang"
 ok "it starts again" wait_for 10 is_running "$job" h3 sleep
 ok "it ends" ends_now
 
+ok "ranks sleep on both" start_sleepers
+cut_cable h2
+ok "a cable is cut: the attempt ends" wait_for 12 attempt_past "$job" 2
+ok "and says so" says "$(record_of "$job" 1 reason)" '^h2: silent for [89]\.[0-9] s'
+ok "h2 ends by itself" wait_for 5 empty_on h2
+ok "a spare takes its place" wait_for 10 is_running "$job" h3 sleep
+join_cable h2
+ok "it ends" ends_now
+
 touch "$bed/fake/h2.busy"
 job=$(submit_on h1,h2 2 true)
 ok "a busy host is waited for" wait_for 20 attempt_past "$job" 2
 is "by class wait" "$(record_of "$job" 1 class) $(record_of "$job" 1 host)" "wait h2"
-ok "its holder is named" says "$(field "$job" reason)" 'h2: all 1 slots are busy: job 12 of alice'
+ok "its holder is named" says "$(record_of "$job" 1 reason)" 'h2: all 1 slots are busy: job 12 of alice'
 rm "$bed/fake/h2.busy"
 ok "it runs when it is free" wait_job "$job"
+
+touch "$bed/fake/h2.busy"
+job=$(submit_on h1,h2 2 true)
+sleep 1.5
+rm "$bed/fake/h2.busy"
+ok "one that is busy for a moment is asked again" wait_job "$job"
+is "in the same attempt" "$(field "$job" attempts)" 1
 
 touch "$bed/fake/h2.forbidden"
 job=$("$BERTCTL" submit --hosts h1,h2 -- true)
@@ -106,9 +111,16 @@ ok "it ran there" says "$(log_of "$job")" h3
 is "at the first attempt" "$(field "$job" attempts)" 1
 job=$(submit_on h1,h2 2 true)
 ok "without a spare it is waited for" wait_for 10 attempt_past "$job" 2
-ok "and named" says "$(record_of "$job" 1 reason)" '^h2: ssh: connect to host h2 port 22: Connection refused'
+ok "and named" says "$(record_of "$job" 1 reason)" '^h2: no sshd answers there'
 rm "$bed/fake/h2.away"
 ok "it runs when it is back" wait_job "$job"
+touch "$bed/fake/h2.away"
+more_restart=', shrink: true' job=$(submit_on h1,h2 2 sh -c 'echo $RANK of $WORLD_SIZE')
+more_restart=
+ok "with shrink it runs on fewer hosts" wait_job "$job"
+is "on this one alone" "$(log_of "$job" | grep of)" "0 of 1"
+ok "which are shown" equal "$("$BERTCTL" status --json "$job" | jq -c .hosts_in_use)" '["h1"]'
+rm "$bed/fake/h2.away"
 
 job=$("$BERTCTL" submit --hosts h1,h2 -- sh -c "trap 'echo stopped \$RANK; exit 0' TERM; echo up; sleep 600 & wait; wait; echo next")
 ok "ranks are up" wait_for 10 is_running "$job" h2 sleep

@@ -176,4 +176,23 @@ ok "the line for authorized_keys" grep -q '^  restrict,command="bertctl lease --
 is "doctor --json" "$(bertctl doctor --json --hosts h2 | jq -c '[.ok, [.hosts[].state]]')" '[false,["ok","waits"]]'
 ok "doctor: a spec without hosts" refuses 2 "has no resources.hosts" bertctl doctor --hosts <(echo 'kind: command
 command: [true]')
+
+# ---- a rank that lags, as rank 0 reports it ----
+cat >pace.py <<'PY'
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for text in sys.argv[1:]:
+    s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+time.sleep(1000)
+PY
+slow() { bertctl status --json "$job" | jq -c '.slowest | [.host, .rank, .ratio]'; }
+is_slow() { [[ $(slow) == "$1" ]]; }
+job=$(bertctl submit -- python3 "$work/pace.py" X_BERTD_STEP=1 X_BERTD_SLOWEST=h3,17,1.38)
+ok "a rank that lags is reported" wait_for 10 is_slow '["h3",17,1.38]'
+ok "status names its host, rank and pace, and since when" grep -qE '^  slow +h3 rank 17 is 1.4 × the median since [0-9]+:[0-9]+$' <(bertctl status "$job")
+bertctl cancel --now "$job"
+job=$(bertctl submit -- python3 "$work/pace.py" X_BERTD_STEP=1 X_BERTD_SLOWEST=h3,17,1.38 X_BERTD_SLOWEST=$'h\033[2J,1,9' X_BERTD_SLOWEST=)
+wait_for 10 bash -c '[[ $(bertctl status --json "$1" | jq .step) == 1 ]]' - "$job"
+ok "one that has caught up is not, nor what is no such report" is_slow '[null,null,null]'
+bertctl cancel --now "$job"
 finish

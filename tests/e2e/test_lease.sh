@@ -20,7 +20,6 @@ ok "silence does" as_head silence
 ok "beats alone keep it" as_head beats_are_enough
 ok "one that was stopped for too long ends when it goes on" as_head stopped_for_a_while
 ok "it says so when it is ended there" as_head terminated
-ok "it says so when the host is drained" as_head drained
 ok "what is no line of a leash ends it" as_head not_a_line
 ok "what a newer head says does not" as_head unknown_types
 ok "its commands end with it when it is killed" as_head killed

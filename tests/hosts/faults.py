@@ -124,8 +124,12 @@ def head_for_good(bed, began):
     def back(_):
         bed.write(2, "/home/alice/continued.yaml", trial.spec(began.name, ["h2", "h3", "h4"], WORLD, batch=BATCH))
         return beds.Job(bed, 2, bed.alice(2, "bertctl submit --continue copies continued.yaml").stdout.strip())
+    old = began.job
     row = Head.strike(bed, began, back)
     bed.boot(1)
+    wait_bertd = lambda: bed.run(1, "bertctl", "list", check=False).returncode == 0  # noqa: E731
+    beds.wait(wait_bertd, "h1: bertd does not answer", 60)
+    old.cancel()  # its run lives elsewhere now, which nothing there can know
     return row
 
 
@@ -182,10 +186,78 @@ FAULTS = [
     Fault("cable of the head, 45 s", cable_of_the_head),
     Fault("another host powered off, booted later", power_of_another),
     Fault("head powered off and booted", head_power),
-    Fault("head powered off for good", head_for_good, dict(copy="h2:/home/alice/copies")),
+    Fault("head powered off for good", head_for_good, dict(copy="h2:/home/alice/copies", moment=3 * EVERY)),
     Fault("disk full on the other hosts", survives(fill), before=small_disk, after=old_disk),
     Fault("upgrade of bertd on each", survives(upgrade)),
     Fault("all rebooted", reboot_all),
+]
+
+
+def two_jobs(bed):
+    """Two heads that want one another's hosts, all slots of both, at the same moment."""
+    bed.key(2)
+    jobs = {}
+
+    def submit(head, other_one):
+        bed.write(head, "/home/alice/both.yaml", trial.spec(f"both{head}", [f"h{head}", f"h{other_one}"], 2, ranks=2, batch=16, steps=120))
+        jobs[head] = beds.Job(bed, head, bed.alice(head, "bertctl submit both.yaml").stdout.strip())
+    threads = [threading.Thread(target=submit, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fields = [jobs[head].finish() for head in (1, 2)]
+    second = bed.file(2, jobs[2].checkpoint()).read_bytes()
+    return Row("two jobs that want the same hosts at once", lost=sum(f["lost_steps"] for f in fields), attempts=max(f["attempts"] for f in fields),
+               weights=trial.same(bed, 1, jobs[1].checkpoint(), second))
+
+
+COMMAND = """name: ring
+kind: command
+command: [python3, /srv/ring.py, "{steps}", "0.1"]
+run_dir: /home/alice/ring
+resources: {{ranks: 1, hosts: [h1, h2, h3, h4], use: 3, network: 10.77.0.0/24}}
+restart: {{backoff_sec: [1, 4]}}
+"""
+
+
+def command(bed):
+    """A program that is no trainer: a spare takes the place of a host that is cut off."""
+    steps = 300
+    bed.alice(1, "mkdir -p ring")
+    began = Trial.of(bed, "a command: cable of another host, for good", COMMAND.format(steps=steps), 50)
+    row = began.strike(lambda: bed.cut(2))
+    total = bed.file(1, f"/home/alice/ring/sum-{steps}").read_text().split()
+    wanted = (1 + 2) * steps * (steps + 1) // 2
+    row.weights = "identical" if total == [str(steps), str(wanted)] else f"{total} instead of {wanted}"
+    return row
+
+
+def many(count):
+    """One of so many hosts is cut off, a spare takes its place."""
+    def scenario(bed):
+        names = [f"h{host}" for host in range(1, count + 2)]
+        wanted = short.reference(bed, count, 8 * count, steps=120)
+        began = Trial(bed, f"of{count}", names, count, batch=8 * count, steps=120, every=20, moment=30)
+        row = began.strike(lambda: bed.cut(count))
+        row.fault, row.weights = f"{count} hosts and a spare: cable of one, for good", trial.same(bed, 1, began.job.checkpoint(), wanted)
+        return row
+    return scenario
+
+
+@dataclasses.dataclass
+class Scenario:
+    """One that is more than a job and a fault, in a bed of its own."""
+    name: str
+    act: callable
+    hosts: int
+
+
+SCENARIOS = [
+    Scenario("two jobs that want the same hosts at once", two_jobs, 2),
+    Scenario("a command: cable of another host, for good", command, 4),
+    Scenario("5 hosts and a spare: cable of one, for good", many(5), 6),
+    Scenario("8 hosts and a spare: cable of one, for good", many(8), 9),
 ]
 
 
@@ -198,7 +270,7 @@ class Bench:
     def ready(self):
         if not self.bed:
             self.bed = beds.Bed(self.hosts).__enter__()
-            self.reference = self.reference or short.reference(self.bed, WORLD, BATCH)
+            self.reference = short.reference(self.bed, WORLD, BATCH)
         return self.bed
 
     def drop(self):
@@ -225,6 +297,15 @@ class Bench:
             row = Row(fault.name, weights=f"failed: {str(problem).splitlines()[0][:160]}")
             self.drop()
         return row
+
+
+def play(scenario):
+    try:
+        with beds.Bed(scenario.hosts) as bed:
+            return scenario.act(bed)
+    except beds.Failed as problem:
+        beds.note(f"{scenario.name}: {problem}")
+        return Row(scenario.name, weights=f"failed: {str(problem).splitlines()[0][:160]}")
 
 
 def kept(commit):
@@ -262,7 +343,7 @@ def write(command, where, rows):
     report.write_section(beds.ROOT / "docs/hosts.md", "faults", f"""
 `{command}` {where}, all hosts of the bed sharing them: four booted systemd hosts with sshd and bertd.service in containers, a bridge between them, a job with one rank on each of three
 hosts and the fourth as a spare (`{trial.STEPS}` steps of a small BERT, a checkpoint each {EVERY}), `host_timeout_sec` 20 but where a row states another. Each fault comes at a random moment.
-Medians, in parentheses the worst. **Detected** counts from the fault, the next two columns from the detection; a dash: nothing was
+The last rows, each once, have beds of their own. Medians, in parentheses the worst. **Detected** counts from the fault, the next two columns from the detection; a dash: nothing was
 stopped, or nobody was there to see it. **Orphans**: processes of the old gang on any host, also one that is cut off, {trial.SETTLE} s after the detection.
 **Weights**: the last checkpoint beside that of an undisturbed run of three ranks on one host.
 
@@ -276,16 +357,21 @@ def main():
     parser.add_argument("--only", action="append", default=[], help="a fault whose name contains this")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    wanted = [f for f in FAULTS if not options.only or any(o in f.name for o in options.only)]
+    wanted = [f for f in FAULTS + SCENARIOS if not options.only or any(o in f.name for o in options.only)]
     if options.list or not wanted:
-        print("\n".join(f.name for f in FAULTS))
+        print("\n".join(f.name for f in FAULTS + SCENARIOS))
         return 0 if options.list else 2
     where, commit = report.provenance(), report.git("rev-parse", "HEAD")
     bench, rows = Bench(len(HOSTS)), kept(commit)
     try:
         for fault in wanted:
-            for _ in range(options.times - len([r for r in rows if r.fault == fault.name])):
-                row = bench.trial(fault)
+            times = options.times if isinstance(fault, Fault) else 1
+            for _ in range(times - len([r for r in rows if r.fault == fault.name])):
+                if isinstance(fault, Fault):
+                    row = bench.trial(fault)
+                else:
+                    bench.drop()
+                    row = play(fault)
                 print(row, flush=True)
                 rows.append(row)
                 keep(commit, row)

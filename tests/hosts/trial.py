@@ -85,9 +85,18 @@ class Trial:
     """A job that trains; `strike` does something to it."""
 
     def __init__(self, bed, name, hosts, use, head=1, moment=None, **options):
-        self.bed, self.name = bed, name
-        self.job = bed.submit(head, spec(name, hosts, use, **options))
-        self.job.trains(random.randint(EVERY + 5, 3 * EVERY) if moment is None else moment)
+        self.begin(bed, name, head, spec(name, hosts, use, **options), random.randint(EVERY + 5, 3 * EVERY) if moment is None else moment)
+
+    @classmethod
+    def of(cls, bed, name, text, moment):
+        """Of any spec, that has made so many steps."""
+        trial = cls.__new__(cls)
+        trial.begin(bed, name, 1, text, moment)
+        return trial
+
+    def begin(self, bed, name, head, text, moment):
+        self.bed, self.name, self.job = bed, name, bed.submit(head, text)
+        self.job.trains(moment)
 
     def strike(self, fault, undo=None, stops=True, limit=120):
         """The row of this fault. `undo` comes once the old gang was looked for; a fault that stops nothing may leave it as it is."""

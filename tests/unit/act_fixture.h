@@ -39,7 +39,7 @@ struct fixture {
         struct refusal refusal;
         struct shim_link link;
         pid_t shim;
-        unsigned stops, checkpoints;
+        unsigned stops, moves;
 };
 
 static unsigned starts;
@@ -57,12 +57,14 @@ static const struct launcher launcher = { .name = "test", .start = start, .forge
 static void on_stop(struct shim_link *link, uint64_t grace_usec) {
         ((struct fixture *) ((char *) link - offsetof(struct fixture, link)))->stops++;
 }
-static int on_checkpoint(struct shim_link *link) {
-        ((struct fixture *) ((char *) link - offsetof(struct fixture, link)))->checkpoints++;
-        return 0;
+static int on_checkpoint(struct shim_link *link) { return 0; }
+static void on_move(struct shim_link *link, const char *reason) {
+        ((struct fixture *) ((char *) link - offsetof(struct fixture, link)))->moves++;
 }
 static void on_drop(struct shim_link *link) {}
-static const struct shim_link_calls link_calls = { .stop = on_stop, .checkpoint = on_checkpoint, .drop = on_drop };
+static const struct shim_link_calls link_calls = {
+        .stop = on_stop, .checkpoint = on_checkpoint, .move = on_move, .drop = on_drop
+};
 
 static inline void on_gpus(void *userdata) {}
 

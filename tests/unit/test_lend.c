@@ -249,13 +249,13 @@ static void test_leases_are_asked_to_move(void **state) {
         uint64_t id = lend(f, "h1:42", 1);
 
         drain(f, "new fan", true);
-        assert_int_equal(f->checkpoints, 0); /* its shim is not there yet */
+        assert_int_equal(f->moves, 0); /* its shim is not there yet */
         say_hello(f, job_of(f, id));
-        assert_int_equal(f->checkpoints, 1);
+        assert_int_equal(f->moves, 1);
         drain(f, "new fan", true);
-        assert_int_equal(f->checkpoints, 2);
+        assert_int_equal(f->moves, 2);
         drain(f, "new fan", false);
-        assert_int_equal(f->checkpoints, 2);
+        assert_int_equal(f->moves, 2);
         fails(f, job_of(f, id));
 }
 
