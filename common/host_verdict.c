@@ -169,13 +169,14 @@ static const char *text_at(const json_t *line, const char *key) {
 
 /* bertd there cannot be asked, or would refuse any lease. */
 static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
+        const json_t *problem = f->refused ? f->refused : json_object_get(f->line, "problem");
         const char *draining = text_at(f->line, "draining");
 
-        if (f->refused) {
-                const char *reason = text_at(f->refused, "reason"), *own = text_at(f->line, "host");
+        if (json_is_object(problem)) {
+                const char *reason = text_at(problem, "reason"), *own = text_at(f->line, "host");
                 size_t n = strcspn(own, "."); /* which names itself */
                 bool named = n > 0 && strncmp(reason, own, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
-                host_judge_refused(f->host, text_at(f->refused, "class"), named ? reason + n + 2 : reason, ret);
+                host_judge_refused(f->host, text_at(problem, "class"), named ? reason + n + 2 : reason, ret);
                 return true;
         }
         if (strcmp(text_at(f->line, "launcher"), "fork") == 0)

@@ -29,9 +29,10 @@
 #define LEASH_RUNS_MAX 64    /* commands at a time */
 #define LEASH_BEAT_USEC ((uint64_t) 2000000)
 #define LEASH_INPUTS_USEC ((uint64_t) 10000000) /* limit for the line that bertctl lease --inputs reads */
-#define LEASH_TAKE_USEC ((uint64_t) 60000000)   /* for LEASH_TAKE after LEASH_HOST */
-#define LEASH_FREED_USEC ((uint64_t) 5000000)   /* limit for LEASH_FREED after LEASH_QUIT */
-#define LEASH_TIMEOUT_DEFAULT 20                /* seconds of silence: resources.host_timeout_sec */
+#define LEASH_TAKE_USEC \
+        ((uint64_t) 180000000) /* for LEASH_TAKE after LEASH_HOST: others may answer late, or spares be asked */
+#define LEASH_FREED_USEC ((uint64_t) 5000000) /* limit for LEASH_FREED after LEASH_QUIT */
+#define LEASH_TIMEOUT_DEFAULT 20              /* seconds of silence: resources.host_timeout_sec */
 #define LEASH_TIMEOUT_MIN 8
 #define LEASH_TIMEOUT_MAX 3600
 

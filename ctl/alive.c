@@ -119,7 +119,9 @@ static int refuse(const char *run_dir, const struct heartbeat *h, const char *ho
 
         if (h->host[0])
                 (void) snprintf(where, sizeof(where), " on %s (job %" PRIu64 ")", h->host, h->job);
-        if (h->host[0])
+        if (h->host[0] && is_of_this_host(h))
+                (void) snprintf(cure, sizeof(cure), "end it with `bertctl cancel %" PRIu64 "`", h->job);
+        else if (h->host[0])
                 (void) snprintf(cure, sizeof(cure), "end it there: `ssh %s bertctl cancel %" PRIu64 "`", h->host,
                                 h->job);
         size_t n = strlen(cure);

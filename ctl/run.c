@@ -203,7 +203,7 @@ static int await_silence(const char *run_dir, const sigset_t *signals, struct er
         (void) sigdelset(&stops, SIGCHLD);
         int r = alive_check(run_dir, &ignored, error);
         if (r == -EBUSY)
-                (void) fprintf(stderr, "bertctl: %s; waiting for its end, at most %d s\n", error->text, SILENCE_SEC);
+                (void) fprintf(stderr, "bertctl: %s; waiting at most %d s\n", error->text, SILENCE_SEC);
         while (r == -EBUSY && clock_boottime_usec() < deadline) {
                 if (sigtimedwait(&stops, NULL, &(struct timespec) { .tv_sec = 1 }) > 0)
                         return 1;
@@ -243,6 +243,8 @@ static int run_job(struct run *run, const struct spec *spec, const struct slurm 
         int found = find_past(spec, &signals, &past, error);
         if (found == 2)
                 return BERTD_EXIT_STOPPED;
+        if (slurm->restarts == 0) /* the user's doing, as with `resume` */
+                past.file.counters.deaths = past.file.counters.free_deaths = 0;
         int r = found < 0 ? found : private_start(&run->bertd, &options, error);
         if (r == 0)
                 r = submit(run, spec, found ? &past : NULL, error);
@@ -313,7 +315,7 @@ int command_run(struct ctl *ctl, int argc, char **argv) {
         if (r >= 0)
                 r = load(arguments.words[0], &set, &spec, &ctl->error);
         if (r >= 0)
-                r = slurm_take_hosts(&slurm, spec, &ctl->error);
+                r = slurm_take_spec(&slurm, spec, &ctl->error);
         if (r < 0)
                 return command_exit(ctl, r);
         int code = run_job(&run, spec, &slurm);

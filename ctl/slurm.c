@@ -110,7 +110,7 @@ static int take_list(struct spec_resources *r, const char *nodes, struct error *
         return 0;
 }
 
-int slurm_take_hosts(const struct slurm *slurm, struct spec *spec, struct error *error) {
+int slurm_take_spec(const struct slurm *slurm, struct spec *spec, struct error *error) {
         const char *nodes = getenv("SLURM_JOB_NODELIST");
         struct spec_resources *r = &spec->resources;
         bool several = spec->kind != JOB_COMMAND || r->n_hosts > 1;
@@ -119,6 +119,10 @@ int slurm_take_hosts(const struct slurm *slurm, struct spec *spec, struct error 
                 return error_input(error, BERTCTL_EXIT_USAGE,
                                    "run: hosts: %u hosts need a Slurm allocation; without Slurm: `bertctl submit`",
                                    r->n_hosts);
+        if (slurm->job[0]) {
+                r->memory = 0;
+                r->cpus = 0;
+        }
         if (slurm->nodes > 1 && several && nodes)
                 return take_list(r, nodes, error);
         clear_hosts(r);

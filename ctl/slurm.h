@@ -20,8 +20,9 @@ struct slurm {
 int slurm_read(struct slurm *ret, struct error *error);
 
 /* Sets the spec's hosts: those of the allocation, this one first. A command without hosts in its spec runs on this one
- * alone: it may start others with srun. Refused: several hosts without an allocation. */
-int slurm_take_hosts(const struct slurm *slurm, struct spec *spec, struct error *error);
+ * alone: it may start others with srun. Drops the limits of memory and CPUs, which are the allocation's. Refused:
+ * several hosts without an allocation. */
+int slurm_take_spec(const struct slurm *slurm, struct spec *spec, struct error *error);
 
 /* Refused: scontrol is missing, or this is not a Slurm job. */
 int slurm_check_requeue(const struct slurm *slurm, struct error *error);

@@ -26,7 +26,7 @@ void attempt_stop(struct job *job);
 /* Requests a checkpoint from the ranks; −ENOTCONN while the shim is not connected. */
 int attempt_checkpoint(struct job *job);
 
-/* Tells a lease's head why it should go, if its shim is connected; else attempt_hello does. */
+/* Lets a lease's head know why it should move, if its shim is connected; else attempt_hello does. */
 void attempt_move(struct job *job, const char *reason);
 
 /* Whether a command's program has declared a checkpoint signal. */

@@ -18,6 +18,8 @@
 #include "common/clock.h"
 #include "daemon/gang/gang.h"
 
+#define SOON_USEC (30 * USEC_PER_SEC) /* in which a start fails */
+
 static void agent_free(struct gang_agent *agent) {
         struct gang *gang = agent->gang;
 
@@ -54,6 +56,7 @@ static void on_request(struct gang_agent *agent, const json_t *line) {
         }
         agent->host = host;
         agent->id = ++gang->last_id;
+        agent->since_usec = clock_boottime_usec();
         host_send(host, leash_run(agent->id, json_string_value(text), NULL));
 }
 
@@ -129,17 +132,20 @@ void agents_output(struct gang_host *host, json_t *line) {
         lines_send(&agent->lines, leash_line(LEASH_BEAT)); /* sends what is queued */
 }
 
-/* Open MPI's daemon there is gone while mpirun runs. If it was killed, that is the cause; if it failed, mpirun's own
- * message about a rank may be. */
+/* Open MPI's daemon there is gone while mpirun runs. If it was killed, that is the cause. If it failed, a rank may have
+ * failed before, which mpirun reports; else it could not start, or has lost its connection later. */
 static void daemon_gone(struct gang_host *host, const struct gang_agent *agent, int code, int signal) {
         struct gang *gang = host->gang;
+        bool soon = agent && clock_boottime_usec() - agent->since_usec < SOON_USEC;
         struct gang_verdict v;
 
         if (signal > 0)
                 v = gang_verdict(EXIT_CLASS_HOST_LOST, host->name, "Open MPI's daemon was killed by signal %d", signal);
         else
-                v = gang_verdict(EXIT_CLASS_LAUNCH, host->name, "Open MPI's daemon ended with exit code %d%s%s", code,
+                v = gang_verdict(soon ? EXIT_CLASS_LAUNCH : EXIT_CLASS_HOST_LOST, host->name,
+                                 "Open MPI's daemon ended with exit code %d%s%s", code,
                                  agent && agent->said[0] ? ": " : "", agent ? agent->said : "");
+        v.weak = signal == 0;
         if (signal > 0)
                 gang_end(gang, &v);
         else if (!gang->first_failure.set)

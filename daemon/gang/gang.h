@@ -70,6 +70,7 @@ struct gang_host {
 /* How the attempt ends, unless mpirun decides it. */
 struct gang_verdict {
         bool set;
+        bool weak; /* counts only if mpirun blames no rank */
         enum exit_class exit_class;
         char host[EXIT_RECORD_HOST_MAX], reason[EXIT_RECORD_REASON_MAX];
 };
@@ -80,6 +81,7 @@ struct gang_agent {
         struct lines lines;
         struct gang_host *host; /* NULL: has not asked yet */
         uint64_t id;            /* of the run */
+        uint64_t since_usec;    /* boot time of its start */
         char said[256];         /* the last line that the command printed */
         bool over;
 };

@@ -14,7 +14,7 @@
 #include "common/host_verdict.h"
 #include "daemon/gang/gang.h"
 
-#define CALL_LIMIT_USEC (60 * USEC_PER_SEC) /* ssh and the check of the inputs there */
+#define CALL_LIMIT_USEC (45 * USEC_PER_SEC) /* ssh and the check of the inputs there */
 #define TAKE_LIMIT_USEC (30 * USEC_PER_SEC)
 #define PAUSE_USEC (USEC_PER_SEC / 2) /* before a busy host is asked again */
 

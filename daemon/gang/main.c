@@ -23,6 +23,7 @@
 #include "common/utf8.h"
 
 #define TICK_USEC (USEC_PER_SEC / 4)
+#define MPIRUN_LOST_DAEMON 205
 #define SUSPECT_USEC (5 * USEC_PER_SEC) /* for mpirun to end after a daemon of Open MPI has failed */
 
 struct gang_verdict gang_verdict(enum exit_class exit_class, const char *host, const char *format, ...) {
@@ -69,7 +70,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         for (size_t i = 0; i < gang->n_hosts; i++)
                 host_look(&gang->hosts[i], now);
         host_look(&gang->self, now);
-        if (gang->phase == GANG_RUNNING && gang->first_failure.exit_class == EXIT_CLASS_LAUNCH) {
+        if (gang->phase == GANG_RUNNING && gang->first_failure.set) {
                 gang->suspect_usec = gang->suspect_usec ? gang->suspect_usec : now;
                 if (now - gang->suspect_usec > SUSPECT_USEC)
                         gang_end(gang, &gang->first_failure);
@@ -82,13 +83,17 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void on_mpirun_ended(struct gang *gang, int status) {
-        bool failed = WIFEXITED(status) && WEXITSTATUS(status) != 0;
+        bool failed = WIFEXITED(status) && WEXITSTATUS(status) != 0 && gang->phase == GANG_RUNNING;
 
         gang->mpirun = 0;
         gang->mpirun_status = status;
         /* "unable to start one or more daemons" and 205 do not name the cause. */
-        bool blames = failed && gang->phase == GANG_RUNNING && gang->first_failure.exit_class == EXIT_CLASS_LAUNCH;
-        gang_end(gang, blames ? &gang->first_failure : NULL);
+        if (failed && WEXITSTATUS(status) == MPIRUN_LOST_DAEMON && !gang->first_failure.set) {
+                gang->first_failure = gang_verdict(EXIT_CLASS_HOST_LOST, NULL,
+                                                   "Open MPI has lost the connection to one of its daemons");
+                gang->first_failure.weak = true;
+        }
+        gang_end(gang, failed && gang->first_failure.set ? &gang->first_failure : NULL);
 }
 
 static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
@@ -206,7 +211,7 @@ static int start(struct gang *gang, const char *dir, struct error *error) {
 static int exit_code(const struct gang *gang) {
         int status = gang->mpirun_status;
 
-        if (gang->verdict.set || !gang->ran)
+        if (!gang->ran || (gang->verdict.set && !gang->verdict.weak))
                 return GANG_EXIT;
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -29,8 +29,8 @@ static void tell(struct gang *gang, json_t *line) {
 void shim_link_verdict(struct gang *gang, const struct gang_verdict *v) {
         if (gang->shim.out < 0)
                 (void) fprintf(stderr, "bertd-gang: %s\n", v->reason);
-        tell(gang, json_pack("{ssssssss}", "type", "verdict", "class", exit_class_name((int) v->exit_class), "host",
-                             v->host, "reason", v->reason));
+        tell(gang, json_pack("{sssbssssss}", "type", "verdict", "weak", (int) v->weak, "class",
+                             exit_class_name((int) v->exit_class), "host", v->host, "reason", v->reason));
 }
 
 void shim_link_hosts(struct gang *gang) {

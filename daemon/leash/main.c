@@ -123,7 +123,7 @@ static void read_channel(struct leash *leash) {
 
 /* ---- time ---- */
 
-/* Never waits for the shim, which may be stopped. It makes its socket anew if that was removed. */
+/* Never waits for the shim, which may be stopped. It recreates its socket if that was removed. */
 static void notify(const struct leash *leash, const char *text) {
         for (int i = 0; i < 2 && leash->notify_fd >= 0; i++) {
                 if (send(leash->notify_fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN)

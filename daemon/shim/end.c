@@ -46,7 +46,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
                 return;
         }
-        if (shim_gang_verdict(shim, ret))
+        if (shim_gang_verdict(shim, NULL, ret))
                 return;
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
@@ -71,14 +71,18 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
         if (shim->attempt.hosts && !shim->stop_asked && allocation_lost(evidence.tail, evidence.tail_size, ret))
                 return;
         shim_classify(&evidence, ret);
+        const struct exit_verdict judged = *ret;
+        (void) shim_gang_verdict(shim, &judged, ret);
         if (ret->exit_class == EXIT_CLASS_DISK_FULL)
                 name_inodes(shim, ret);
 }
 
 void shim_judge(struct shim *shim, struct exit_verdict *ret) {
         judge_death(shim, shim->child.status, ret);
-        if (shim->gang.drain[0] && ret->exit_class == EXIT_CLASS_STOPPED)
+        if (shim->gang.drain[0] && ret->exit_class == EXIT_CLASS_STOPPED) {
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", shim->gang.drain);
+                ret->private[0] = '\0';
+        }
         shim_left_describe(shim, ret);
 }
 

@@ -59,6 +59,7 @@ static void on_verdict(struct shim *shim, const json_t *line) {
         take_text(name, sizeof(name), line, "class");
         int class = exit_class_from_name(name);
         g->judged = true;
+        g->weak = json_is_true(json_object_get(line, "weak"));
         g->verdict = (struct exit_verdict) { .exit_class = class >= 0 ? (enum exit_class) class : EXIT_CLASS_LAUNCH,
                                              .exit_code = -1,
                                              .first_rank = -1 };
@@ -115,6 +116,8 @@ static void on_note(struct shim *shim, const json_t *line) {
 static void on_oom(struct shim *shim, const json_t *line) {
         char name[256];
 
+        if (shim->gang.oom && strlen(shim->gang.oom) > GANG_NAMES_MAX / 2)
+                return; /* repeated */
         take_text(name, sizeof(name), line, "host");
         add_name(&shim->gang.oom, name);
         take_text(name, sizeof(name), line, "node");
@@ -216,8 +219,10 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *u
         return 0;
 }
 
-bool shim_gang_verdict(const struct shim *shim, struct exit_verdict *ret) {
-        if (!shim->gang.judged)
+bool shim_gang_verdict(const struct shim *shim, const struct exit_verdict *judged, struct exit_verdict *ret) {
+        bool blamed = judged && (judged->first_rank >= 0 || judged->exit_class == EXIT_CLASS_STOPPED);
+
+        if (!shim->gang.judged || (shim->gang.weak && (!judged || blamed)))
                 return false;
         *ret = shim->gang.verdict;
         if (shim->stop_asked && ret->exit_class != EXIT_CLASS_HOST_LOST)

@@ -26,7 +26,7 @@ struct shim_gang {
         unsigned ranks_of_host; /* ranks of each host; 0: not known */
         char *in_use;           /* names, the head first; NULL: not yet */
         char *oom;              /* names of hosts where the kernel killed a process; NULL: none */
-        bool judged;            /* `verdict` is bertd-gang's */
+        bool judged, weak;      /* `verdict` is bertd-gang's */
         struct exit_verdict verdict;
         char drain[EXIT_RECORD_REASON_MAX]; /* why the attempt moves away; "" = it does not */
         unsigned stacks_due;                /* hosts whose stacks are awaited */
@@ -46,7 +46,8 @@ void shim_gang_ask(struct shim *shim, const char *type, int signal);
 /* Asks every host for stacks, into the folder of the evidence. */
 void shim_gang_ask_stacks(struct shim *shim);
 
-/* Its verdict takes precedence over what mpirun printed. False: it has none. */
-bool shim_gang_verdict(const struct shim *shim, struct exit_verdict *ret);
+/* Its verdict, which takes precedence over what mpirun printed; a weak one only if that blames no rank (`judged`: the
+ * verdict made of it; NULL: not yet made). False: it has none. */
+bool shim_gang_verdict(const struct shim *shim, const struct exit_verdict *judged, struct exit_verdict *ret);
 
 #endif

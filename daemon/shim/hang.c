@@ -111,7 +111,7 @@ static void begin_end(struct shim *shim) {
                 shim_hang_collected(shim);
 }
 
-/* The timer is there as long as other hosts are waited for. */
+/* The timer runs as long as other hosts are waited for. */
 void shim_hang_collected(struct shim *shim) {
         shim->hang.collector = 0;
         if (shim->gang.stacks_due == 0 || !shim->hang.timer)

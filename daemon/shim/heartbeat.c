@@ -1,7 +1,7 @@
 /*
- * See shim.h. RUN_DIR/heartbeat shows that the run lives, and where: `submit --continue` on another host looks at its age. Written every
- * 10 s by a separate process, as the run folder's file system may hang; at most one at a time. After a death it stays: the next attempt
- * follows, or it becomes stale.
+ * See shim.h. RUN_DIR/heartbeat shows that the run lives, and where: `submit --continue` on another host looks at its
+ * age. Written every 10 s by a separate process, as the run folder's file system may hang; at most one at a time. After
+ * a death it stays: the next attempt follows, or it becomes stale.
  */
 #include <fcntl.h>
 #include <jansson.h>

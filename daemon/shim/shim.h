@@ -49,7 +49,7 @@ struct progress {
         bool spoke;                   /* an X_BERTD_ key was received from any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
         char slowest[PACE_TEXT_MAX];  /* common/pace.h; "": no rank lags */
-        bool paced;                   /* it was told once */
+        bool paced;                   /* noted once */
         uint64_t step, steps;
         double loss, rate;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */

@@ -211,10 +211,11 @@ static void read_node(struct span line, struct exit_verdict *v) {
         (void) shim_clean_text(v->host, sizeof(v->host), node, n);
 }
 
-/* mpirun's message about the first rank to fail. */
+/* mpirun's message about the first rank to fail: "[[9477,1],3]", and of Open MPI 5 "[prterun-h1-9477@1,3]". */
 static void read_mpirun(struct span text, struct exit_verdict *v) {
         struct span noticed = find_last(text, "noticed that process rank ");
         struct span name = find_last(text, "Process name: [[");
+        struct span newer = find_last(text, "Process name: [prterun-");
 
         if (noticed.p) {
                 v->first_rank = number_after(noticed, "process rank ");
@@ -224,9 +225,10 @@ static void read_mpirun(struct span text, struct exit_verdict *v) {
                         v->signal = number;
                         v->exit_code = -1;
                 }
-        } else if (name.p) {
-                struct span rest = { name.p, (size_t) (text.p + text.n - name.p) };
-                v->first_rank = number_after(name, "],");
+        } else if (name.p || newer.p) {
+                struct span from = name.p ? name : newer;
+                struct span rest = { from.p, (size_t) (text.p + text.n - from.p) };
+                v->first_rank = name.p ? number_after(name, "],") : number_after(newer, "@1,");
                 int code = number_after(rest, "Exit code:");
                 if (code >= 0 && code < 256)
                         v->exit_code = code;
@@ -477,8 +479,9 @@ static void quote_last_line(const struct shim_evidence *evidence, struct span te
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
         };
-        static const char *const reports[] = { "Primary job  terminated ", "mpirun noticed that process ",
-                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank " };
+        static const char *const reports[] = { "Primary job  terminated ",   "mpirun noticed that process ",
+                                               "mpirun detected that one ",  "prterun noticed that process ",
+                                               "prterun detected that one ", "MPI_ABORT was invoked on rank " };
         char line[SHIM_LINE_MAX + 1];
         struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
         size_t size = torchrun_program_size(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n);

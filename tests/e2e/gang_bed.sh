@@ -31,11 +31,15 @@ while [[ \$1 == -* ]]; do [[ \$1 == -- ]] && { shift; break; }; shift; done
 exec python3 $here/gang_host.py call "\$1" "\$2"
 EOF
 version=$("$BERTD" --version | cut -d" " -f2)
+mpi=$(mpirun --version 2>/dev/null | sed -n "s/.*(Open MPI) //p")
 cat >"$bed/bin/bertctl" <<EOF
 #!/bin/bash
 h=\$(hostname)
 echo "Welcome to \$h"
-echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"1","mpi":"","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":[]}'
+inputs=[] # as they are here: all hosts of the bed have the same files
+read -r line
+[[ \$line != *'"paths": ["'* && \$line != *'"paths":["'* ]] || inputs=\$("$BERTCTL" lease --probe --inputs <<<"\$line" 2>/dev/null | head -n 1 | jq -c .inputs)
+echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"'$version'","mpi":"'$mpi'","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":'"\$inputs"'}'
 [[ " \$* " != *" --probe "* ]] || exit 0
 while read -r line && [[ \$line != *'"take"'* ]]; do :; done
 [[ \$line == *'"take"'* ]] || exit 0

@@ -79,6 +79,14 @@ ok "and of what another bertd continues with" cmp "$work/far/bertd.json" "$work/
 ok "and no heartbeat" test ! -e "$work/far/heartbeat"
 "$BERTCTL" cancel "$job"
 
+# This host's disk is lost: the run continues from its copies.
+rm -r "$work/far"
+saved=$(names "$work/far-copies" | xargs -n 1 | tail -n 1 | tr -dc 0-9)
+make_spec far 1 $((10#$saved + 20))
+job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml")
+ok "a run continues from its copies" wait_for 60 state_is "$job" done
+ok "from the newest one" eval 'log_of "$job" | grep -q "resuming from $work/far-copies/.* step $((10#$saved)) of"'
+
 # Folders that are not the run's
 echo mine >"$work/foreign/file"
 spec other 60 "$work/foreign"

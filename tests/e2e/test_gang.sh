@@ -90,6 +90,13 @@ ok "its holder is named" says "$(record_of "$job" 1 reason)" 'h2: all 1 slots ar
 rm "$bed/fake/h2.busy"
 ok "it runs when it is free" wait_job "$job"
 
+touch "$bed/fake/h2.busy"
+job=$(submit_on h1,h2 2 true)
+sleep 1.5
+rm "$bed/fake/h2.busy"
+ok "one that is busy for a moment is asked again" wait_job "$job"
+is "in the same attempt" "$(field "$job" attempts)" 1
+
 touch "$bed/fake/h2.forbidden"
 job=$("$BERTCTL" submit --hosts h1,h2 -- true)
 ok "a host that refuses for good fails the job" wait_state "$job" failed
@@ -107,6 +114,13 @@ ok "without a spare it is waited for" wait_for 10 attempt_past "$job" 2
 ok "and named" says "$(record_of "$job" 1 reason)" '^h2: no sshd answers there'
 rm "$bed/fake/h2.away"
 ok "it runs when it is back" wait_job "$job"
+touch "$bed/fake/h2.away"
+more_restart=', shrink: true' job=$(submit_on h1,h2 2 sh -c 'echo $RANK of $WORLD_SIZE')
+more_restart=
+ok "with shrink it runs on fewer hosts" wait_job "$job"
+is "on this one alone" "$(log_of "$job" | grep of)" "0 of 1"
+ok "which are shown" equal "$("$BERTCTL" status --json "$job" | jq -c .hosts_in_use)" '["h1"]'
+rm "$bed/fake/h2.away"
 
 job=$("$BERTCTL" submit --hosts h1,h2 -- sh -c "trap 'echo stopped \$RANK; exit 0' TERM; echo up; sleep 600 & wait; wait; echo next")
 ok "ranks are up" wait_for 10 is_running "$job" h2 sleep

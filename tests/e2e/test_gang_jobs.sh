@@ -22,6 +22,11 @@ for v in "TRAVELS=a b" "OMP_X=2" "BERTD_JOB_ID=$job" "BERTD_ATTEMPT=1" RANK=1 WO
 done
 ok "and nothing that belongs to this host" not grep -E '^(STAYS|SSH_CONNECTION|NOTIFY_SOCKET|BERTD_NONCE|BERTD_GANG_FD)=|tmp/head' "$work/env"
 
+more_resources=', network: 10.77.0.0/24' job=$(submit_on h1,h2 2 sh -c 'echo at $MASTER_ADDR')
+more_resources=
+ok "a job has a network" wait_job "$job"
+is "and its address there" "$(log_of "$job" | grep -c "^at 10.77.0.1$")" 2
+
 cat >"$work/saves.py" <<'EOF'
 import os, signal, socket, sys, time
 rank = int(os.environ["RANK"])

@@ -141,6 +141,10 @@ is "a job gets the GPU of the allocation" "$(cat "$work/out")" "gpus 3"
 CUDA_VISIBLE_DEVICES= SLURM_JOB_ID=42 run gpu
 reap
 ok "none, if it has none" grep -q "gpus: 1, this host has 0" "$work/err"
+command_spec limits 'echo limits' "resources: {memory: 1G, cpus: 2}"
+SLURM_JOB_ID=42 run limits
+reap
+is "limits of memory and CPUs are left to Slurm" "$code $(cat "$work/out")" "0 limits"
 command_spec wide 'echo wide' "resources: {threads: 6}"
 SLURM_CPUS_ON_NODE=4 SLURM_JOB_ID=42 run wide
 reap
@@ -155,21 +159,23 @@ kill -USR1 "$runner"
 reap
 steps=$(jq .counters.run_steps "$work/again/bertd.json")
 ok "a run's steps are counted in its folder" at_least "$steps" 1
-jq '.checkpoints += [{step: 7, state: "demoted"}]' "$work/again/bertd.json" >"$work/again/new" && mv "$work/again/new" "$work/again/bertd.json"
+jq '.counters.free_deaths = 3 | .checkpoints += [{step: 7, state: "demoted"}]' "$work/again/bertd.json" >"$work/again/new" && mv "$work/again/new" "$work/again/bertd.json"
 cp "$work/again/checkpoints/$(ls "$work/again/checkpoints" | tail -n 1)" "$work/again/checkpoints/step-000000007.ckpt"
 SLURM_JOB_ID=42 SLURM_RESTART_COUNT=1 run again
 wait_for 60 says resuming
 kill -USR1 "$runner"
 reap
 ok "in the next allocation they go on" at_least "$(jq .counters.run_steps "$work/again/bertd.json")" $((steps + 1))
+is "deaths count on in a job that Slurm has requeued" "$(jq .counters.free_deaths "$work/again/bertd.json")" 3
 is "what was demoted stays so" "$(jq -c '.checkpoints[] | select(.step == 7) | .state' "$work/again/bertd.json")" '"demoted"'
 echo '{"host": "h9", "boot_id": "0", "job": 5, "attempt": 1, "pid": 1, "usec": 1}' >"$work/again/heartbeat"
 touch -d "@$(($(date +%s) - 117))" "$work/again/heartbeat"
 SLURM_JOB_ID=42 run again
-ok "a lost node's heartbeat is waited for" wait_for 5 grep -q "the run lives on h9 (job 5): its heartbeat is 11[78] s old; .*; waiting for its end, at most 130 s" "$work/err"
+ok "a lost node's heartbeat is waited for" wait_for 5 grep -q "the run lives on h9 (job 5): its heartbeat is 11[78] s old; .*; waiting at most 130 s" "$work/err"
 ok "until it is old" wait_for 30 says resuming
 kill -USR1 "$runner"
 reap
+is "but not in one that was submitted again" "$(jq .counters.free_deaths "$work/again/bertd.json")" 0
 
 # Several nodes.
 cat >"$work/bin/mpirun" <<'END'

@@ -124,8 +124,12 @@ def head_for_good(bed, began):
     def back(_):
         bed.write(2, "/home/alice/continued.yaml", trial.spec(began.name, ["h2", "h3", "h4"], WORLD, batch=BATCH))
         return beds.Job(bed, 2, bed.alice(2, "bertctl submit --continue copies continued.yaml").stdout.strip())
+    old = began.job
     row = Head.strike(bed, began, back)
     bed.boot(1)
+    wait_bertd = lambda: bed.run(1, "bertctl", "list", check=False).returncode == 0  # noqa: E731
+    beds.wait(wait_bertd, "h1: bertd does not answer", 60)
+    old.cancel()  # its run lives elsewhere now, which nothing there can know
     return row
 
 
@@ -182,7 +186,7 @@ FAULTS = [
     Fault("cable of the head, 45 s", cable_of_the_head),
     Fault("another host powered off, booted later", power_of_another),
     Fault("head powered off and booted", head_power),
-    Fault("head powered off for good", head_for_good, dict(copy="h2:/home/alice/copies")),
+    Fault("head powered off for good", head_for_good, dict(copy="h2:/home/alice/copies", moment=3 * EVERY)),
     Fault("disk full on the other hosts", survives(fill), before=small_disk, after=old_disk),
     Fault("upgrade of bertd on each", survives(upgrade)),
     Fault("all rebooted", reboot_all),
@@ -266,7 +270,7 @@ class Bench:
     def ready(self):
         if not self.bed:
             self.bed = beds.Bed(self.hosts).__enter__()
-            self.reference = self.reference or short.reference(self.bed, WORLD, BATCH)
+            self.reference = short.reference(self.bed, WORLD, BATCH)
         return self.bed
 
     def drop(self):

@@ -116,6 +116,8 @@ static const struct {
           "h3: not in group bertd" },
         { "{" SAME "}", "{\"class\":\"busy\",\"reason\":\"h3: all 4 slots are busy: job 12 of alice\"}", false, false,
           HOST_WAITS, "h3: all 4 slots are busy: job 12 of alice" },
+        { "{" SAME ",\"problem\":{\"class\":\"draining\",\"reason\":\"drained\"}}", NULL, false, false, HOST_WAITS,
+          "h3: drained" },
         { "{" SAME "}", "{\"class\":\"newer\",\"reason\":\"so\"}", false, false, HOST_WAITS, "h3: so" },
         { "{" SAME "}", "{}", false, false, HOST_WAITS, "h3: refuses without a reason" },
         { "{" SAME ",\"network\":{\"problem\":\"no interface of this host is in it\"}}", NULL, false, false,
