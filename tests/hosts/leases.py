@@ -49,7 +49,7 @@ def spent(names):
 def sent():
     """Bytes over the head's cable, both ways."""
     files = [f"/sys/class/net/p1/statistics/{way}_bytes" for way in ("rx", "tx")]
-    return sum(map(int, subprocess.run(["ip", "netns", "exec", "bertd-switch", "cat", *files], check=True, capture_output=True, text=True).stdout.split()))
+    return sum(map(int, subprocess.run(["ip", "netns", "exec", f"{beds.DIR.name}-switch", "cat", *files], check=True, capture_output=True, text=True).stdout.split()))
 
 
 def measure(bed, count):
