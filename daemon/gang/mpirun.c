@@ -258,7 +258,7 @@ static int make_argv(const struct gang *gang, struct words *words) {
         add(words, "none");
         add(words, "--oversubscribe");
         add(words, "-wdir");
-        add(words, "%s", gang->cwd);
+        add(words, "%s", gang->plan.kind == JOB_COMMAND ? gang->cwd : "/"); /* all paths of a trainer are absolute */
         add_launcher(gang, words);
         add_variables(&gang->plan, words);
         add_program(gang, hosts, words);

@@ -101,6 +101,11 @@ rm "$bed/fake/h2.busy"
 ok "one that is busy for a moment is asked again" wait_job "$job"
 is "in the same attempt" "$(field "$job" attempts)" 1
 
+touch "$bed/fake/h2.bare"
+said=$("$BERTCTL" submit --hosts h1,h2 -- true 2>&1)
+ok "a host without the command's folder is refused at submit" says "$said" "^bertctl: h2: $PWD: missing there; run: rsync .* h2:/\$"
+rm "$bed/fake/h2.bare"
+
 touch "$bed/fake/h2.forbidden"
 job=$("$BERTCTL" submit --hosts h1,h2 -- true)
 ok "a host that refuses for good fails the job" wait_state "$job" failed
