@@ -1,6 +1,6 @@
 # A bed of hosts h1 (this one), h2, h3, h4 without systemd or sshd, for the tests of gangs: a network and a host name each, one PID and mount
 # namespace for all, which ends with the test. `ssh` of the bed runs a command there over TCP (gang_host.py); `bertctl` there is a host that always lends.
-# Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining.
+# Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining, bare (without the files).
 if [[ $(id -u) != 0 ]] || ! unshare --mount --uts --net --pid --fork true 2>/dev/null; then
   echo "1..0 # SKIP needs root and namespaces"
   exit 0
@@ -12,7 +12,7 @@ bed=$(mktemp -d /tmp/bertd-gang.XXXXXX) # short: Open MPI's session folders hold
 chmod 755 "$bed"
 mkdir "$bed/bin" "$bed/fake" "$bed/tmp"
 hostname h1
-printf '127.0.0.1 localhost\n10.77.0.1 h1\n10.77.0.2 h2\n10.77.0.3 h3\n10.77.0.4 h4\n' >"$bed/hosts"
+printf '127.0.0.1 localhost\n10.77.0.1 h1\n10.77.0.2 h2\n10.77.0.3 h3\n10.77.0.4 h4\n10.77.0.2 h2.example.com\n' >"$bed/hosts"
 mount --bind "$bed/hosts" /etc/hosts
 ip link set lo up
 ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up
@@ -39,6 +39,7 @@ echo "Welcome to \$h"
 inputs=[] # as they are here: all hosts of the bed have the same files
 read -r line
 [[ \$line != *'"paths": ["'* && \$line != *'"paths":["'* ]] || inputs=\$("$BERTCTL" lease --probe --inputs <<<"\$line" 2>/dev/null | head -n 1 | jq -c .inputs)
+[[ ! -e $bed/fake/\$h.bare ]] || inputs=\$(jq -c 'map(.state = "missing")' <<<"\$inputs")
 echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"'$version'","mpi":"'$mpi'","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":'"\$inputs"'}'
 [[ " \$* " != *" --probe "* ]] || exit 0
 while read -r line && [[ \$line != *'"take"'* ]]; do :; done
