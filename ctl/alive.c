@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/json_read.h"
+#include "common/proc.h"
 
 #define HEARTBEAT "heartbeat"
 #define HEARTBEAT_MAX 4096
@@ -69,6 +70,15 @@ static bool is_of_this_host(const struct heartbeat *h) {
         size_t n = strcspn(host, ".");
         return strcmp(sd_id128_to_uuid_string(id, boot), h->boot_id) == 0 && strncmp(host, h->host, n) == 0 &&
                (h->host[n] == '\0' || h->host[n] == '.');
+}
+
+/* A zombie is dead. With hidepid only the signal shows it. */
+static bool is_running(pid_t pid) {
+        struct proc proc;
+
+        if (kill(pid, 0) < 0 && errno != EPERM)
+                return false;
+        return proc_stat(pid, &proc) < 0 || !proc_is_dead(&proc);
 }
 
 static uint64_t usec_of(const struct timespec *t) {
@@ -146,7 +156,7 @@ int alive_check(const char *run_dir, uint64_t *ret_wait_usec, struct error *erro
         int r = age_of(run_dir, &age, error);
         if (r <= 0)
                 return r;
-        bool lives = is_of_this_host(&heartbeat) ? kill(heartbeat.pid, 0) == 0 || errno == EPERM : age < limit;
+        bool lives = age < limit && (!is_of_this_host(&heartbeat) || is_running(heartbeat.pid));
         if (!lives)
                 return 0;
         *ret_wait_usec = age < limit ? limit - age : 0;

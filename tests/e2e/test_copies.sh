@@ -85,6 +85,7 @@ saved=$(names "$work/far-copies" | xargs -n 1 | tail -n 1 | tr -dc 0-9)
 make_spec far 1 $((10#$saved + 20))
 job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml")
 ok "a run continues from its copies" wait_for 60 state_is "$job" done
+ok "which are its own now" test ! -e "$work/far-copies/.bertd-copies"
 ok "from the newest one" eval 'log_of "$job" | grep -q "resuming from $work/far-copies/.* step $((10#$saved)) of"'
 
 ok "and takes no more copies there" test ! -e "$work/far-copies/.bertd-copies"

@@ -225,11 +225,11 @@ static void test_inputs(void **state) {
         struct error error = {};
 
         assert_int_equal(spec_parse("s", text, strlen(text), NULL, 0, &spec, &error), 0);
-        json_t *line = host_inputs_line(spec, hosts), *none = host_inputs_line(NULL, hosts);
+        json_t *line = host_inputs_line(spec, NULL, hosts), *none = host_inputs_line(NULL, "/work", hosts);
         cleanup_free char *out = json_dumps(line, JSON_COMPACT), *bare = json_dumps(none, JSON_COMPACT);
         assert_string_equal(
                 out, "{\"type\":\"inputs\",\"paths\":[\"/a.csv\",\"/b.csv\",\"/t.csv\"],\"hosts\":[\"h1\",\"h2\"]}");
-        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[],\"hosts\":[\"h1\",\"h2\"]}");
+        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[\"/work\"],\"hosts\":[\"h1\",\"h2\"]}");
         json_decref(line);
         json_decref(none);
 }
