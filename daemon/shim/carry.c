@@ -111,12 +111,14 @@ static char *make_text(const struct shim *shim) {
 
 /* ---- the writer ---- */
 
+/* A folder of copies that a run continues in takes no more of them: the old host may come back. */
 static int replace(const char *run_dir, const char *text) {
         cleanup_close int folder = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
                 return -errno;
         /* A run that continues from its copies: the lost host, back again, must not take them for its own. */
-        (void) unlinkat(folder, COPIES_MARKER, 0);
+        if (unlinkat(folder, COPIES_MARKER, 0) < 0 && errno != ENOENT)
+                return -errno;
         cleanup_close int fd =
                 openat(folder, RUN_FILE ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
         if (fd < 0 || write_all(fd, text, strlen(text)) < 0 || fsync(fd) < 0 ||

@@ -49,12 +49,12 @@ while read -r line && [[ \$line != *'"take"'* ]]; do :; done
 [[ ! -e $bed/fake/\$h.draining ]] || { echo '{"type":"refused","class":"draining","reason":"'\$h': draining: a new disk"}'; exit 0; }
 echo \$\$ >$bed/fake/\$h.leash
 limit=\$(sed 's/.*--host-timeout \([0-9]*\).*/\1/' <<<"\$*")
-exec ${LEASH:-$(dirname "$BERTD")/bertd-leash} --of h1:1 --host-timeout "\$limit"
+exec env NOTIFY_SOCKET=$bed/fake/\$h.notify ${LEASH:-$(dirname "$BERTD")/bertd-leash} --of h1:1 --host-timeout "\$limit"
 EOF
 chmod +x "$bed/bin/ssh" "$bed/bin/bertctl"
 for i in 2 3 4; do
   (cd / && exec nsenter -t "$(cat "$bed/h$i.ns")" -n -u -- env -i HOME="$HOME" TMPDIR="$bed/tmp" PATH="$bed/bin:/usr/local/bin:/usr/bin:/bin" \
-    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i") &
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i" "$bed/fake/h$i") &
   echo $! >"$bed/h$i.sshd"
 done
 export PATH="$bed/bin:$PATH" TMPDIR=$bed/tmp

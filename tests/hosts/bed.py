@@ -9,6 +9,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIR = pathlib.Path(os.environ.get("BERTD_HOSTS_DIR", "/var/tmp/bertd-hosts"))
+GROUP = f"/{DIR.name}-h"  # of a host's control group
 CLUSTER = str(ROOT / "tests/hosts/cluster")
 ALICE = 1500
 ENDED = ("done", "failed", "cancelled", "paused")
@@ -55,8 +56,8 @@ class Process:
         self.pid, self.name, self.state, self.parent = pid, stat.split("(", 1)[1].rsplit(")", 1)[0], fields[0], int(fields[1])
         self.ticks = int(fields[19])
         self.uid = os.stat(folder).st_uid
-        self.group = next((line.rstrip("\n").split(":", 2)[2] for line in open(folder + "/cgroup") if "/bertd-h" in line), "")
-        self.host = self.group.split("/bertd-h", 1)[1].split("/", 1)[0] if self.group else ""
+        self.group = next((line.rstrip("\n").split(":", 2)[2] for line in open(folder + "/cgroup") if GROUP in line), "")
+        self.host = self.group.split(GROUP, 1)[1].split("/", 1)[0] if self.group else ""
         self.words = open(folder + "/cmdline", "rb").read().decode(errors="replace").split("\0")[:-1]
 
     def key(self):

@@ -136,6 +136,10 @@ static const struct {
           "h3: /d/a: differs from this host's; run: " RSYNC " /d/a.idx /d/a.bin h3:/" },
         { "{" SAME "," INPUTS("\"state\":\"unreadable\"", OK("2")) "}", NULL, false, false, HOST_REFUSED,
           "h3: /d/a: cannot be read there; check its permissions" },
+        { "{" SAME "," INPUTS("\"state\":\"unreadable\"", OK("2")) "}", NULL, true, false, HOST_WAITS,
+          "h3: /d/a: cannot be read there; mount it, or run: " RSYNC " /d/a.idx /d/a.bin h3:/" },
+        { "{" SAME ",\"late\":true}", NULL, false, false, HOST_WAITS,
+          "h3: a file system or name server does not answer there, or the host is overloaded; try: ssh h3 ls PATH" },
         { "{" SAME "}", NULL, true, false, HOST_WAITS,
           "h3: /d/a: missing there (and 1 more); mount it, or run: " RSYNC
           " /d/a.idx /d/a.bin '/d/it'\\''s.csv' h3:/" },
