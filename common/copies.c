@@ -337,6 +337,14 @@ static int newest_first(const void *a, const void *b) {
         return (x->modified_usec < y->modified_usec) - (x->modified_usec > y->modified_usec);
 }
 
+/* Of a receiver that was killed; the lock is held, so no other writes it. */
+static bool is_leftover(const char *name) {
+        size_t n = strlen(name);
+        cleanup_free char *whole = n > 4 && strcmp(name + n - 4, ".tmp") == 0 ? strndup(name, n - 4) : NULL;
+
+        return whole && is_checkpoint(whole);
+}
+
 /* By time, not by step: a run that went back to an older checkpoint wrote what counts later. */
 static void prune(const struct request *q, const struct place *place) {
         int copy = openat(place->inner, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -349,6 +357,8 @@ static void prune(const struct request *q, const struct place *place) {
                 (void) close(copy);
         while (dir && list && n < ENTRIES_MAX && (entry = readdir(dir))) {
                 struct stat st;
+                if (is_leftover(entry->d_name))
+                        (void) unlinkat(place->inner, entry->d_name, 0);
                 if (strcmp(entry->d_name, q->name) != 0 && checkpoint_name_read(entry->d_name, &list[n].step) &&
                     fstatat(place->inner, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
                         list[n++].modified_usec = modified_usec(&st);

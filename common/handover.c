@@ -69,9 +69,11 @@ static int send_descriptors(int fd, const int fds[static DESCRIPTORS]) {
 
 static int poll_until(struct pollfd *polls, nfds_t n, uint64_t deadline) {
         uint64_t now = clock_boottime_usec();
-        int r = poll(polls, n, now < deadline ? (int) MIN((deadline - now) / 1000 + 1, 60000u) : 0);
 
-        return r < 0 && errno != EINTR ? -errno : r == 0 && now >= deadline ? -ETIMEDOUT : 0;
+        if (now >= deadline) /* also if others connect without end */
+                return -ETIMEDOUT;
+        int r = poll(polls, n, (int) MIN((deadline - now) / 1000 + 1, 60000u));
+        return r < 0 && errno != EINTR ? -errno : 0;
 }
 
 int handover_give(int listener, const int fds[static 2], int other, uint64_t deadline, struct error *error) {

@@ -185,6 +185,14 @@ static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
         return *draining && say(ret, f->host, HOST_WAITS, "drained: %s; when it is over: bertctl undrain", draining);
 }
 
+/* What is missing in its line then, e.g. an input, may be there. */
+static bool judge_late(const struct host_facts *f, struct host_verdict *ret) {
+        return json_is_true(json_object_get(f->line, "late")) &&
+               say(ret, f->host, HOST_WAITS,
+                   "a file system or name server does not answer there, or the host is overloaded; try: ssh %s ls PATH",
+                   f->host);
+}
+
 static bool judge_version(const struct host_facts *f, struct host_verdict *ret) {
         static const struct {
                 const char *key, *name;
@@ -342,7 +350,7 @@ static bool judge_inputs(const struct host_facts *f, struct host_verdict *ret) {
         }
         if (!lack)
                 return false;
-        bool returns = f->ran && strcmp(lack, "missing there") == 0;
+        bool returns = f->ran && strncmp(lack, "differs", 7) != 0; /* a mount that is gone or stale */
         cleanup_free char *cure = cure_of_inputs(f);
         if (more > 0)
                 (void) snprintf(others, sizeof(others), " (and %zu more)", more);
@@ -362,7 +370,8 @@ void host_judge(const struct host_facts *f, struct host_verdict *ret) {
                 host_judge_end(f->host, &f->end, ret);
                 return;
         }
-        (void) (judge_bertd(f, ret) || judge_version(f, ret) || judge_names(f->host, f->host, f->line, f->host, ret) ||
+        (void) (judge_bertd(f, ret) || judge_late(f, ret) || judge_version(f, ret) ||
+                judge_names(f->host, f->host, f->line, f->host, ret) ||
                 (f->head && judge_names(head, head, f->head, head, ret)) || judge_network(f, ret) ||
                 judge_size(f, ret) || judge_inputs(f, ret));
 }

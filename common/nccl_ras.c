@@ -12,14 +12,14 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
-/* One line of the answer, which is not kept. */
-static int expect_line(int fd, const char *request) {
+/* One line of the answer, which is not kept. Any process of this host may listen there, and answer as it likes. */
+static int expect_line(int fd, const char *request, uint64_t deadline) {
         char c = '\0';
 
         if (send(fd, request, strlen(request), MSG_NOSIGNAL) != (ssize_t) strlen(request))
                 return -errno;
         for (int i = 0; i < 256 && c != '\n'; i++)
-                if (recv(fd, &c, 1, 0) != 1)
+                if (clock_monotonic_usec() >= deadline || recv(fd, &c, 1, 0) != 1)
                         return -EPROTO;
         return c == '\n' ? 0 : -EPROTO;
 }
@@ -38,9 +38,9 @@ ssize_t nccl_ras_status(char *buffer, size_t size, uint16_t port, uint64_t limit
             setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
             connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
                 return -errno;
-        int r = expect_line(fd, "CLIENT PROTOCOL 2\n");
+        int r = expect_line(fd, "CLIENT PROTOCOL 2\n", deadline);
         if (r >= 0)
-                r = expect_line(fd, "SET FORMAT json\n");
+                r = expect_line(fd, "SET FORMAT json\n", deadline);
         if (r < 0)
                 return r;
         if (send(fd, "STATUS\n", 7, MSG_NOSIGNAL) != 7)

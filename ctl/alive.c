@@ -156,7 +156,7 @@ int alive_check(const char *run_dir, uint64_t *ret_wait_usec, struct error *erro
         int r = age_of(run_dir, &age, error);
         if (r <= 0)
                 return r;
-        bool lives = is_of_this_host(&heartbeat) ? is_running(heartbeat.pid) : age < limit;
+        bool lives = age < limit && (!is_of_this_host(&heartbeat) || is_running(heartbeat.pid));
         if (!lives)
                 return 0;
         *ret_wait_usec = age < limit ? limit - age : 0;

@@ -1,6 +1,7 @@
 /* See elsewhere.h. Nothing of another host is trusted: its JSON is bounded, its texts are made harmless (term.h). */
 #include "ctl/elsewhere.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,9 +10,10 @@
 #include "common/file.h"
 #include "common/hosts.h"
 #include "common/json_read.h"
-#include "ctl/json.h"
 #include "ctl/remote.h"
 #include "ctl/table.h"
+
+#define NOISE_MAX 1000 /* lines before an answer */
 
 struct answers {
         struct host_list hosts;
@@ -38,11 +40,28 @@ static void say(struct answers *a, uint32_t i, const struct term *term, const ch
         (void) fputc('\n', stderr);
 }
 
-/* A .bashrc that prints comes before the JSON, which begins a line. */
+/* An object, or a list of objects: "[1] 4242" is a shell's. */
+static bool is_answer(const json_t *value) {
+        const json_t *first = json_array_get(value, 0);
+
+        return json_is_object(value) || (json_is_array(value) && (!first || json_is_object(first)));
+}
+
+/* What a .bashrc or .bash_logout prints comes before and after the JSON, which begins a line. */
 static json_t *read_answer(const struct remote *h, char begin) {
-        for (const char *at = h->output; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+        const char *at = h->output, *line;
+
+        for (unsigned i = 0; at && *at && i < NOISE_MAX; i++) {
+                json_t *value = NULL;
                 if (*at == begin)
-                        return json_loadb(at, h->size - (size_t) (at - h->output), JSON_REJECT_DUPLICATES, NULL);
+                        value = json_loadb(at, h->size - (size_t) (at - h->output),
+                                           JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, NULL);
+                if (is_answer(value))
+                        return value;
+                json_decref(value);
+                line = strchr(at, '\n');
+                at = line ? line + 1 : NULL;
+        }
         return NULL;
 }
 
@@ -73,6 +92,15 @@ static int ask(struct ctl *ctl, const char *hosts, const char *command, char beg
 
 static int exit_code(struct ctl *ctl, const struct answers *a, int r) {
         return r < 0 ? command_exit(ctl, r) : a->failed ? BERTCTL_EXIT_FAILED : BERTCTL_EXIT_OK;
+}
+
+/* In ASCII: some terminals obey characters of C1. */
+static int print_json(json_t *all) {
+        int r = json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENSURE_ASCII);
+
+        json_decref(all);
+        (void) putchar('\n');
+        return r < 0 ? -EIO : 0; /* main reports the output's error */
 }
 
 /* ---- a table of jobs ---- */
@@ -132,7 +160,7 @@ static void add_rows(struct table *table, const char *host, const json_t *jobs) 
 
 /* ---- list ---- */
 
-static int list_json(struct ctl *ctl, const struct answers *a) {
+static int list_json(const struct answers *a) {
         json_t *all = json_array();
 
         for (uint32_t i = 0; i < a->hosts.n; i++) {
@@ -143,7 +171,7 @@ static int list_json(struct ctl *ctl, const struct answers *a) {
                         (void) json_array_append(all, job);
                 }
         }
-        return json_print(stdout, all, &ctl->error);
+        return print_json(all);
 }
 
 int elsewhere_list(struct ctl *ctl, const struct elsewhere_options *o) {
@@ -155,7 +183,7 @@ int elsewhere_list(struct ctl *ctl, const struct elsewhere_options *o) {
         (void) snprintf(command, sizeof(command), "bertctl list --json%s%s", o->active ? " --active" : "", lines);
         int r = ask(ctl, o->hosts, command, '[', &a);
         if (r >= 0 && o->json)
-                r = list_json(ctl, &a);
+                r = list_json(&a);
         else if (r >= 0) {
                 cleanup_table struct table *table = table_new(columns, ELEMENTSOF(columns));
                 for (uint32_t i = 0; i < a.hosts.n; i++)
@@ -210,7 +238,7 @@ static int print_jobs(struct ctl *ctl, const struct answers *a) {
         return table_print(table, stdout, &ctl->term, 0, &ctl->error);
 }
 
-static int status_json(struct ctl *ctl, const struct answers *a) {
+static int status_json(const struct answers *a) {
         json_t *all = json_array();
 
         for (uint32_t i = 0; i < a->hosts.n; i++)
@@ -218,7 +246,7 @@ static int status_json(struct ctl *ctl, const struct answers *a) {
                         (void) json_object_set_new(a->values[i], "host", json_string(a->hosts.names[i]));
                         (void) json_array_append(all, a->values[i]);
                 }
-        return json_print(stdout, all, &ctl->error);
+        return print_json(all);
 }
 
 /* For the shell there. */
@@ -248,6 +276,6 @@ int elsewhere_status(struct ctl *ctl, const struct elsewhere_options *o) {
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_FAILED, "out of memory"));
         int r = ask(ctl, o->hosts, command, '{', &a);
         if (r >= 0)
-                r = o->json ? status_json(ctl, &a) : o->job ? print_jobs(ctl, &a) : print_overviews(ctl, &a);
+                r = o->json ? status_json(&a) : o->job ? print_jobs(ctl, &a) : print_overviews(ctl, &a);
         return exit_code(ctl, &a, r);
 }

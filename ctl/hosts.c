@@ -22,6 +22,7 @@
 #include "common/spec/host_inputs.h"
 #include "common/json_read.h"
 #include "common/ssh.h"
+#include "ctl/surroundings.h"
 
 #define LINE_USEC (16 * USEC_PER_SEC) /* ssh's 5 s to connect, and the probe's own limit there */
 #define PAIRS_USEC (8 * USEC_PER_SEC)
@@ -219,7 +220,7 @@ static int start_all(struct hosts_probe *probe, const struct hosts_asked *asked,
                 cleanup_free char *copy = strdup(command);
                 r = copy ? start(&probe->hosts[i], i == 0 ? NULL : asked->names[i], copy) : -ENOMEM;
                 if (r == 0)
-                        send_line(&probe->hosts[i], host_inputs_line(asked->spec, asked->names));
+                        send_line(&probe->hosts[i], host_inputs_line(asked->spec, asked->folder, asked->names));
         }
         return r < 0 ? error_errno(error, -r, "the probe of hosts") : 0;
 }
@@ -360,13 +361,17 @@ void hosts_probe_free(struct hosts_probe *probe) {
 }
 
 int hosts_check(const struct spec *spec, struct error *error) {
-        const struct hosts_asked asked = { spec->resources.hosts, spec->resources.n_hosts, spec, false };
+        struct hosts_asked asked = { .names = spec->resources.hosts, .n = spec->resources.n_hosts, .spec = spec };
         cleanup_hosts_probe struct hosts_probe *probe = NULL;
+        cleanup_free char *folder = NULL;
         const char *refused = NULL;
 
         if (asked.n < 2 || spec->resources.use == 1)
                 return 0;
-        int r = hosts_probe_run(&asked, &probe, error);
+        int r = spec->kind == JOB_COMMAND ? surroundings_folder(&folder, error) : 0;
+        asked.folder = folder;
+        if (r == 0)
+                r = hosts_probe_run(&asked, &probe, error);
         for (uint32_t i = 0; r == 0 && i < probe->n; i++) {
                 const struct host_verdict *v = &probe->hosts[i].verdict;
                 if (v->grade == HOST_WAITS)

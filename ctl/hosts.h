@@ -26,6 +26,7 @@ struct hosts_asked {
         char *const *names; /* (n) the first is this host */
         uint32_t n;
         const struct spec *spec; /* whose inputs and resources are looked at; NULL: none */
+        const char *folder;      /* in which its command will run; NULL: none */
         bool ran;                /* the job has run before */
 };
 

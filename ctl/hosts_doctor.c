@@ -282,7 +282,9 @@ int hosts_doctor(struct ctl *ctl, const char *what, bool json) {
 
         int r = find_subject(ctl, what, &subject);
         if (r == 0) {
-                const struct hosts_asked asked = { subject.list.names, subject.list.n, subject.spec, subject.ran };
+                const struct hosts_asked asked = {
+                        .names = subject.list.names, .n = subject.list.n, .spec = subject.spec, .ran = subject.ran
+                };
                 r = hosts_probe_run(&asked, &probe, &ctl->error);
         }
         if (r == 0)

@@ -256,25 +256,37 @@ static int become_leash(const struct lease_options *o) {
 /* ---- the command ---- */
 
 /* Only the system daemon lends: a user's bertd has the launcher fork. */
-static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_info *daemon) {
+static const char *lender_socket(const struct ctl *ctl) {
         const char *given = secure_getenv("BERTD_SOCKET");
-        const char *socket = ctl->socket ? ctl->socket : given && given[0] ? NULL : BERTD_SYSTEM_SOCKET;
 
-        int r = client_connect(socket, ret, &ctl->error);
+        return ctl->socket ? ctl->socket : given && given[0] ? given : BERTD_SYSTEM_SOCKET;
+}
+
+static int connect_bertd(struct ctl *ctl, struct client **ret, struct daemon_info *daemon) {
+        int r = client_connect(lender_socket(ctl), ret, &ctl->error);
         return r < 0 ? r : client_get_daemon(*ret, daemon, &ctl->error);
 }
 
 /* One that restarts looks like none for a moment, and would give the same GPUs again. */
 static bool has_bertd(void) { return access(BERTD_SYSTEM_SOCKET, F_OK) == 0 || unit_service_state() != UNIT_NONE; }
 
+/* A head gives up after `forbidden`, and tries again after all others. */
+static enum leash_class class_of_failure(const struct ctl *ctl) {
+        if (access(lender_socket(ctl), W_OK) < 0 && errno == EACCES)
+                return LEASH_CLASS_FORBIDDEN;
+        return LEASH_CLASS_AWAY;
+}
+
 /* Why this host's bertd would refuse a lease whatever it asks for; NULL: it would not. */
-static json_t *find_problem(const struct error *error, const struct daemon_info *daemon, bool connected) {
+static json_t *find_problem(const struct ctl *ctl, const struct daemon_info *daemon, bool connected) {
+        const struct error *error = &ctl->error;
+
         if (connected && strcmp(text_of(daemon->launcher), "systemd") != 0)
                 return make_refusal(LEASH_CLASS_FORK, BERTD_LENDS_NOTHING);
         if (connected)
                 return NULL;
         if (error->exit != BERTCTL_EXIT_NO_DAEMON)
-                return make_refusal(LEASH_CLASS_FORBIDDEN, "%s", error->text);
+                return make_refusal(class_of_failure(ctl), "%s", error->text);
         if (has_bertd())
                 return make_refusal(LEASH_CLASS_AWAY, "%s", error->text);
         return make_refusal(LEASH_CLASS_AWAY,
@@ -310,7 +322,7 @@ static int run(struct ctl *ctl, const struct lease_options *o) {
         if (o->inputs && !inputs)
                 return refuse(LEASH_CLASS_USAGE, "expected a line of type inputs on standard input");
         bool connected = connect_bertd(ctl, &client, &daemon) >= 0;
-        json_t *refused = find_problem(&ctl->error, &daemon, connected);
+        json_t *refused = find_problem(ctl, &daemon, connected);
         ctl->error = (struct error) {}; /* the refusal has it: main prints none */
         if (!connected) {
                 client_free(client);

@@ -172,6 +172,7 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent || null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(null_fd, 1) < 0 || dup2(null_fd, 2) < 0)
                 _exit(1);
+        close_others(fd); /* one that hangs in the kernel outlives bertctl: not with its connection to bertd */
         ask_network(fd, o->network);
         ask_versions(fd);
         ask_resolver(fd, own, o->of, inputs);
@@ -181,16 +182,19 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
 
 /* ---- in bertctl ---- */
 
-/* Reads until the end of file, the bound or the deadline. The caller frees. */
-static char *collect(int fd, uint64_t deadline) {
+/* Reads until the end of file, the bound or the deadline (ret_late). The caller frees. */
+static char *collect(int fd, uint64_t deadline, bool *ret_late) {
         cleanup_free char *text = malloc(ANSWERS_MAX + 1);
         size_t n = 0;
 
         while (text && n < ANSWERS_MAX) {
                 struct pollfd p = { .fd = fd, .events = POLLIN };
                 uint64_t now = clock_boottime_usec();
-                if (now >= deadline || poll(&p, 1, (int) ((deadline - now) / 1000) + 1) <= 0)
+                *ret_late = now >= deadline;
+                if (*ret_late || poll(&p, 1, (int) ((deadline - now) / 1000) + 1) < 0)
                         break;
+                if (!p.revents)
+                        continue;
                 ssize_t got = read(fd, text + n, ANSWERS_MAX - n);
                 if (got <= 0)
                         break;
@@ -218,6 +222,7 @@ static void take_answers(char *text, json_t *host) {
 
 static void add_answers(const struct lease_options *o, const char *own, const json_t *inputs, json_t *host) {
         pid_t parent = getpid();
+        bool late = false;
         int ends[2];
 
         if (pipe2(ends, O_CLOEXEC) < 0)
@@ -226,7 +231,7 @@ static void add_answers(const struct lease_options *o, const char *own, const js
         if (pid == 0)
                 ask_all(ends[1], o, own, inputs, parent);
         (void) close(ends[1]);
-        cleanup_free char *text = pid > 0 ? collect(ends[0], clock_boottime_usec() + LIMIT_USEC) : NULL;
+        cleanup_free char *text = pid > 0 ? collect(ends[0], clock_boottime_usec() + LIMIT_USEC, &late) : NULL;
         (void) close(ends[0]);
         if (pid > 0) {
                 (void) kill(pid, SIGKILL);
@@ -234,6 +239,8 @@ static void add_answers(const struct lease_options *o, const char *own, const js
         }
         if (text)
                 take_answers(text, host);
+        if (late)
+                (void) json_object_set_new(host, "late", json_true());
 }
 
 static json_t *gpus_of(const struct daemon_info *daemon) {

@@ -26,11 +26,13 @@ static void add_data(json_t *paths, const struct spec *spec) {
                 }
 }
 
-json_t *host_inputs_line(const struct spec *spec, char *const *hosts) {
+json_t *host_inputs_line(const struct spec *spec, const char *folder, char *const *hosts) {
         json_t *paths = json_array(), *names = json_array();
 
         if (paths && spec && spec->kind != JOB_COMMAND)
                 add_data(paths, spec);
+        if (paths && folder)
+                add_name(paths, folder);
         for (; names && hosts && *hosts; hosts++)
                 (void) json_array_append_new(names, json_string(*hosts));
         return json_pack("{s:s,s:o,s:o}", "type", "inputs", "paths", paths, "hosts", names);

@@ -134,12 +134,23 @@ static bool is_on(const struct ifaddrs *interface, const char *network) {
         return (own & mask) == (ntohl(base.s_addr) & mask);
 }
 
+/* What another host knows this one by. */
+static bool address_there(const struct gang *gang, const struct gang_host *host, char text[INET_ADDRSTRLEN]) {
+        const json_t *resolves = json_object_get(host->line, "resolves");
+        const char *own = json_string_value(json_object_get(resolves, gang->plan.head));
+        struct in_addr address;
+
+        return own && inet_pton(AF_INET, own, &address) == 1 && ntohl(address.s_addr) >> 24 != IN_LOOPBACKNET &&
+               inet_ntop(AF_INET, &address, text, INET_ADDRSTRLEN);
+}
+
 static bool own_address(const struct gang *gang, char text[INET_ADDRSTRLEN]) {
         struct ifaddrs *interfaces = NULL;
         bool found = false;
 
         for (size_t i = 0; i < gang->n_hosts; i++)
-                if (gang->hosts[i].state == HOST_HELD && address_towards(gang->hosts[i].address, text))
+                if (gang->hosts[i].state == HOST_HELD &&
+                    (address_towards(gang->hosts[i].address, text) || address_there(gang, &gang->hosts[i], text)))
                         return true;
         if (getifaddrs(&interfaces) < 0)
                 return false;
@@ -206,6 +217,8 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         add_parameter(words, "plm", prrte ? "ssh" : "rsh");
         add_parameter(words, prrte ? "plm_ssh_agent" : "plm_rsh_agent", agent);
         add_parameter(words, prrte ? "rml_base_radix" : "routed_radix", number); /* only this host starts daemons */
+        if (!prrte) /* which would call "h2.example.com" h2 */
+                add_parameter(words, "orte_keep_fqdn_hostnames", "1");
         if (gang->plan.scratch && !prrte) {
                 add_parameter(words, "orte_local_tmpdir_base", gang->plan.scratch);
                 add(words, "-x"); /* a rank of this host that got it, too, would refuse it beside mpirun's own folder */
@@ -245,7 +258,7 @@ static int make_argv(const struct gang *gang, struct words *words) {
         add(words, "none");
         add(words, "--oversubscribe");
         add(words, "-wdir");
-        add(words, "%s", gang->cwd);
+        add(words, "%s", gang->plan.kind == JOB_COMMAND ? gang->cwd : "/"); /* all paths of a trainer are absolute */
         add_launcher(gang, words);
         add_variables(&gang->plan, words);
         add_program(gang, hosts, words);

@@ -19,6 +19,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/copies.h"
 #include "common/file.h"
 
 #define LIMIT_USEC (120 * USEC_PER_SEC)
@@ -110,9 +111,13 @@ static char *make_text(const struct shim *shim) {
 
 /* ---- the writer ---- */
 
+/* A folder of copies that a run continues in takes no more of them: the old host may come back. */
 static int replace(const char *run_dir, const char *text) {
         cleanup_close int folder = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
+                return -errno;
+        /* A run that continues from its copies: the lost host, back again, must not take them for its own. */
+        if (unlinkat(folder, COPIES_MARKER, 0) < 0 && errno != ENOENT)
                 return -errno;
         cleanup_close int fd =
                 openat(folder, RUN_FILE ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);

@@ -31,8 +31,7 @@ static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *err
                 r = db_error(error, sqlite3_db_handle(s), "SQLite");
         for (int i = 0; r > 0 && i < n; i++)
                 columns[i] = (uint64_t) sqlite3_column_int64(s, i);
-        (void) sqlite3_reset(s);
-        (void) sqlite3_clear_bindings(s);
+        db_clear(s);
         return r;
 }
 

@@ -237,8 +237,7 @@ int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *
         (void) sqlite3_bind_int64(s, 2, uid);
         int r = sqlite3_step(s) == SQLITE_ROW ? 0 : db_error(error, store->db, "state.db");
         *ret_id = r < 0 ? 0 : (uint64_t) sqlite3_column_int64(s, 0);
-        (void) sqlite3_reset(s);
-        (void) sqlite3_clear_bindings(s);
+        db_clear(s);
         return r;
 }
 

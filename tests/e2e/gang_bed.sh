@@ -1,6 +1,6 @@
 # A bed of hosts h1 (this one), h2, h3, h4 without systemd or sshd, for the tests of gangs: a network and a host name each, one PID and mount
 # namespace for all, which ends with the test. `ssh` of the bed runs a command there over TCP (gang_host.py); `bertctl` there is a host that always lends.
-# Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining.
+# Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining, bare (without the files).
 if [[ $(id -u) != 0 ]] || ! unshare --mount --uts --net --pid --fork true 2>/dev/null; then
   echo "1..0 # SKIP needs root and namespaces"
   exit 0
@@ -12,7 +12,7 @@ bed=$(mktemp -d /tmp/bertd-gang.XXXXXX) # short: Open MPI's session folders hold
 chmod 755 "$bed"
 mkdir "$bed/bin" "$bed/fake" "$bed/tmp"
 hostname h1
-printf '127.0.0.1 localhost\n10.77.0.1 h1\n10.77.0.2 h2\n10.77.0.3 h3\n10.77.0.4 h4\n' >"$bed/hosts"
+printf '127.0.0.1 localhost\n10.77.0.1 h1\n10.77.0.2 h2\n10.77.0.3 h3\n10.77.0.4 h4\n10.77.0.2 h2.example.com\n' >"$bed/hosts"
 mount --bind "$bed/hosts" /etc/hosts
 ip link set lo up
 ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up
@@ -39,6 +39,7 @@ echo "Welcome to \$h"
 inputs=[] # as they are here: all hosts of the bed have the same files
 read -r line
 [[ \$line != *'"paths": ["'* && \$line != *'"paths":["'* ]] || inputs=\$("$BERTCTL" lease --probe --inputs <<<"\$line" 2>/dev/null | head -n 1 | jq -c .inputs)
+[[ ! -e $bed/fake/\$h.bare ]] || inputs=\$(jq -c 'map(.state = "missing")' <<<"\$inputs")
 echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"'$version'","mpi":"'$mpi'","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":'"\$inputs"'}'
 [[ " \$* " != *" --probe "* ]] || exit 0
 while read -r line && [[ \$line != *'"take"'* ]]; do :; done
@@ -48,12 +49,12 @@ while read -r line && [[ \$line != *'"take"'* ]]; do :; done
 [[ ! -e $bed/fake/\$h.draining ]] || { echo '{"type":"refused","class":"draining","reason":"'\$h': draining: a new disk"}'; exit 0; }
 echo \$\$ >$bed/fake/\$h.leash
 limit=\$(sed 's/.*--host-timeout \([0-9]*\).*/\1/' <<<"\$*")
-exec ${LEASH:-$(dirname "$BERTD")/bertd-leash} --of h1:1 --host-timeout "\$limit"
+exec env NOTIFY_SOCKET=$bed/fake/\$h.notify ${LEASH:-$(dirname "$BERTD")/bertd-leash} --of h1:1 --host-timeout "\$limit"
 EOF
 chmod +x "$bed/bin/ssh" "$bed/bin/bertctl"
 for i in 2 3 4; do
   (cd / && exec nsenter -t "$(cat "$bed/h$i.ns")" -n -u -- env -i HOME="$HOME" TMPDIR="$bed/tmp" PATH="$bed/bin:/usr/local/bin:/usr/bin:/bin" \
-    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i") &
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i" "$bed/fake/h$i") &
   echo $! >"$bed/h$i.sshd"
 done
 export PATH="$bed/bin:$PATH" TMPDIR=$bed/tmp

@@ -1,12 +1,32 @@
-"""In the place of sshd and ssh, for gang_bed.sh: `serve ADDRESS` runs the command of each connection, `call ADDRESS COMMAND` connects. The
-command's input and output are the connection, so they end with the caller, or stall with a cable that is cut."""
-import os, select, signal, socket, subprocess, sys
+"""In the place of sshd and ssh, for gang_bed.sh: `serve ADDRESS FAKE` runs the command of each connection, `call ADDRESS COMMAND` connects. The
+command's input and output are the connection, so they end with the caller, or stall with a cable that is cut. `serve` also stands for the shims
+of leases there: once FAKE.draining exists it asks them to let their heads move (daemon/shim/lease.c)."""
+import os, select, signal, socket, subprocess, sys, threading
 
 PORT = 22
 
 
-def serve(address):
+def be_shim(fake):
+    shim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    shim.bind(fake + ".notify")
+    shim.settimeout(0.1)
+    asked, leashes = set(), set()
+    while True:
+        try:
+            leashes.add(shim.recvfrom(4096)[1])
+        except TimeoutError:
+            pass
+        for leash in leashes - asked if os.path.exists(fake + ".draining") else ():
+            asked.add(leash)
+            try:
+                shim.sendto(b"a new disk", leash)
+            except OSError:
+                pass
+
+
+def serve(address, fake):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    threading.Thread(target=be_shim, args=(fake,), daemon=True).start()
     listener = socket.create_server((address, PORT))
     while True:
         connection = listener.accept()[0]
@@ -45,6 +65,6 @@ def call(address, command):
 
 
 if sys.argv[1] == "serve":
-    serve(sys.argv[2])
+    serve(sys.argv[2], sys.argv[3])
 else:
     call(sys.argv[2], sys.argv[3])

@@ -85,7 +85,10 @@ saved=$(names "$work/far-copies" | xargs -n 1 | tail -n 1 | tr -dc 0-9)
 make_spec far 1 $((10#$saved + 20))
 job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml")
 ok "a run continues from its copies" wait_for 60 state_is "$job" done
+ok "which are its own now" test ! -e "$work/far-copies/.bertd-copies"
 ok "from the newest one" eval 'log_of "$job" | grep -q "resuming from $work/far-copies/.* step $((10#$saved)) of"'
+
+ok "and takes no more copies there" test ! -e "$work/far-copies/.bertd-copies"
 
 # Folders that are not the run's
 echo mine >"$work/foreign/file"
@@ -121,9 +124,13 @@ is "the oldest goes by its time, not by its step" "$(receive "$(request step-000
 step-000000000.ckpt step-000000002.ckpt"
 is "the one just stored stays" "$(receive "$(request $one "$work/got" h1:/run 0 1 1)$empty" | answers_of; names "$work/got")" "send stored
 $one"
+touch "$work/got/checkpoints/step-000000009.ckpt.tmp" "$work/got/checkpoints/own.tmp"
+is "a copy after one that was killed" "$(receive "$(request step-000000003.ckpt "$work/got" h1:/run 0 1 4000)$empty" | answers_of; names "$work/got")" "send stored
+own.tmp step-000000003.ckpt"
+rm "$work/got/checkpoints/own.tmp"
 is "bytes that changed on the way" "$(receive "$(request step-000000004.ckpt "$work/got" h1:/run 3)abc$empty" | answers_of)" "send refused $work/got/step-000000004.ckpt: the copy arrived damaged"
 is "bytes that are missing" "$(receive "$(request step-000000004.ckpt "$work/got" h1:/run 3)a" | answers_of)" "send refused $work/got/step-000000004.ckpt: the sender ended"
-is "leave nothing" "$(names "$work/got")" "$one"
+is "leave nothing" "$(names "$work/got")" step-000000003.ckpt
 for name in ../x step-1.ckpt .bertd-copies step-000000001.ckpt.tmp metrics.jsonl; do
   ok "not a name: $name" eval '[[ $(receive "$(request "$name" "$work/got")$empty" | answers_of) == "refused $name: expected bertd.json or the name of a checkpoint" ]]'
 done

@@ -21,6 +21,10 @@ for i in 0 1; do
 done
 ok "nothing is left there" empty_on h2 h3
 
+job=$("$BERTCTL" submit --retries 0 --hosts h1,h2.example.com -- hostname)
+ok "a host may have a long name" wait_job "$job"
+ok "it ran there" says "$(log_of "$job")" h2
+
 job=$("$BERTCTL" submit --retries 0 --hosts h1,h2 -- sh -c '[ $RANK = 0 ] && exec sleep 60; exit 3')
 ok "a rank that fails there ends the job" wait_state "$job" failed
 ok "its host and code are named" says "$(field "$job" reason)" 'rank 1 on h2: exit code 3'
@@ -96,6 +100,11 @@ sleep 1.5
 rm "$bed/fake/h2.busy"
 ok "one that is busy for a moment is asked again" wait_job "$job"
 is "in the same attempt" "$(field "$job" attempts)" 1
+
+touch "$bed/fake/h2.bare"
+said=$("$BERTCTL" submit --hosts h1,h2 -- true 2>&1)
+ok "a host without the command's folder is refused at submit" says "$said" "^bertctl: h2: $PWD: missing there; run: rsync .* h2:/\$"
+rm "$bed/fake/h2.bare"
 
 touch "$bed/fake/h2.forbidden"
 job=$("$BERTCTL" submit --hosts h1,h2 -- true)

@@ -74,7 +74,6 @@ ok "it is done then" wait_job "$job"
 job=$(submit_on h1,h2,h3 2 sleep 600)
 ok "ranks are up" wait_for 10 is_running "$job" h2 sleep
 touch "$bed/fake/h2.draining"
-kill -USR1 "$(leash_of h2)"
 ok "h2 drains: the job moves" wait_for 10 is_running "$job" h3 sleep
 is "by class stopped" "$(record_of "$job" 1 class)" stopped
 ok "for that reason" says "$(record_of "$job" 1 reason)" '^host h2 drains: '

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -83,9 +85,34 @@ static void test_another_user_gets_none(void **state) {
         pid_t pid = fork();
         if (pid == 0)
                 take_and_answer(name, OTHER_UID);
-        const int given[] = { 0, 1 };
+        cleanup_close int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        const int given[] = { null_fd, null_fd };
         assert_int_equal(handover_give(listener, given, -1, clock_boottime_usec() + SEC / 2, &error), -ETIMEDOUT);
         assert_int_equal(exit_of(pid), 1);
+}
+
+/* The names of such sockets are known to all users. */
+static void test_another_user_without_end(void **state) {
+        char name[HANDOVER_NAME_MAX + 1];
+        struct error error = {};
+
+        if (geteuid() != 0)
+                skip();
+        cleanup_close int listener = handover_listen(name, &error);
+        pid_t pid = fork();
+        if (pid == 0) {
+                int fds[2];
+                if (setuid(OTHER_UID) < 0)
+                        _exit(1);
+                for (;;)
+                        (void) handover_take(name, SEC, fds, NULL);
+        }
+        const int given[] = { 0, 1 };
+        uint64_t begin = clock_boottime_usec();
+        assert_int_equal(handover_give(listener, given, -1, begin + SEC / 2, &error), -ETIMEDOUT);
+        assert_true(clock_boottime_usec() - begin < 5 * SEC);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        (void) waitpid(pid, NULL, 0);
 }
 
 static void test_nothing_is_taken_from_another_user(void **state) {
@@ -98,7 +125,7 @@ static void test_nothing_is_taken_from_another_user(void **state) {
         assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
         pid_t pid = fork();
         if (pid == 0) {
-                if (setuid(OTHER_UID) < 0 || handover_listen(name, &error) < 0)
+                if (setuid(OTHER_UID) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || handover_listen(name, &error) < 0)
                         _exit(1);
                 (void) !write(ready[1], name, sizeof(name));
                 (void) pause();
@@ -173,6 +200,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_they_arrive),
                 cmocka_unit_test(test_another_user_gets_none),
+                cmocka_unit_test(test_another_user_without_end),
                 cmocka_unit_test(test_nothing_is_taken_from_another_user),
                 cmocka_unit_test(test_nobody_is_there),
                 cmocka_unit_test(test_another_number_of_them),

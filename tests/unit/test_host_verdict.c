@@ -136,6 +136,10 @@ static const struct {
           "h3: /d/a: differs from this host's; run: " RSYNC " /d/a.idx /d/a.bin h3:/" },
         { "{" SAME "," INPUTS("\"state\":\"unreadable\"", OK("2")) "}", NULL, false, false, HOST_REFUSED,
           "h3: /d/a: cannot be read there; check its permissions" },
+        { "{" SAME "," INPUTS("\"state\":\"unreadable\"", OK("2")) "}", NULL, true, false, HOST_WAITS,
+          "h3: /d/a: cannot be read there; mount it, or run: " RSYNC " /d/a.idx /d/a.bin h3:/" },
+        { "{" SAME ",\"late\":true}", NULL, false, false, HOST_WAITS,
+          "h3: a file system or name server does not answer there, or the host is overloaded; try: ssh h3 ls PATH" },
         { "{" SAME "}", NULL, true, false, HOST_WAITS,
           "h3: /d/a: missing there (and 1 more); mount it, or run: " RSYNC
           " /d/a.idx /d/a.bin '/d/it'\\''s.csv' h3:/" },
@@ -221,11 +225,11 @@ static void test_inputs(void **state) {
         struct error error = {};
 
         assert_int_equal(spec_parse("s", text, strlen(text), NULL, 0, &spec, &error), 0);
-        json_t *line = host_inputs_line(spec, hosts), *none = host_inputs_line(NULL, hosts);
+        json_t *line = host_inputs_line(spec, NULL, hosts), *none = host_inputs_line(NULL, "/work", hosts);
         cleanup_free char *out = json_dumps(line, JSON_COMPACT), *bare = json_dumps(none, JSON_COMPACT);
         assert_string_equal(
                 out, "{\"type\":\"inputs\",\"paths\":[\"/a.csv\",\"/b.csv\",\"/t.csv\"],\"hosts\":[\"h1\",\"h2\"]}");
-        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[],\"hosts\":[\"h1\",\"h2\"]}");
+        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[\"/work\"],\"hosts\":[\"h1\",\"h2\"]}");
         json_decref(line);
         json_decref(none);
 }

@@ -2,6 +2,7 @@
 #include "tests/unit/act_fixture.h"
 
 #include "daemon/bus/submit.h"
+#include "daemon/rules/ledger.h"
 
 #define LEASH "/usr/libexec/bertd/bertd-leash"
 #define CHANNEL "0123456789abcdef0123456789abcdef"
@@ -137,6 +138,25 @@ static void test_it_is_never_tried_again(void **state) {
         job_free(job);
         turned_go(f->node->loop, DAY);
         assert_int_equal(starts, 1);
+}
+
+/* What its user reports for it keeps no row, and takes no other job's: ended leases are counted once. */
+static void test_its_checkpoints_do_not_count(void **state) {
+        struct fixture *f = *state;
+        uint64_t id = lend(f, "h1:42", 1);
+        struct job *job = NULL;
+        struct error error = {};
+
+        say_hello(f, job_of(f, id));
+        cleanup_free char *path = format_string("/home/me/jobs/%lu/a.ckpt", (unsigned long) id);
+        struct checkpoint row = { .step = 1, .state = CHECKPOINT_GOOD, .attempt = 1, .path = path, .dirty = true };
+        assert_true(job_checkpoint_add(job_of(f, id), &row) >= 0);
+        assert_true(ledger_is_below_job(job_of(f, id)));
+        fails(f, job_of(f, id));
+        assert_int_equal(store_load(f->node->store, id, &job, &error), 0);
+        assert_false(job->holds_checkpoints);
+        job_free(job);
+        assert_int_equal(store_held(f->node->store), 0);
 }
 
 static void test_it_can_only_be_cancelled(void **state) {
@@ -282,6 +302,7 @@ int main(void) {
                 LEND_TEST(test_more_than_the_host_has),
                 LEND_TEST(test_fork_lends_nothing),
                 LEND_TEST(test_it_is_never_tried_again),
+                LEND_TEST(test_its_checkpoints_do_not_count),
                 LEND_TEST(test_it_can_only_be_cancelled),
                 cmocka_unit_test(test_requests_that_are_wrong),
                 cmocka_unit_test(test_a_command_of_its_own_is_refused),
