@@ -57,6 +57,7 @@ static void on_request(struct gang_agent *agent, const json_t *line) {
         agent->host = host;
         agent->id = ++gang->last_id;
         agent->since_usec = clock_boottime_usec();
+        host->runs++;
         host_send(host, leash_run(agent->id, json_string_value(text), NULL));
 }
 
@@ -163,8 +164,10 @@ void agents_exited(struct gang_host *host, json_t *line) {
                 signal = code - 128; /* a shell's code for it */
         if (agent)
                 lines_send(&agent->lines, json_incref(line));
-        if (host->gang->phase == GANG_RUNNING && host->gang->mpirun > 0 && (code != 0 || signal != 0))
+        host->runs -= host->runs > 0;
+        if (host->gang->phase == GANG_RUNNING && (code != 0 || signal != 0))
                 daemon_gone(host, agent, code, signal);
+        gang_settle(host->gang);
 }
 
 /* ---- the socket ---- */

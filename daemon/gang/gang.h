@@ -64,6 +64,7 @@ struct gang_host {
         uint64_t since_usec, heard_usec, beat_usec; /* boot time: of the state, of the last byte, of our last beat */
         uint64_t busy_usec;                         /* since when it has been busy; 0: it was not */
         json_t *line;                               /* its description of itself; NULL: not yet received */
+        unsigned runs;                              /* commands of mpirun that have not ended there */
         bool freed, judged, closed;
 };
 
@@ -108,13 +109,16 @@ struct gang {
         bool ran;           /* mpirun was started */
         unsigned mpi_major; /* of Open MPI */
         struct gang_verdict verdict, first_failure;
-        uint64_t ending_usec, suspect_usec; /* boot time */
+        uint64_t ending_usec, suspect_usec, doubt_usec; /* boot time */
 };
 
 /* ---- main.c ---- */
 
 /* Ends the gang: mpirun is killed at once, all leases end. The first verdict counts; NULL: none. */
 void gang_end(struct gang *gang, const struct gang_verdict *verdict);
+
+/* A command of mpirun has ended on another host. */
+void gang_settle(struct gang *gang);
 
 /* Fills a verdict; with a host the reason is "HOST: text". */
 struct gang_verdict gang_verdict(enum exit_class exit_class, const char *host, const char *format, ...)

@@ -75,6 +75,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
                 if (now - gang->suspect_usec > SUSPECT_USEC)
                         gang_end(gang, &gang->first_failure);
         }
+        gang_settle(gang);
         bool over = gang->phase == GANG_ENDING && gang->mpirun == 0 && !is_left(gang);
         if (over)
                 return sd_event_exit(gang->event, 0);
@@ -82,11 +83,39 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+/* The host where a command of mpirun still runs; NULL: none. */
+static const struct gang_host *still_runs(const struct gang *gang) {
+        for (size_t i = 0; i < gang->n_hosts; i++)
+                if (gang->hosts[i].runs > 0)
+                        return &gang->hosts[i];
+        return NULL;
+}
+
+/* mpirun of Open MPI 5 ends with 0 if it has lost a daemon, too: only with the daemons' own good ends it is finished.
+ */
+void gang_settle(struct gang *gang) {
+        const struct gang_host *host = still_runs(gang);
+        uint64_t now = clock_boottime_usec();
+
+        if (gang->phase != GANG_RUNNING || gang->doubt_usec == 0 || (host && now - gang->doubt_usec < SUSPECT_USEC))
+                return;
+        struct gang_verdict v = gang->first_failure;
+        if (!v.set && host)
+                v = gang_verdict(EXIT_CLASS_HOST_LOST, host->name, "mpirun has ended, Open MPI's daemon there has not");
+        v.weak = false;
+        gang_end(gang, v.set ? &v : NULL);
+}
+
 static void on_mpirun_ended(struct gang *gang, int status) {
         bool failed = WIFEXITED(status) && WEXITSTATUS(status) != 0 && gang->phase == GANG_RUNNING;
 
         gang->mpirun = 0;
         gang->mpirun_status = status;
+        if (status == 0 && gang->phase == GANG_RUNNING && gang->mpi_major >= 5) {
+                gang->doubt_usec = clock_boottime_usec();
+                gang_settle(gang);
+                return;
+        }
         /* "unable to start one or more daemons" and 205 do not name the cause. */
         if (failed && WEXITSTATUS(status) == MPIRUN_LOST_DAEMON && !gang->first_failure.set) {
                 gang->first_failure = gang_verdict(EXIT_CLASS_HOST_LOST, NULL,

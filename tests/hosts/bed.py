@@ -14,6 +14,7 @@ CLUSTER = str(ROOT / "tests/hosts/cluster")
 ALICE = 1500
 ENDED = ("done", "failed", "cancelled", "paused")
 TICKS = os.sysconf("SC_CLK_TCK")
+OPEN_MPI_5 = {"mpirun": "prterun", "orted": "prted"}
 LIMIT = 300  # seconds for any wait that names no other
 
 
@@ -87,8 +88,9 @@ def processes(uid=None):
 
 
 def find(host, name):
-    """The processes of that host and name; a name is cut at 15 bytes by the kernel."""
-    return sorted((p for p in processes() if p.host == str(host) and p.name == name[:15]), key=lambda p: p.ticks)
+    """The processes of that host and name, oldest first; a name is cut at 15 bytes by the kernel. Open MPI 5 has other names."""
+    names = {name[:15], OPEN_MPI_5.get(name)}
+    return sorted((p for p in processes() if p.host == str(host) and p.name in names), key=lambda p: p.ticks)
 
 
 class Bed:
