@@ -77,7 +77,7 @@ const char *const store_statements[STATEMENT_MAX] = {
         [STATEMENT_DROP_ATTEMPTS] =
                 "DELETE FROM attempt WHERE job=?1 AND number>" STORE_HEAD_ATTEMPTS
                 " AND number<=?2-" STORE_TAIL_ATTEMPTS " AND number<>ifnull((SELECT max(number) FROM attempt WHERE "
-                                                       "job=?1 AND number<?2 AND exit_class<>?3), 0)"
+                "job=?1 AND number<?2 AND exit_class<>?3), 0)"
                 " RETURNING number",
         [STATEMENT_TRASH] =
                 "INSERT INTO trash(job, first, last, uid, gid, user) SELECT id, ?2, ?3, uid, gid, user FROM job "
