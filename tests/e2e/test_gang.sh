@@ -59,6 +59,15 @@ kill -KILL $(processes_on h2) 2>/dev/null
 ok "it ends" ends_now
 
 ok "ranks sleep on both" start_sleepers
+touch "$bed/fake/h3.forbidden"
+kill -KILL "$(leash_of h2)"
+ok "while a lost host cools down, a spare that refuses" wait_for 20 attempt_past "$job" 3
+is "does not end the job" "$(record_of "$job" 2 class) $(record_of "$job" 2 host)" "wait h3"
+rm "$bed/fake/h3.forbidden"
+ok "it goes on" wait_for 20 is_running "$job" h3 sleep
+ok "it ends" ends_now
+
+ok "ranks sleep on both" start_sleepers
 leash=$(leash_of h2)
 kill -STOP "$leash"
 ok "the leash is silent: the attempt ends" wait_for 20 attempt_past "$job" 2
