@@ -26,6 +26,10 @@ more_resources=
 ok "a job in a network" wait_job "$job"
 is "tells its ranks the interface" "$(log_of "$job" | grep -c 'by =eth0 and eth0')" 2
 
+job=$(ulimit -Sf 123456 && "$BERTCTL" submit --hosts h1,h2 -- bash -c '[ $RANK != 0 ] || echo "limit $(ulimit -Sf)"')
+ok "a job with a limit" wait_job "$job"
+ok "has it on the head, too" says "$(log_of "$job")" "limit 123456"
+
 job=$("$BERTCTL" submit --retries 0 --hosts h1,h2.example.com -- hostname)
 ok "a host may have a long name" wait_job "$job"
 ok "it ran there" says "$(log_of "$job")" h2
