@@ -26,6 +26,10 @@ more_resources=
 ok "a job in a network" wait_job "$job"
 is "tells its ranks the interface" "$(log_of "$job" | grep -c 'by =eth0 and eth0')" 2
 
+job=$(ulimit -Sf 123456 && "$BERTCTL" submit --hosts h1,h2 -- bash -c '[ $RANK != 0 ] || echo "limit $(ulimit -Sf)"')
+ok "a job with a limit" wait_job "$job"
+ok "has it on the head, too" says "$(log_of "$job")" "limit 123456"
+
 job=$("$BERTCTL" submit --retries 0 --hosts h1,h2.example.com -- hostname)
 ok "a host may have a long name" wait_job "$job"
 ok "it ran there" says "$(log_of "$job")" h2
@@ -56,6 +60,15 @@ ok "the leash is killed: the attempt ends" wait_for 10 attempt_past "$job" 2
 is "as host-lost" "$(record_of "$job" 1 class) $(record_of "$job" 1 host)" "host-lost h2"
 ok "a spare takes its place" wait_for 10 is_running "$job" h3 sleep
 kill -KILL $(processes_on h2) 2>/dev/null
+ok "it ends" ends_now
+
+ok "ranks sleep on both" start_sleepers
+touch "$bed/fake/h3.forbidden"
+kill -KILL "$(leash_of h2)"
+ok "while a lost host cools down, a spare that refuses" wait_for 20 attempt_past "$job" 3
+is "does not end the job" "$(record_of "$job" 2 class) $(record_of "$job" 2 host)" "wait h3"
+rm "$bed/fake/h3.forbidden"
+ok "it goes on" wait_for 20 is_running "$job" h3 sleep
 ok "it ends" ends_now
 
 ok "ranks sleep on both" start_sleepers
