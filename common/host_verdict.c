@@ -125,7 +125,8 @@ void host_judge_end(const char *host, const struct host_end *end, struct host_ve
         if (end->late)
                 say(ret, host, HOST_WAITS, "does not answer");
         else if (is_not_found(end))
-                say(ret, host, HOST_REFUSED, "bertctl is not installed there, or not in PATH of a command over ssh");
+                say(ret, host, end->ran ? HOST_WAITS : HOST_REFUSED,
+                    "bertctl is not installed there, or not in PATH of a command over ssh");
         else if (strstr(said, "lease") && WIFEXITED(end->status) && WEXITSTATUS(end->status) == 2)
                 say(ret, host, HOST_WAITS, "its bertctl is too old to lend (%s); install this host's version",
                     last_line(said, line));

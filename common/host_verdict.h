@@ -22,6 +22,7 @@ struct host_end {
         int status;       /* of waitpid; used only without a line */
         bool late;        /* it was killed: its time was over */
         const char *said; /* its standard error; "": nothing */
+        bool ran;         /* the job has run before: programs on a late mount may return */
 };
 
 /* Borrowed for the call. */

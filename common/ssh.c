@@ -18,6 +18,7 @@ static const char *const options[] = {
         "-oClearAllForwardings=yes",
         "-oForwardAgent=no",
         "-oForwardX11=no",
+        "-oGSSAPIAuthentication=no", /* a ticket expires */
 };
 static_assert(ELEMENTSOF(options) + 4 <= SSH_WORDS_MAX, "ssh's words");
 

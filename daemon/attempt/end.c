@@ -135,7 +135,8 @@ static void change_ledger(struct node *node, struct job *job, const struct outco
 
 static void count(struct job *job, const struct outcome *o) {
         job_set_counters(job, o->counters);
-        if (o->counted && job_history_add(job, &o->last_death) < 0)
+        /* Nothing died while it waited for hosts, however often: the deaths before stay in the history. */
+        if (o->counted && o->last_death.exit_class != EXIT_CLASS_WAIT && job_history_add(job, &o->last_death) < 0)
                 log_error("job %" PRIu64 ": out of memory for its history of deaths; this one is skipped", job->id);
 }
 

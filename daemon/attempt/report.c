@@ -240,9 +240,9 @@ static void take_hosts(struct attempt_run *run, const char *names) {
         if (job->hosts_in_use && strcmp(names, job->hosts_in_use) == 0)
                 return;
         for (const char *at = names; hosts_next(&at, name); n++)
-                if (!hosts_contain(job->hosts, name))
+                if (n == job_n_hosts(job) || !hosts_contain(job->hosts, name))
                         return;
-        if (n == 0 || n != hosts_count(names) || n > job_n_hosts(job))
+        if (n == 0 || n != hosts_count(names))
                 return;
         char *copy = strdup(names); /* bounded by the job's own list */
         if (!copy)

@@ -181,12 +181,13 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
 /* Its main child is bertd-gang, which starts the program on all hosts. */
 static int gather_gang(struct node *node, const struct job *job, bool ran, struct launch_parts *p,
                        struct error *error) {
+        /* Attempts that only waited may have pushed the one that ran out of the rows. */
         const struct gang_input input = { .job = job,
                                           .argv = &p->program,
                                           .spec = p->spec_path,
                                           .scratch = p->scratch,
                                           .private_shm = node->launchers[job->launcher]->private_shm,
-                                          .ran = ran,
+                                          .ran = ran || job_has_stepped(job),
                                           .now_usec = loop_realtime() };
         cleanup_free char *dir = files_attempt_path(node->options.state_dir, job, "");
 

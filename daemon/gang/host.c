@@ -75,7 +75,7 @@ static void unanswered(struct gang_host *host) {
         struct host_verdict judged;
 
         (void) last_said(host); /* ends the text */
-        const struct host_end end = { .status = host->ssh_status, .said = host->said };
+        const struct host_end end = { .status = host->ssh_status, .said = host->said, .ran = host->gang->plan.ran };
         host_judge_end(host->name, &end, &judged);
         struct gang_verdict v = verdict_of(host, &judged);
         host_lost(host, &v);

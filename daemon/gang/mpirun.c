@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/environment.h"
 #include "common/file.h"
+#include "common/hosts.h"
 #include "common/inherited.h"
 #include "daemon/gang/gang.h"
 
@@ -176,8 +177,8 @@ static bool matches(const char *name, const char *const *patterns, size_t n) {
 static bool travels(const struct gang_plan *plan, const char *name) {
         static const char *const always[] = { "PATH",   "LD_LIBRARY_PATH", "PYTHONPATH",   "OMP_*",        "MKL_*",
                                               "NCCL_*", "UCX_*",           "BERTD_JOB_ID", "BERTD_ATTEMPT" };
-        static const char *const commands[] = { "MASTER_ADDR", "MASTER_PORT", "BERTD_RUN_DIR", "BERTD_RESUME",
-                                                "PYTHONUNBUFFERED" };
+        static const char *const commands[] = { "MASTER_ADDR",  "MASTER_PORT",      "BERTD_RUN_DIR",
+                                                "BERTD_RESUME", "PYTHONUNBUFFERED", "GLOO_SOCKET_IFNAME" };
         static const char *const never[] = { "CUDA_VISIBLE_DEVICES", "NOTIFY_SOCKET", "SSH_*", "XDG_*", "TMPDIR" };
 
         if (matches(name, never, ELEMENTSOF(never)))
@@ -265,6 +266,33 @@ static int make_argv(const struct gang *gang, struct words *words) {
         return words->failed ? -ENOMEM : 0;
 }
 
+/* Appends the interface by which a host is in the job's network, once. */
+static void add_interface(const struct gang_host *host, char *list, size_t size) {
+        const char *name = json_string_value(json_object_get(json_object_get(host->line, "network"), "interface"));
+        size_t n = strlen(list);
+
+        if (!name || !host_is_name(name) || hosts_contain(list + 1, name))
+                return;
+        (void) snprintf(list + n, size - n, "%s%s", n > 1 ? "," : "", name);
+}
+
+/* NCCL and gloo know no networks, only interfaces; "=": these names, not all that begin so. */
+static void set_interfaces(const struct gang *gang) {
+        char list[1024] = "=";
+
+        if (!gang->plan.network)
+                return;
+        add_interface(&gang->self, list, sizeof(list));
+        for (size_t i = 0; i < gang->n_hosts; i++)
+                if (gang->hosts[i].state == HOST_HELD)
+                        add_interface(&gang->hosts[i], list, sizeof(list));
+        if (!list[1])
+                return;
+        (void) setenv("NCCL_SOCKET_IFNAME", list, 0);
+        if (!strchr(list, ',')) /* gloo takes one */
+                (void) setenv("GLOO_SOCKET_IFNAME", list + 1, 0);
+}
+
 static __attribute__((noreturn)) void become_mpirun(char **argv, pid_t parent) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 _exit(1);
@@ -283,6 +311,7 @@ int mpirun_start(struct gang *gang, struct error *error) {
 
         if (gang->plan.kind == JOB_COMMAND && !getenv("MASTER_ADDR") && own_address(gang, address))
                 (void) setenv("MASTER_ADDR", address, 1);
+        set_interfaces(gang);
         if (make_argv(gang, &words) < 0)
                 return error_errno(error, ENOMEM, "mpirun");
         pid_t pid = fork();

@@ -69,7 +69,8 @@ static void plan(struct node *m) {
                 struct job *job = store_find(m->store, entries[i].id);
                 bool starts = entries[i].wait == WAIT_NONE && m->drain.since == 0;
                 if (!starts && entries[i].lease && gpu_watch_fresh(m->gpu_watch))
-                        (void) node_move(m, job, EVENT_CANCEL, "no longer free");
+                        (void) node_move(m, job, EVENT_CANCEL,
+                                         m->drain.since > 0 ? "this host is drained" : "no longer free");
                 if (!starts)
                         continue;
                 uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);

@@ -111,7 +111,6 @@ static char *make_text(const struct shim *shim) {
 
 /* ---- the writer ---- */
 
-/* A folder of copies that a run continues in takes no more of them: the old host may come back. */
 static int replace(const char *run_dir, const char *text) {
         cleanup_close int folder = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -269,9 +270,16 @@ static void find_host(const struct shim_evidence *evidence, struct exit_verdict 
                 (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
 }
 
+/* Open MPI may print a host's whole name. */
+static bool is_here(const struct shim_evidence *evidence, const char *host) {
+        size_t n = strcspn(host, ".");
+
+        return strlen(evidence->host) == n && strncasecmp(evidence->host, host, n) == 0;
+}
+
 /* On another host, that one's memory counts. */
 static bool is_oom(const struct shim_evidence *evidence, const struct exit_verdict *v) {
-        bool elsewhere = evidence->hosts && v->host[0] && strcmp(v->host, evidence->host) != 0;
+        bool elsewhere = evidence->hosts && v->host[0] && !is_here(evidence, v->host);
 
         return elsewhere ? has_name(evidence->oom_hosts, v->host) : evidence->oom_kills > 0;
 }

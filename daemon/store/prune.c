@@ -91,17 +91,27 @@ int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t 
 
 int store_drop_attempts(struct store *store, const struct job *job, struct error *error) {
         sqlite3_stmt *s = store_statement(store, STATEMENT_DROP_ATTEMPTS);
-        uint64_t newest = job->attempt.number;
+        uint64_t newest = job->attempt.number, n = 0, first = 0, last = 0;
+        int r = 0, code = SQLITE_DONE;
 
         if (newest <= BERTD_ATTEMPTS_HEAD + BERTD_ATTEMPTS_TAIL)
                 return 0;
         bind_u64(s, 1, job->id);
         bind_u64(s, 2, newest);
-        int r = db_run(s, error);
-        uint64_t n = (uint64_t) sqlite3_changes(store->db), last = newest - BERTD_ATTEMPTS_TAIL;
+        (void) sqlite3_bind_int(s, 3, EXIT_CLASS_WAIT);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                uint64_t number = (uint64_t) sqlite3_column_int64(s, 0);
+                if (n++ > 0 && number != last + 1)
+                        r = store_add_trash(store, job->id, first, last, error);
+                first = n == 1 || number != last + 1 ? number : first;
+                last = number;
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
         if (r < 0 || n == 0)
                 return r;
-        r = store_add_trash(store, job->id, last - n + 1, last, error);
+        r = store_add_trash(store, job->id, first, last, error);
         return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, loop_realtime(), error);
 }
 

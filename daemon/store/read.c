@@ -63,7 +63,7 @@ static int note_death(struct job *job, struct policy_counters *counted) {
         const struct attempt *a = &job->attempt;
 
         if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
-            a->exit_class >= EXIT_CLASS_MAX)
+            a->exit_class >= EXIT_CLASS_MAX || a->exit_class == EXIT_CLASS_WAIT)
                 return 0;
         struct policy_death death = job_death(a);
         int r = job_history_add(job, &death);
@@ -79,7 +79,10 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
-        (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
+        if (statement == STATEMENT_LOAD_ATTEMPTS) {
+                (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
+                (void) sqlite3_bind_int(s, 3, EXIT_CLASS_WAIT);
+        }
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 job_push_attempt(job);
                 read_attempt(s, &job->attempt);

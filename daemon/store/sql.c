@@ -30,8 +30,9 @@ const char *const store_statements[STATEMENT_MAX] = {
                                 " (SELECT max(id) FROM job WHERE name=?1))",
         [STATEMENT_LOAD_PAGE] = "SELECT " COLUMNS_JOB " FROM job WHERE id<? ORDER BY id DESC LIMIT ?",
         [STATEMENT_LOAD_ATTEMPTS] =
-                "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 ORDER BY "
-                "number DESC LIMIT ?2) ORDER BY number",
+                "SELECT * FROM (SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=?1 AND (exit_class<>?3 OR"
+                " number=(SELECT max(number) FROM attempt WHERE job=?1)) ORDER BY number DESC LIMIT ?2)"
+                " ORDER BY number",
         [STATEMENT_LOAD_NEWEST_ATTEMPT] =
                 "SELECT " STORE_ATTEMPT_COLUMNS " FROM attempt WHERE job=? ORDER BY number DESC LIMIT 1",
         [STATEMENT_LOAD_CHECKPOINTS] = "SELECT " STORE_CHECKPOINT_COLUMNS " FROM checkpoint WHERE job=? ORDER BY step",
@@ -72,8 +73,12 @@ const char *const store_statements[STATEMENT_MAX] = {
                 "INSERT OR REPLACE INTO event(id, job, time, from_state, to_state, what, reason) SELECT drop_event,"
                 " id, coalesce((SELECT time FROM event WHERE id=drop_event), ?2), '', '', 'dropped', " STORE_DROP_TEXT
                 " FROM job WHERE id=?1",
-        [STATEMENT_DROP_ATTEMPTS] = "DELETE FROM attempt WHERE job=?1 AND number>" STORE_HEAD_ATTEMPTS
-                                    " AND number<=?2-" STORE_TAIL_ATTEMPTS,
+        /* Not the newest one that has run: those after it may only have waited for hosts (?3). */
+        [STATEMENT_DROP_ATTEMPTS] =
+                "DELETE FROM attempt WHERE job=?1 AND number>" STORE_HEAD_ATTEMPTS
+                " AND number<=?2-" STORE_TAIL_ATTEMPTS " AND number<>ifnull((SELECT max(number) FROM attempt WHERE "
+                "job=?1 AND number<?2 AND exit_class<>?3), 0)"
+                " RETURNING number",
         [STATEMENT_TRASH] =
                 "INSERT INTO trash(job, first, last, uid, gid, user) SELECT id, ?2, ?3, uid, gid, user FROM job "
                 "WHERE id=?1",

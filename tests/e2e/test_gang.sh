@@ -21,6 +21,11 @@ for i in 0 1; do
 done
 ok "nothing is left there" empty_on h2 h3
 
+more_resources=', network: 10.77.0.0/24' job=$(submit_on h1,h2 2 sh -c 'echo "by $NCCL_SOCKET_IFNAME and $GLOO_SOCKET_IFNAME"')
+more_resources=
+ok "a job in a network" wait_job "$job"
+is "tells its ranks the interface" "$(log_of "$job" | grep -c 'by =eth0 and eth0')" 2
+
 job=$("$BERTCTL" submit --retries 0 --hosts h1,h2.example.com -- hostname)
 ok "a host may have a long name" wait_job "$job"
 ok "it ran there" says "$(log_of "$job")" h2

@@ -209,6 +209,9 @@ static void test_hostile(void **state) {
         const struct host_end end = { .status = EXITED(255), .said = text };
         host_judge_end("h3", &end, &v);
         assert_true(strlen(v.text) < HOST_VERDICT_MAX && !strpbrk(v.text, "\033\n"));
+        const struct host_end late_mount = { .status = EXITED(127), .said = "", .ran = true };
+        host_judge_end("h3", &late_mount, &v);
+        assert_int_equal(v.grade, HOST_WAITS);
         json_t *line =
                 json_loads("{\"version\":\"x\",\"resolves\":[],\"inputs\":{},\"gpus\":3,\"network\":7}", 0, NULL);
         const struct host_facts f = { .host = "h3", .line = line, .head = line, .slots = 1, .gpus = 1 };

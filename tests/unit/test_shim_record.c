@@ -356,6 +356,12 @@ static void test_gang(void **state) {
         assert_int_equal(v.exit_class, EXIT_CLASS_OOM);
         assert_string_equal(v.reason,
                             "rank 3 on vm: killed by the kernel: out of memory (no job limit: the host ran out)");
+        static const char whole[] =
+                "mpirun noticed that process rank 0 with PID 7 on node h1.example exited on signal 9 (Killed).\n";
+        evidence.tail = whole;
+        evidence.tail_size = strlen(whole);
+        shim_classify(&evidence, &v); /* this host by its whole name: its own memory counts */
+        assert_int_equal(v.exit_class, EXIT_CLASS_OOM);
 }
 
 /* A rank whose host mpirun does not name runs where bertd started it. */
