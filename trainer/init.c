@@ -8,7 +8,7 @@
 
 #include "common/cleanup.h"
 #include "trainer/model_internal.h"
-#include "trainer/philox.h"
+#include "trainer/random/philox.h"
 
 #define PHI_MINUS_2 0.022750131948179207200
 #define CHUNK 4096 /* elements, a multiple of 4 */

@@ -12,8 +12,8 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "trainer/permute.h"
-#include "trainer/philox.h"
+#include "trainer/random/permute.h"
+#include "trainer/random/philox.h"
 
 struct bits {
         uint64_t word[MASKING_LENGTH_MAX / 64];

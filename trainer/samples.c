@@ -13,8 +13,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/mixture.h"
-#include "trainer/permute.h"
-#include "trainer/philox.h"
+#include "trainer/random/permute.h"
+#include "trainer/random/philox.h"
 #include "trainer/windows.h"
 
 enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK, PLACE_ORDER, PLACE_LENGTH, PLACE_TURN };

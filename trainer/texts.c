@@ -12,8 +12,8 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
-#include "trainer/permute.h"
-#include "trainer/philox.h"
+#include "trainer/random/permute.h"
+#include "trainer/random/philox.h"
 #include "trainer/text/unknown.h"
 
 enum place { PLACE_SHUFFLE, PLACE_SPLIT, PLACE_SUBSET }; /* of PHILOX_SHUFFLE; never renumbered */

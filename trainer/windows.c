@@ -17,7 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/philox.h"
+#include "trainer/random/philox.h"
 
 #define WINDOWS_MAGIC "BERTDWIN"
 #define WINDOWS_VERSION 1u

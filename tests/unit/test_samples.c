@@ -14,7 +14,7 @@
 #include "tests/close.h"
 #include "tests/unit/trainer-corpus.h"
 #include "trainer/mixture.h"
-#include "trainer/permute.h"
+#include "trainer/random/permute.h"
 #include "trainer/samples.h"
 #include "trainer/text/wordpiece.h"
 

@@ -2,8 +2,8 @@
  * A keyed permutation of [0, n) without a table: a Feistel network over the next even power of two, walked until the
  * value falls inside. Order of windows in an epoch (contract T5); sought in O(1), so a resume costs nothing.
  */
-#ifndef TRAINER_PERMUTE_H
-#define TRAINER_PERMUTE_H
+#ifndef TRAINER_RANDOM_PERMUTE_H
+#define TRAINER_RANDOM_PERMUTE_H
 
 #include <stdint.h>
 

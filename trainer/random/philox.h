@@ -6,8 +6,8 @@
  *   site = domain << 28 | stage << 24 | layer << 8 | place
  * keeps every use apart. Domains are data on disk and in checkpoints' meaning: never renumber.
  */
-#ifndef TRAINER_PHILOX_H
-#define TRAINER_PHILOX_H
+#ifndef TRAINER_RANDOM_PHILOX_H
+#define TRAINER_RANDOM_PHILOX_H
 
 #include <stdint.h>
 

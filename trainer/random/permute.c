@@ -1,8 +1,8 @@
 /* See permute.h. Holds no state beyond the round keys. The domain is below 4n, so the walk takes fewer than four
  * turns on average. */
-#include "trainer/permute.h"
+#include "trainer/random/permute.h"
 
-#include "trainer/philox.h"
+#include "trainer/random/philox.h"
 
 void permute_init(struct permute *permute, uint64_t n, uint64_t seed, uint32_t site, uint64_t epoch) {
         uint32_t bits = 2;

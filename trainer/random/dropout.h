@@ -9,13 +9,13 @@
  *   hidden (position, channel):  block = position · ceil(H / 8) + channel / 8,                    element = channel % 8
  *   attention (head, q, kv):     block = (head · n + q) · ceil(n / 8) + kv / 8, n = sample length, element = kv % 8
  */
-#ifndef TRAINER_DROPOUT_H
-#define TRAINER_DROPOUT_H
+#ifndef TRAINER_RANDOM_DROPOUT_H
+#define TRAINER_RANDOM_DROPOUT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "trainer/philox.h"
+#include "trainer/random/philox.h"
 
 /* Values of philox_site's `place`: data in checkpoints' meaning, never renumber. The embeddings use layer 0xffff. */
 enum dropout_place {
