@@ -11,7 +11,7 @@
 #include <stdbool.h>
 
 #include "trainer/checkpoint.h"
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 #include "trainer/text/assets.h"
 #include "trainer/texts.h"
 

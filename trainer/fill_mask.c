@@ -17,7 +17,7 @@
 #include "common/usage.h"
 #include "trainer/bundle.h"
 #include "trainer/inspect.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 #include "trainer/records.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"

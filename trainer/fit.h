@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/config.h"
-#include "trainer/model.h"
+#include "trainer/model/config.h"
+#include "trainer/model/model.h"
 #include "trainer/text/wordpiece.h"
 
 struct fit {

@@ -23,7 +23,7 @@
 #include "common/parse.h"
 #include "trainer/fit.h"
 #include "trainer/hf_head.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
 #include "trainer/weight_files.h"

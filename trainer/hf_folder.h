@@ -6,8 +6,8 @@
 #define TRAINER_HF_FOLDER_H
 
 #include "common/error.h"
-#include "trainer/config.h"
-#include "trainer/model.h"
+#include "trainer/model/config.h"
+#include "trainer/model/model.h"
 #include "trainer/text/assets.h"
 #include "trainer/text/unicode.h"
 #include "trainer/texts.h"

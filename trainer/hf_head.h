@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 #include "trainer/texts.h"
 #include "trainer/weight_files.h"
 

@@ -14,7 +14,7 @@
 #include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/hf_folder.h"
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 #include "trainer/ops.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/weights.h"

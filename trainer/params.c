@@ -15,7 +15,7 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 static const char usage[] =
         "usage: bert-trainer params [OPTION…] CONFIG.json\n"

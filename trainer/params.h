@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/config.h"
-#include "trainer/model.h"
+#include "trainer/model/config.h"
+#include "trainer/model/model.h"
 
 struct parameter_counts {
         uint64_t part[MODEL_PART_MAX]; /* a shared tensor counts once; the tied decoder is not counted again */

@@ -14,7 +14,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 #include "trainer/run.h"
 #include "trainer/signals.h"
 

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 #include "trainer/checkpoint.h"
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 
 struct saver;
 

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 #include "trainer/safetensors.h"
 
 struct weight_tensor {

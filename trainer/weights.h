@@ -4,7 +4,7 @@
 #define TRAINER_WEIGHTS_H
 
 #include "trainer/checkpoint.h"
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 #include "trainer/text/wordpiece.h"
 #include "trainer/texts.h"
 

@@ -15,7 +15,7 @@
 #include "tests/close.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 enum { UPDATES = 3 };
 

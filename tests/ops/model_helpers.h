@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "common/spec/spec.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 #include "trainer/random/philox.h"
 
 static const struct spec_optimizer helper_lamb __attribute__((unused)) = {

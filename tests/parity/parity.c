@@ -17,8 +17,8 @@
 
 #include "tests/close.h"
 #include "trainer/checkpoint.h"
-#include "trainer/model_internal.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/internal.h"
+#include "trainer/model/optimizer.h"
 #include "trainer/safetensors.h"
 #include "trainer/weights.h"
 

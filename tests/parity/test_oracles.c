@@ -16,11 +16,11 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "daemon/plan/schedule.h"
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 #include "trainer/safetensors.h"
-#include "daemon/plan/schedule.h"
 
 enum { SEQUENCES = 6, LABELS = 5, UPDATES = 4, STEPS = 40, WARMUP = 6 };
 #define RATE 0.02

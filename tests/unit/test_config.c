@@ -11,7 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 #include "trainer/params.h"
 
 #define SHAPE                                                                                              \

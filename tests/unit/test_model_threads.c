@@ -14,7 +14,7 @@
 
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 struct outcome {
         double loss, norm;

@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "daemon/plan/schedule.h"
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
-#include "daemon/plan/schedule.h"
+#include "trainer/model/optimizer.h"
 
 static void test_schedule(void **state) {
         struct spec_optimizer s = {

@@ -2,7 +2,7 @@
  * Hugging Face's config.json → struct model_config. One table names every number with its range and default; nothing else knows
  * its key. Defaults exist only where Hugging Face's BertConfig and AlbertConfig have been silent about a key in published files.
  */
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 
 #include <errno.h>
 #include <inttypes.h>

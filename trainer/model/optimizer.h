@@ -9,13 +9,13 @@
  *
  * Weight decay and trust ratio leave out LayerNorm and biases (a ratio of 1), in all published code.
  */
-#ifndef TRAINER_OPTIMIZER_H
-#define TRAINER_OPTIMIZER_H
+#ifndef TRAINER_MODEL_OPTIMIZER_H
+#define TRAINER_MODEL_OPTIMIZER_H
 
 #include <stdint.h>
 
 #include "common/spec/spec.h"
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 
 /*
  * The learning rate of update `step` (0-based) of `steps`: linear warm-up over w updates to lr, then lr · f(t), f by schedule:

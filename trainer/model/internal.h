@@ -8,7 +8,7 @@
 #ifndef TRAINER_MODEL_INTERNAL_H
 #define TRAINER_MODEL_INTERNAL_H
 
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 #include "trainer/ops.h"
 
 enum {
@@ -181,7 +181,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
 
-/* model_classifier.c: takes what layer `layer` puts out at [CLS], where the classifier wants it; then features and loss. */
+/* classifier.c: takes what layer `layer` puts out at [CLS], where the classifier wants it; then features and loss. */
 void model_take_first(struct model *model, const struct batch *batch, uint32_t layer);
 void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
                               bool gradient);

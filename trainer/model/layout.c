@@ -7,7 +7,7 @@
  * and one that shares one sublayer has those of the unshared model, the shared ones once.
  *
  * Invariants: tensors start on 64-byte boundaries except k and v, which follow q without a gap (T7); gaps are never written, so
- * they stay 0 in parameters, gradients and moments. Row order is the slots' in model_internal.h.
+ * they stay 0 in parameters, gradients and moments. Row order is the slots' in internal.h.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 #define TENSOR_ALIGNMENT 16 /* elements */
 

@@ -1,5 +1,5 @@
 /* See loss_scale.h. */
-#include "trainer/loss_scale.h"
+#include "trainer/model/loss_scale.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -7,8 +7,8 @@
  *                         sublayer. none needs as many groups as layers, attention and ffn one group.
  *   embedding_mapping     false: no E to H map, as in the ALBERT paper's table; only where E = H (default true)
  */
-#ifndef TRAINER_CONFIG_H
-#define TRAINER_CONFIG_H
+#ifndef TRAINER_MODEL_CONFIG_H
+#define TRAINER_MODEL_CONFIG_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -22,7 +22,7 @@ enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
 enum hidden_act { ACT_GELU, ACT_GELU_NEW, ACT_RELU, ACT_MAX };
 enum cross_layer_sharing { SHARING_NONE, SHARING_ATTENTION, SHARING_FFN, SHARING_ALL, SHARING_MAX };
 
-/* What a class is told from (model_classifier.c). n_labels 0: the model has no classifier. */
+/* What a class is told from (classifier.c). n_labels 0: the model has no classifier. */
 struct classifier_config {
         uint32_t n_labels;
         uint32_t first_layer, n_layers;  /* whose output at [CLS] is taken, from 0 */

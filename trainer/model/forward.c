@@ -5,7 +5,7 @@
  * disagree about shapes, sites or saved tensors. Shapes: T tokens, B samples, M masked rows, E embedding,
  * H hidden, F feed-forward, V words. BERT: E = H.
  */
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 static const struct tensor absent = {};
 

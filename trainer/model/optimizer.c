@@ -2,11 +2,11 @@
  * See optimizer.h. What varies from tensor to tensor is whether weight decay applies, the trust ratio and, where wanted, the
  * clipping. The arithmetic itself is the backend's.
  */
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 #include <math.h>
 
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 static const struct kind {
         bool bias_correction, trust_ratio;

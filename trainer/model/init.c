@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 #include "trainer/random/philox.h"
 
 #define PHI_MINUS_2 0.022750131948179207200

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 #define OUT_OF_THE_QUESTION (-6e4) /* a logit whose exponential is 0 beside any other; finite in fp16 */
 

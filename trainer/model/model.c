@@ -1,8 +1,8 @@
 /*
- * The model as an object: the arena of activations, life cycle and accessors. Which tensors it has stands in model_layout.c, what
- * is computed in model_forward.c and model_backward.c.
+ * The model as an object: the arena of activations, life cycle and accessors. Which tensors it has stands in layout.c, what
+ * is computed in forward.c and backward.c.
  */
-#include "trainer/model.h"
+#include "trainer/model/model.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 /* ---- arena ---- */
 

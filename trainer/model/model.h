@@ -11,8 +11,8 @@
  * config has one; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one
  * (3H, H) GEMM (T7). Layers that share parameters add to one gradient.
  */
-#ifndef TRAINER_MODEL_H
-#define TRAINER_MODEL_H
+#ifndef TRAINER_MODEL_MODEL_H
+#define TRAINER_MODEL_MODEL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 
 #include "common/error.h"
 #include "trainer/batch.h"
-#include "trainer/config.h"
+#include "trainer/model/config.h"
 
 struct ops; /* ops.h: a backend */
 struct model;

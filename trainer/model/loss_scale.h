@@ -4,8 +4,8 @@
  * doubled. It stays within [LOSS_SCALE_MIN, LOSS_SCALE_MAX], so it never reaches zero: what overflows at the lowest scale is
  * an error of the run, not of the scale. Pure.
  */
-#ifndef TRAINER_LOSS_SCALE_H
-#define TRAINER_LOSS_SCALE_H
+#ifndef TRAINER_MODEL_LOSS_SCALE_H
+#define TRAINER_MODEL_LOSS_SCALE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,10 +1,10 @@
 /*
- * Backward of BERT and ALBERT: the mirror of model_forward.c, last operation first. Parameter gradients are added to; d_hidden
+ * Backward of BERT and ALBERT: the mirror of forward.c, last operation first. Parameter gradients are added to; d_hidden
  * carries the gradient of the current layer's output downwards. The word table gets its decoder part first and its embedding part
  * last; a tensor that layers share gets a part from each. Each part is counted off, so who listens learns when a gradient is
  * complete.
  */
-#include "trainer/model_internal.h"
+#include "trainer/model/internal.h"
 
 #include <assert.h>
 
