@@ -11,9 +11,9 @@
 #include <stdbool.h>
 
 #include "trainer/checkpoint.h"
+#include "trainer/data/examples.h"
 #include "trainer/model/config.h"
 #include "trainer/text/assets.h"
-#include "trainer/texts.h"
 
 struct bundle {
         struct checkpoint *checkpoint;

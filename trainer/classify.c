@@ -15,15 +15,15 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/batches.h"
 #include "trainer/bundle.h"
+#include "trainer/data/batches.h"
+#include "trainer/data/examples.h"
 #include "trainer/device.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
 #include "trainer/scores.h"
 #include "trainer/task.h"
 #include "trainer/text/arguments.h"
-#include "trainer/texts.h"
 #include "trainer/weights.h"
 
 #define BATCH 32 /* texts */

@@ -6,11 +6,11 @@
 #define TRAINER_HF_FOLDER_H
 
 #include "common/error.h"
+#include "trainer/data/examples.h"
 #include "trainer/model/config.h"
 #include "trainer/model/model.h"
 #include "trainer/text/assets.h"
 #include "trainer/text/unicode.h"
-#include "trainer/texts.h"
 
 /* The model's shape. `labels` NULL: its body is wanted, whatever its head. Else with a classifier in place of the heads of pretraining
  * where config.json or the weights say so, whose class names, in order, are added to `labels`. Opens the weights: as many classes as the

@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
+#include "trainer/data/examples.h"
 #include "trainer/model/config.h"
-#include "trainer/texts.h"
 #include "trainer/weight_files.h"
 
 /* Makes a classifier of `config` where the folder has one, and adds its classes to `labels`. Names that contradict each other, or are not

@@ -16,9 +16,13 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/checked.h"
 #include "trainer/checkpoint.h"
-#include "trainer/corpora.h"
+#include "trainer/data/checked.h"
+#include "trainer/data/corpora.h"
+#include "trainer/data/examples.h"
+#include "trainer/data/prefetch.h"
+#include "trainer/data/samples.h"
+#include "trainer/data/windows.h"
 #include "trainer/exchange.h"
 #include "trainer/metrics.h"
 #include "trainer/model/config.h"
@@ -26,15 +30,11 @@
 #include "trainer/model/model.h"
 #include "trainer/ops.h"
 #include "trainer/pace.h"
-#include "trainer/prefetch.h"
 #include "trainer/progress.h"
 #include "trainer/rundir.h"
-#include "trainer/samples.h"
 #include "trainer/saver.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
-#include "trainer/texts.h"
-#include "trainer/windows.h"
 
 struct run_options {
         enum job_kind kind;

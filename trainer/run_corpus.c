@@ -12,9 +12,9 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/data/corpus_writer.h"
 #include "trainer/run.h"
 #include "trainer/text/content.h"
-#include "trainer/text/corpus_writer.h"
 #include "trainer/text/sentences.h"
 #include "trainer/text/unknown.h"
 

@@ -6,7 +6,7 @@
 #define TRAINER_TASK_H
 
 #include "trainer/checkpoint.h"
-#include "trainer/texts.h"
+#include "trainer/data/examples.h"
 
 /* Zeroed = empty; task_free leaves it so. */
 struct task {

@@ -4,9 +4,9 @@
 #define TRAINER_WEIGHTS_H
 
 #include "trainer/checkpoint.h"
+#include "trainer/data/examples.h"
 #include "trainer/model/model.h"
 #include "trainer/text/wordpiece.h"
-#include "trainer/texts.h"
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 

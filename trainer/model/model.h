@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/batch.h"
+#include "trainer/data/batch.h"
 #include "trainer/model/config.h"
 
 struct ops; /* ops.h: a backend */

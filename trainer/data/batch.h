@@ -2,8 +2,8 @@
  * A packed micro-batch (contract T4): samples laid one after the other, no padding inside. Host memory, owned by whoever
  * filled it; the model borrows it for the duration of a call.
  */
-#ifndef TRAINER_BATCH_H
-#define TRAINER_BATCH_H
+#ifndef TRAINER_DATA_BATCH_H
+#define TRAINER_DATA_BATCH_H
 
 #include <stdint.h>
 

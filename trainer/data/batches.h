@@ -4,14 +4,14 @@
  * allocated once; the micro-batches are views into them. N, the masked tokens, is known as soon as the share is made,
  * before the first backward (T1).
  */
-#ifndef TRAINER_BATCHES_H
-#define TRAINER_BATCHES_H
+#ifndef TRAINER_DATA_BATCHES_H
+#define TRAINER_DATA_BATCHES_H
 
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/batch.h"
-#include "trainer/sample.h"
+#include "trainer/data/batch.h"
+#include "trainer/data/sample.h"
 
 struct batches_limits {
         uint32_t max_share;   /* samples in one fill; 0 is allowed */

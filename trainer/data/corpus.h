@@ -6,8 +6,8 @@
  *             int64 offsets[n] in bytes of .bin, int64 first_sentence[documents + 1]; all little-endian
  * PREFIX.json bertd's own sidecar: what prepared it (corpus_sidecar.h). Megatron's corpora have none.
  */
-#ifndef TRAINER_TEXT_CORPUS_H
-#define TRAINER_TEXT_CORPUS_H
+#ifndef TRAINER_DATA_CORPUS_H
+#define TRAINER_DATA_CORPUS_H
 
 #include <stdbool.h>
 #include <stddef.h>

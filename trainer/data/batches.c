@@ -2,7 +2,7 @@
  * See batches.h. Owns one set of arrays for max_share full samples. Invariants: a micro-batch's arrays are adjacent
  * slices of them; cu_seqlens and text_begin have one more entry a micro-batch, so their slices start at (row + micro-batch).
  */
-#include "trainer/batches.h"
+#include "trainer/data/batches.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
  * made from them at the end, by reading them back, and the documents wait in a nameless file beside it. The .idx.tmp file
  * is locked (flock) while it is written, so a leftover of a killed run is written over and a live one is not.
  */
-#include "trainer/text/corpus_writer.h"
+#include "trainer/data/corpus_writer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 #include "common/file.h"
-#include "trainer/text/corpus_format.h"
+#include "trainer/data/corpus_format.h"
 
 #define STREAM_BUFFER_BYTES ((size_t) 256 << 10)
 #define COPY_ITEMS 8192

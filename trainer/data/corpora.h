@@ -3,14 +3,14 @@
  *
  *   corpora_open → corpora_check → { corpora_locate … } → corpora_close
  */
-#ifndef TRAINER_CORPORA_H
-#define TRAINER_CORPORA_H
+#ifndef TRAINER_DATA_CORPORA_H
+#define TRAINER_DATA_CORPORA_H
 
 #include <stdint.h>
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "trainer/text/corpus.h"
+#include "trainer/data/corpus.h"
 
 struct corpora {
         uint32_t n;

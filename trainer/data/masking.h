@@ -9,8 +9,8 @@
  *   ngram        as whole_word, but n words in a row at a time, n ≤ 3 with p ∝ 1/n; fewer where they do not fit or a segment ends
  *                (ALBERT's create_pretraining_data.py, which also lets an n-gram run from one segment into the next)
  */
-#ifndef TRAINER_MASKING_H
-#define TRAINER_MASKING_H
+#ifndef TRAINER_DATA_MASKING_H
+#define TRAINER_DATA_MASKING_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -14,8 +14,8 @@
  *
  * Lenient, there is a record for each line, of csv for each row or empty line, whatever is in it: `problem` says why one has no text.
  */
-#ifndef TRAINER_RECORDS_H
-#define TRAINER_RECORDS_H
+#ifndef TRAINER_DATA_RECORDS_H
+#define TRAINER_DATA_RECORDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

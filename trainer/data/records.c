@@ -2,7 +2,7 @@
  * See records.h. Owns the file and the fields of one record, one after the other in `field`, each NUL-terminated. Bytes are looked at one
  * by one: a quote may be anywhere.
  */
-#include "trainer/records.h"
+#include "trainer/data/records.h"
 
 #include <errno.h>
 #include <inttypes.h>

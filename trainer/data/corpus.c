@@ -3,7 +3,7 @@
  * accessors check nothing: lengths are not negative, sentence i begins where i-1 ends, the last ends with the .bin file, and
  * documents are in order. Fields of .idx are unaligned (its header is 34 bytes), so they are read by memcpy.
  */
-#include "trainer/text/corpus.h"
+#include "trainer/data/corpus.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,9 +20,9 @@
 #include "bertd/exit.h"
 #include "common/corpus_prefix.h"
 #include "common/file.h"
+#include "trainer/data/corpus_format.h"
+#include "trainer/data/corpus_sidecar.h"
 #include "trainer/text/content.h"
-#include "trainer/text/corpus_format.h"
-#include "trainer/text/corpus_sidecar.h"
 
 static_assert(sizeof(struct corpus_header) == 34, "the header's layout is Megatron's");
 

@@ -7,8 +7,8 @@
  * sequence. Sample k of a set of n is text π(k mod n), π being the permutation of epoch k / n: a pure function of (seed, stage, k)
  * (contract C9).
  */
-#ifndef TRAINER_TEXTS_H
-#define TRAINER_TEXTS_H
+#ifndef TRAINER_DATA_EXAMPLES_H
+#define TRAINER_DATA_EXAMPLES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,8 +16,8 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/records.h"
-#include "trainer/sample.h"
+#include "trainer/data/records.h"
+#include "trainer/data/sample.h"
 #include "trainer/text/encoder.h"
 
 #define LABELS_MAX 4096

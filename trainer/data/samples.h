@@ -14,17 +14,17 @@
  * With weights, each corpus has its share of every epoch's n samples (mixture.h), its windows come round in epochs of their own, which
  * key the draws, and a random B is of the same corpus.
  */
-#ifndef TRAINER_SAMPLES_H
-#define TRAINER_SAMPLES_H
+#ifndef TRAINER_DATA_SAMPLES_H
+#define TRAINER_DATA_SAMPLES_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/corpora.h"
-#include "trainer/masking.h"
-#include "trainer/sample.h"
+#include "trainer/data/corpora.h"
+#include "trainer/data/masking.h"
+#include "trainer/data/sample.h"
 
 struct samples_options {
         uint64_t seed;

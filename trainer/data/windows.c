@@ -3,7 +3,7 @@
  * under its name whole (temporary name, fsync, rename) or not at all; the header's hash covers every entry; the key
  * tells whether it fits this run.
  */
-#include "trainer/windows.h"
+#include "trainer/data/windows.h"
 
 #include <errno.h>
 #include <fcntl.h>

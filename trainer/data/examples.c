@@ -1,8 +1,8 @@
 /*
- * See texts.h. Owns the ids of all segments, one after the other. Invariant: text i has segments [first_segment[i],
+ * See examples.h. Owns the ids of all segments, one after the other. Invariant: text i has segments [first_segment[i],
  * first_segment[i + 1]), and segment s the ids [begin[s], begin[s + 1]).
  */
-#include "trainer/texts.h"
+#include "trainer/data/examples.h"
 
 #include <errno.h>
 #include <inttypes.h>

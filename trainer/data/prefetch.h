@@ -4,10 +4,10 @@
  *
  *   prefetch_new → { prefetch_take(begin, end, next_begin, next_end) } → prefetch_free
  */
-#ifndef TRAINER_PREFETCH_H
-#define TRAINER_PREFETCH_H
+#ifndef TRAINER_DATA_PREFETCH_H
+#define TRAINER_DATA_PREFETCH_H
 
-#include "trainer/batches.h"
+#include "trainer/data/batches.h"
 
 struct prefetch;
 

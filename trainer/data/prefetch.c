@@ -3,7 +3,7 @@
  * `busy`; the caller touches the other one. What is in a set depends on its range alone, so timing cannot change a
  * result.
  */
-#include "trainer/prefetch.h"
+#include "trainer/data/prefetch.h"
 
 #include <errno.h>
 #include <pthread.h>

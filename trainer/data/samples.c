@@ -3,7 +3,7 @@
  * an earlier sample, on the rank or on the micro-batch; places (last argument of philox_site) keep the uses of one
  * domain apart and are never renumbered.
  */
-#include "trainer/samples.h"
+#include "trainer/data/samples.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -12,10 +12,10 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "trainer/mixture.h"
+#include "trainer/data/mixture.h"
+#include "trainer/data/windows.h"
 #include "trainer/random/permute.h"
 #include "trainer/random/philox.h"
-#include "trainer/windows.h"
 
 enum place { PLACE_SHUFFLE, PLACE_PAIR, PLACE_CUT, PLACE_PICK, PLACE_ORDER, PLACE_LENGTH, PLACE_TURN };
 

@@ -1,6 +1,6 @@
 /* What reader and writer of the on-disk format share. */
-#ifndef TRAINER_TEXT_CORPUS_FORMAT_H
-#define TRAINER_TEXT_CORPUS_FORMAT_H
+#ifndef TRAINER_DATA_CORPUS_FORMAT_H
+#define TRAINER_DATA_CORPUS_FORMAT_H
 
 #include <stdint.h>
 

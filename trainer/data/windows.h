@@ -4,15 +4,15 @@
  * BERT's create_pretraining_data.py chunks a document; with two segments it has two sentences wherever its document
  * has.
  */
-#ifndef TRAINER_WINDOWS_H
-#define TRAINER_WINDOWS_H
+#ifndef TRAINER_DATA_WINDOWS_H
+#define TRAINER_DATA_WINDOWS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/corpora.h"
+#include "trainer/data/corpora.h"
 
 struct window {
         uint32_t document; /* of all corpora together */

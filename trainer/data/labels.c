@@ -1,4 +1,4 @@
-/* Class names; see texts.h. */
+/* Class names; see examples.h. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
-#include "trainer/texts.h"
+#include "trainer/data/examples.h"
 
 int labels_add(struct labels *labels, const char *name, struct error *error) {
         char **grown = NULL, *copy = NULL;

@@ -5,8 +5,8 @@
  *
  *   checked_load → { checked_has, checked_add } → checked_save → checked_free
  */
-#ifndef TRAINER_CHECKED_H
-#define TRAINER_CHECKED_H
+#ifndef TRAINER_DATA_CHECKED_H
+#define TRAINER_DATA_CHECKED_H
 
 #include <stdbool.h>
 #include <stddef.h>

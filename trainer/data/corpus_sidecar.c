@@ -1,5 +1,5 @@
 /* See corpus_sidecar.h. Every key is required on reading but unknown ones are let pass: a newer writer may add some. */
-#include "trainer/text/corpus_sidecar.h"
+#include "trainer/data/corpus_sidecar.h"
 
 #include <errno.h>
 #include <jansson.h>

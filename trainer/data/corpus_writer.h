@@ -8,14 +8,14 @@
  *                                                              is there whole or not at all
  *   corpus_writer_free(writer)                                  drops what was not committed, on errors too
  */
-#ifndef TRAINER_TEXT_CORPUS_WRITER_H
-#define TRAINER_TEXT_CORPUS_WRITER_H
+#ifndef TRAINER_DATA_CORPUS_WRITER_H
+#define TRAINER_DATA_CORPUS_WRITER_H
 
 #include <stdint.h>
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "trainer/text/corpus_sidecar.h"
+#include "trainer/data/corpus_sidecar.h"
 
 struct corpus_writer;
 

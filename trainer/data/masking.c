@@ -2,7 +2,7 @@
  * See masking.h. Owns nothing. A first pass chooses positions into a bit set, the second replaces them in ascending order, so the
  * draws of a position are the same in whatever order it was chosen.
  */
-#include "trainer/masking.h"
+#include "trainer/data/masking.h"
 
 #include <assert.h>
 #include <errno.h>

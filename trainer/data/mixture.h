@@ -4,14 +4,14 @@
  * its turns: they go through its own windows again and again, so that each of these comes as often as any other, give or
  * take one. All of it is a function of (epoch, slot): O(1), nothing is saved.
  */
-#ifndef TRAINER_MIXTURE_H
-#define TRAINER_MIXTURE_H
+#ifndef TRAINER_DATA_MIXTURE_H
+#define TRAINER_DATA_MIXTURE_H
 
 #include <stdint.h>
 
 #include "common/error.h"
-#include "trainer/corpora.h"
-#include "trainer/windows.h"
+#include "trainer/data/corpora.h"
+#include "trainer/data/windows.h"
 
 struct mixture;
 

@@ -1,5 +1,5 @@
 /* See checked.h. The file: a line of hex digits each. */
-#include "trainer/checked.h"
+#include "trainer/data/checked.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * See mixture.h. Part p has the slots [first_slot[p], first_slot[p + 1]) of an epoch and the windows [first_window[p],
  * first_window[p + 1]) of the map, in which documents are in order.
  */
-#include "trainer/mixture.h"
+#include "trainer/data/mixture.h"
 
 #include <errno.h>
 #include <inttypes.h>

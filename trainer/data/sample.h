@@ -1,9 +1,9 @@
 /*
- * One sample, and where samples come from: what batches and prefetch know of a stream (samples.h: pretraining; texts.h:
+ * One sample, and where samples come from: what batches and prefetch know of a stream (samples.h: pretraining; examples.h:
  * classification). A sample is one sequence of tokens, or several (a long text in segments), each of which the encoder sees alone.
  */
-#ifndef TRAINER_SAMPLE_H
-#define TRAINER_SAMPLE_H
+#ifndef TRAINER_DATA_SAMPLE_H
+#define TRAINER_DATA_SAMPLE_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* PREFIX.json beside a prepared corpus: how it was made. */
-#ifndef TRAINER_TEXT_CORPUS_SIDECAR_H
-#define TRAINER_TEXT_CORPUS_SIDECAR_H
+#ifndef TRAINER_DATA_CORPUS_SIDECAR_H
+#define TRAINER_DATA_CORPUS_SIDECAR_H
 
 #include <stdint.h>
 

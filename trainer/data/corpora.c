@@ -2,7 +2,7 @@
  * See corpora.h. Owns the opened parts; the documents of part p are numbered first_document[p] .. first_document[p +
  * 1] − 1. Nothing is copied: the parts are memory-mapped.
  */
-#include "trainer/corpora.h"
+#include "trainer/data/corpora.h"
 
 #include <errno.h>
 #include <stdio.h>
