@@ -8,8 +8,8 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
-#include "trainer/weights.h"
 
 static int bad(struct error *error, int r) {
         if (r < 0 && error && error->exit == BERTD_EXIT_DATA)

@@ -16,15 +16,15 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/bundle.h"
+#include "trainer/checkpoint/task.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/data/batches.h"
 #include "trainer/data/examples.h"
 #include "trainer/device.h"
 #include "trainer/finetune.h"
 #include "trainer/ops.h"
 #include "trainer/scores.h"
-#include "trainer/task.h"
 #include "trainer/text/arguments.h"
-#include "trainer/weights.h"
 
 #define BATCH 32 /* texts */
 #define NAMED 5  /* classes in a message */

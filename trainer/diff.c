@@ -8,7 +8,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/inspect.h"
 
 static const char USAGE[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"

@@ -18,14 +18,14 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/bundle.h"
+#include "trainer/checkpoint/task.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/model/internal.h"
 #include "trainer/model_folder.h"
 #include "trainer/safetensors.h"
-#include "trainer/task.h"
 #include "trainer/text/wordpiece.h"
-#include "trainer/weights.h"
 
 static const char USAGE[] =
         "usage: bert-trainer export CHECKPOINT --output HF_DIR [--force] [--vocab FILE] [--task NAME]\n"

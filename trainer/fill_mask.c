@@ -16,13 +16,13 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/bundle.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/data/records.h"
 #include "trainer/inspect.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
-#include "trainer/weights.h"
 
 #define MASK "[MASK]"
 #define TOP_DEFAULT 5

@@ -21,13 +21,13 @@
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/parse.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf_head.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
 #include "trainer/weight_files.h"
-#include "trainer/weights.h"
 
 #define CHUNK 4096     /* elements */
 #define SEQUENCE_MIN 8 /* as data.sequence_length */

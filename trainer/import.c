@@ -10,14 +10,14 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf.h"
 #include "trainer/hf_folder.h"
 #include "trainer/model/model.h"
 #include "trainer/ops.h"
 #include "trainer/text/wordpiece.h"
-#include "trainer/weights.h"
 
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 

@@ -10,7 +10,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 static const char USAGE[] =
         "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"

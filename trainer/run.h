@@ -16,7 +16,8 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/saver.h"
 #include "trainer/data/checked.h"
 #include "trainer/data/corpora.h"
 #include "trainer/data/examples.h"
@@ -32,7 +33,6 @@
 #include "trainer/pace.h"
 #include "trainer/progress.h"
 #include "trainer/rundir.h"
-#include "trainer/saver.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 

@@ -16,8 +16,8 @@
 #include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/run.h"
-#include "trainer/weights.h"
 
 /* Classes are told apart well first, and surely then. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies) {

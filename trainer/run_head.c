@@ -9,10 +9,10 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/checkpoint/task.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
-#include "trainer/task.h"
-#include "trainer/weights.h"
 
 struct heads {
         struct task task[SPEC_TASKS_MAX];

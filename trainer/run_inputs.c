@@ -12,10 +12,10 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "trainer/bundle.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
-#include "trainer/weights.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }
 

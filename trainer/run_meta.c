@@ -15,10 +15,10 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/checkpoint/task.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/run.h"
-#include "trainer/task.h"
-#include "trainer/weights.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
 enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };

@@ -15,10 +15,10 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf_folder.h"
 #include "trainer/run.h"
-#include "trainer/weights.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 

@@ -11,9 +11,9 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/run.h"
-#include "trainer/weights.h"
 
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;

@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
 #include "trainer/bundle.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 static bool agree;
 static char assets_said[33]; /* by the file that was opened last */

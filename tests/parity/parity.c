@@ -16,11 +16,11 @@
 #include <string.h>
 
 #include "tests/close.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/weights.h"
 #include "trainer/model/internal.h"
 #include "trainer/model/optimizer.h"
 #include "trainer/safetensors.h"
-#include "trainer/weights.h"
 
 #define MASKED_MAX 4096
 

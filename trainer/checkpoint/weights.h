@@ -1,9 +1,9 @@
 /* Checkpoints that hold weights alone: what import writes and what a new run, export and fill-mask begin from. Of a run's own
  * checkpoint they take the weights and leave the moments. */
-#ifndef TRAINER_WEIGHTS_H
-#define TRAINER_WEIGHTS_H
+#ifndef TRAINER_CHECKPOINT_WEIGHTS_H
+#define TRAINER_CHECKPOINT_WEIGHTS_H
 
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/examples.h"
 #include "trainer/model/model.h"
 #include "trainer/text/wordpiece.h"

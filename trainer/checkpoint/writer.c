@@ -11,7 +11,7 @@
 
 #include "common/db.h"
 #include "common/file.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 #define CHUNK_BYTES ((size_t) 1044480) /* just under 1 MiB, a multiple of every element size */
 #define WRITEBACK_BYTES ((off_t) 16 << 20)

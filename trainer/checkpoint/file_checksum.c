@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 #define PIECE_BYTES ((size_t) 1 << 20) /* the marker lies in the first piece: its table is the first, of one page */
 enum { DIGITS = 32 };

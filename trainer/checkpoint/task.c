@@ -1,5 +1,5 @@
 /* See task.h. Each task is a row of meta, "task.0" and so on, in JSON. Owns nothing. */
-#include "trainer/task.h"
+#include "trainer/checkpoint/task.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -9,7 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
-#include "trainer/weights.h"
+#include "trainer/checkpoint/weights.h"
 
 static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
 static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;

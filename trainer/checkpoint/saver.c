@@ -3,7 +3,7 @@
  * the state is copied there first, which takes no time, and training need not wait for the thread. Invariants: snapshot and spare belong to
  * the thread while `busy`, to the caller otherwise; the model's state is only read while `copying`.
  */
-#include "trainer/saver.h"
+#include "trainer/checkpoint/saver.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +15,7 @@
 
 #include "bertd/exit.h"
 #include "common/clock.h"
-#include "trainer/weights.h"
+#include "trainer/checkpoint/weights.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { N_KINDS = 3 };

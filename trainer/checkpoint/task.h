@@ -2,10 +2,10 @@
  * What a checkpoint says of a classifier's tasks: for each, its classes, where its head begins among all classes, and how its texts
  * were read. A stage of several tasks writes several; what a run of one task writes, and all that an imported folder says, is one.
  */
-#ifndef TRAINER_TASK_H
-#define TRAINER_TASK_H
+#ifndef TRAINER_CHECKPOINT_TASK_H
+#define TRAINER_CHECKPOINT_TASK_H
 
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/examples.h"
 
 /* Zeroed = empty; task_free leaves it so. */

@@ -16,7 +16,7 @@
 #include "bertd/exit.h"
 #include "common/db.h"
 #include "common/file.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 #define TENSORS_MAX 65536u
 #define BLOB_BYTES_MAX ((int) ASSET_BYTES_MAX + 1024) /* a row's: of an asset; chunks are far smaller */

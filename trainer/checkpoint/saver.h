@@ -6,12 +6,12 @@
  *
  *   saver_new → { saver_begin, saver_settle before the next update … saver_poll } → saver_wait → saver_free
  */
-#ifndef TRAINER_SAVER_H
-#define TRAINER_SAVER_H
+#ifndef TRAINER_CHECKPOINT_SAVER_H
+#define TRAINER_CHECKPOINT_SAVER_H
 
 #include <stdbool.h>
 
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/model/model.h"
 
 struct saver;

@@ -9,7 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 static struct checkpoint_meta_item *find(const struct checkpoint_meta *meta, const char *key) {
         for (uint32_t i = 0; i < meta->n; i++)

@@ -1,5 +1,5 @@
 /* See weights.h. Owns nothing. */
-#include "trainer/weights.h"
+#include "trainer/checkpoint/weights.h"
 
 #include <errno.h>
 #include <inttypes.h>

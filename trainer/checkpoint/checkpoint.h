@@ -16,8 +16,8 @@
  *   write: checkpoint_write(path, meta, tensors, assets)
  *   read:  checkpoint_open → { checkpoint_read_tensor …, checkpoint_read_assets } → checkpoint_close
  */
-#ifndef TRAINER_CHECKPOINT_H
-#define TRAINER_CHECKPOINT_H
+#ifndef TRAINER_CHECKPOINT_CHECKPOINT_H
+#define TRAINER_CHECKPOINT_CHECKPOINT_H
 
 #include <stddef.h>
 #include <stdint.h>
