@@ -22,9 +22,9 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf.h"
+#include "trainer/hf/safetensors.h"
+#include "trainer/hf/written.h"
 #include "trainer/model/internal.h"
-#include "trainer/model_folder.h"
-#include "trainer/safetensors.h"
 #include "trainer/text/wordpiece.h"
 
 static const char USAGE[] =

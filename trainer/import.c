@@ -14,7 +14,7 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
 #include "trainer/hf.h"
-#include "trainer/hf_folder.h"
+#include "trainer/hf/folder.h"
 #include "trainer/model/model.h"
 #include "trainer/ops.h"
 #include "trainer/text/wordpiece.h"

@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/hf_folder.h"
+#include "trainer/hf/folder.h"
 #include "trainer/run.h"
 
 struct heads {

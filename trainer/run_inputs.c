@@ -14,7 +14,7 @@
 #include "trainer/bundle.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
-#include "trainer/hf_folder.h"
+#include "trainer/hf/folder.h"
 #include "trainer/run.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }

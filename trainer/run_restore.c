@@ -17,7 +17,7 @@
 #include "common/file.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
-#include "trainer/hf_folder.h"
+#include "trainer/hf/folder.h"
 #include "trainer/run.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };

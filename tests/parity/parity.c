@@ -18,9 +18,9 @@
 #include "tests/close.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/hf/safetensors.h"
 #include "trainer/model/internal.h"
 #include "trainer/model/optimizer.h"
-#include "trainer/safetensors.h"
 
 #define MASKED_MAX 4096
 

@@ -19,8 +19,8 @@
 #include "daemon/plan/schedule.h"
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
+#include "trainer/hf/safetensors.h"
 #include "trainer/model/optimizer.h"
-#include "trainer/safetensors.h"
 
 enum { SEQUENCES = 6, LABELS = 5, UPDATES = 4, STEPS = 40, WARMUP = 6 };
 #define RATE 0.02

@@ -8,8 +8,8 @@
 #include <jansson.h>
 
 #include "trainer/data/examples.h"
+#include "trainer/hf/weight_files.h"
 #include "trainer/model/config.h"
-#include "trainer/weight_files.h"
 
 /* Makes a classifier of `config` where the folder has one, and adds its classes to `labels`. Names that contradict each other, or are not
  * as many as the head has rows, are refused (65). `path` is config.json's, `root` what it holds. */

@@ -1,5 +1,5 @@
-/* See hf_head.h. Owns nothing. */
-#include "trainer/hf_head.h"
+/* See head.h. Owns nothing. */
+#include "trainer/hf/head.h"
 
 #include <errno.h>
 #include <stdbool.h>

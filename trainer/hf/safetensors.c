@@ -2,7 +2,7 @@
  * See safetensors.h. Owns the mapping, the parsed header (names live in it) and the list of tensors.
  * Invariant: every tensor that is handed out has dtype size × shape bytes, and they lie within the mapping.
  */
-#include "trainer/safetensors.h"
+#include "trainer/hf/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
- * See hf_folder.h. While weights are read: owns the mapped files.
+ * See folder.h. While weights are read: owns the mapped files.
  */
-#include "trainer/hf_folder.h"
+#include "trainer/hf/folder.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,11 +23,11 @@
 #include "common/parse.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/fit.h"
-#include "trainer/hf_head.h"
+#include "trainer/hf/head.h"
+#include "trainer/hf/weight_files.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
-#include "trainer/weight_files.h"
 
 #define CHUNK 4096     /* elements */
 #define SEQUENCE_MIN 8 /* as data.sequence_length */

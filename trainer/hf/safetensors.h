@@ -7,8 +7,8 @@
  *   read:  safetensors_open → { safetensors_tensor, safetensors_find … } → safetensors_close
  *   write: safetensors_write(path, tensors)
  */
-#ifndef TRAINER_SAFETENSORS_H
-#define TRAINER_SAFETENSORS_H
+#ifndef TRAINER_HF_SAFETENSORS_H
+#define TRAINER_HF_SAFETENSORS_H
 
 #include <stddef.h>
 #include <stdint.h>

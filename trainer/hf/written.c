@@ -1,5 +1,5 @@
-/* See model_folder.h. Owns nothing. */
-#include "trainer/model_folder.h"
+/* See written.h. Owns nothing. */
+#include "trainer/hf/written.h"
 
 #include <dirent.h>
 #include <errno.h>

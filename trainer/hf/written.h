@@ -6,8 +6,8 @@
  *
  *   model_folder_check → model_folder_clear → { the files } → config.json;  model_folder_drop where one fails
  */
-#ifndef TRAINER_MODEL_FOLDER_H
-#define TRAINER_MODEL_FOLDER_H
+#ifndef TRAINER_HF_WRITTEN_H
+#define TRAINER_HF_WRITTEN_H
 
 #include <stdbool.h>
 

@@ -5,14 +5,14 @@
  *
  *   weight_files_open → { weight_files_find, weight_files_tensor … } → weight_files_close
  */
-#ifndef TRAINER_WEIGHT_FILES_H
-#define TRAINER_WEIGHT_FILES_H
+#ifndef TRAINER_HF_WEIGHT_FILES_H
+#define TRAINER_HF_WEIGHT_FILES_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "trainer/hf/safetensors.h"
 #include "trainer/model/config.h"
-#include "trainer/safetensors.h"
 
 struct weight_tensor {
         const struct safetensors_tensor *tensor; /* under the file's name for it */

@@ -1,7 +1,7 @@
 /*
  * See weight_files.h. Owns the mapped files, their paths and the list of tensors, sorted by our names.
  */
-#include "trainer/weight_files.h"
+#include "trainer/hf/weight_files.h"
 
 #include <errno.h>
 #include <jansson.h>
