@@ -15,15 +15,15 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/bundle.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/data/batches.h"
 #include "trainer/data/examples.h"
 #include "trainer/device.h"
 #include "trainer/finetune.h"
+#include "trainer/infer/bundle.h"
+#include "trainer/infer/scores.h"
 #include "trainer/ops.h"
-#include "trainer/scores.h"
 #include "trainer/text/arguments.h"
 
 #define BATCH 32 /* texts */

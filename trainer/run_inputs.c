@@ -11,10 +11,10 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
-#include "trainer/bundle.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/fit.h"
 #include "trainer/hf/folder.h"
+#include "trainer/infer/bundle.h"
+#include "trainer/infer/fit.h"
 #include "trainer/run.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }

@@ -17,7 +17,7 @@
 #include "common/file.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
 #include "trainer/run.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */

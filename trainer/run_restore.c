@@ -16,8 +16,8 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/fit.h"
 #include "trainer/hf/folder.h"
+#include "trainer/infer/fit.h"
 #include "trainer/run.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };

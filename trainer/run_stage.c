@@ -12,7 +12,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
 #include "trainer/run.h"
 
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
 
 static struct model_config classifier_of(uint32_t rows) {
         return (struct model_config) { .vocab_size = 100,

@@ -5,8 +5,8 @@
  *
  *   bundle_open → bundle_close
  */
-#ifndef TRAINER_BUNDLE_H
-#define TRAINER_BUNDLE_H
+#ifndef TRAINER_INFER_BUNDLE_H
+#define TRAINER_INFER_BUNDLE_H
 
 #include <stdbool.h>
 

@@ -1,5 +1,5 @@
 /* See scores.h. Owns nothing. */
-#include "trainer/scores.h"
+#include "trainer/infer/scores.h"
 
 #include <stddef.h>
 

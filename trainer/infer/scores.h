@@ -2,8 +2,8 @@
  * How well a classifier did, from its confusion matrix: (n × n) counts, a row a true class, a column a predicted one. The definitions
  * are scikit-learn's with its defaults (precision_recall_fscore_support): what has nothing to divide by is 0.
  */
-#ifndef TRAINER_SCORES_H
-#define TRAINER_SCORES_H
+#ifndef TRAINER_INFER_SCORES_H
+#define TRAINER_INFER_SCORES_H
 
 #include <stdbool.h>
 #include <stdint.h>

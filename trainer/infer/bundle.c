@@ -1,5 +1,5 @@
 /* See bundle.h. */
-#include "trainer/bundle.h"
+#include "trainer/infer/bundle.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "bertd/exit.h"
 #include "common/parse.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
 
 static int bad(struct error *error, int r) {
         if (r < 0 && error && error->exit == BERTD_EXIT_DATA)

@@ -2,8 +2,8 @@
  * Whether what a command puts together fits: a model's configuration, the vocabulary, lengths, classes, heads. The one place for it, asked
  * before anything is computed, by every command and every run. Each function refuses in one line, exit code `exit` or what it says.
  */
-#ifndef TRAINER_FIT_H
-#define TRAINER_FIT_H
+#ifndef TRAINER_INFER_FIT_H
+#define TRAINER_INFER_FIT_H
 
 #include <stdbool.h>
 #include <stdint.h>

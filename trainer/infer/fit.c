@@ -1,5 +1,5 @@
 /* See fit.h. Owns nothing. */
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
 
 #include <math.h>
 #include <stdio.h>
