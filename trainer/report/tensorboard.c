@@ -1,6 +1,6 @@
 /* See tensorboard.h. Owns the file. Invariant: records are written whole, those of a row by one write(); a crash leaves at most one partial
  * record at the end, which TensorBoard waits for. */
-#include "trainer/tensorboard.h"
+#include "trainer/report/tensorboard.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * See metrics.h. Owns the file, written a whole line at a time; a line that was written in part is taken back, so that
  * the next row starts on a line of its own.
  */
-#include "trainer/metrics.h"
+#include "trainer/report/metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/tensorboard.h"
+#include "trainer/report/tensorboard.h"
 
 struct metrics {
         int fd;

@@ -3,7 +3,7 @@
  * rank had nothing to do or its lag is below the floor: shares differ in length, and tiny steps by chance. A median decides over
  * PACE_STEPS ratios, so that a pause or two make nobody slow.
  */
-#include "trainer/pace.h"
+#include "trainer/report/pace.h"
 
 #include <math.h>
 #include <stdlib.h>

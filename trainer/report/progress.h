@@ -2,8 +2,8 @@
  * Progress for whoever supervises (contract C5: sd_notify datagrams, never blocking) and for a person (one line on
  * stderr, rewritten on a terminal). Used by rank 0 alone.
  */
-#ifndef TRAINER_PROGRESS_H
-#define TRAINER_PROGRESS_H
+#ifndef TRAINER_REPORT_PROGRESS_H
+#define TRAINER_REPORT_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
  *
  *   pace_new → { pace_step } → pace_free
  */
-#ifndef TRAINER_PACE_H
-#define TRAINER_PACE_H
+#ifndef TRAINER_REPORT_PACE_H
+#define TRAINER_REPORT_PACE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* See progress.h. Owns one unconnected datagram socket. A datagram that does not fit the receiver's queue is
  * dropped: the next one says more. */
-#include "trainer/progress.h"
+#include "trainer/report/progress.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,8 +4,8 @@
  * TensorBoard expects it; it begins with a SessionLog START at the step resumed from, which makes TensorBoard drop what an earlier file
  * holds from there on. A record that cannot be written is lost and training goes on.
  */
-#ifndef TRAINER_TENSORBOARD_H
-#define TRAINER_TENSORBOARD_H
+#ifndef TRAINER_REPORT_TENSORBOARD_H
+#define TRAINER_REPORT_TENSORBOARD_H
 
 #include <stdint.h>
 

@@ -15,15 +15,15 @@
  *   compute_min, compute_median, compute_max, slowest   of several ranks: seconds that a rank computed before the exchange, waiting for no
  *                        other; and the rank that took longest, with its host
  */
-#ifndef TRAINER_METRICS_H
-#define TRAINER_METRICS_H
+#ifndef TRAINER_REPORT_METRICS_H
+#define TRAINER_REPORT_METRICS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/pace.h"
+#include "trainer/report/pace.h"
 
 struct metrics;
 
