@@ -1,7 +1,7 @@
-/* The subcommand `finetune`: its help; the rest is run_main.c's. */
+/* The subcommand `finetune`: its help; the rest is run/main.c's. */
 #include "trainer/finetune.h"
 
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 static const char USAGE[] =
         "usage: bert-trainer finetune SPEC.yaml --run-dir DIR [--resume CHECKPOINT] [--abandon-newer]\n\n"

@@ -16,7 +16,7 @@
 #include "bertd/exit.h"
 #include "tests/unit/trainer-corpus.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/rundir.h"
+#include "trainer/run/rundir.h"
 
 enum { BIG = 3000000, SMALL = 10 };
 

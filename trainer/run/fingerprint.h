@@ -5,14 +5,14 @@
  *
  *   fingerprint_add … → fingerprint_compare (collective) → fingerprint_free
  */
-#ifndef TRAINER_FINGERPRINT_H
-#define TRAINER_FINGERPRINT_H
+#ifndef TRAINER_RUN_FINGERPRINT_H
+#define TRAINER_RUN_FINGERPRINT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"
-#include "trainer/exchange.h"
+#include "trainer/run/exchange.h"
 
 #define FINGERPRINT_CONFIG "model.config " /* begins the name of a value that is the model's, not the spec's */
 #define FINGERPRINT_BACKEND "backend"

@@ -5,7 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 enum { SIZE = 384, REPEATS = 4 };
 

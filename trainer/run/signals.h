@@ -4,8 +4,8 @@
  *                                              a second time ends it at once
  *   SIGUSR2                                    checkpoint and go on
  */
-#ifndef TRAINER_SIGNALS_H
-#define TRAINER_SIGNALS_H
+#ifndef TRAINER_RUN_SIGNALS_H
+#define TRAINER_RUN_SIGNALS_H
 
 #include <stdbool.h>
 #include <stdint.h>

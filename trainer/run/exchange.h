@@ -7,8 +7,8 @@
  * Sums are taken in rank order by every rank alike, so they are the same bits on all ranks and in every run at one
  * number of ranks.
  */
-#ifndef TRAINER_EXCHANGE_H
-#define TRAINER_EXCHANGE_H
+#ifndef TRAINER_RUN_EXCHANGE_H
+#define TRAINER_RUN_EXCHANGE_H
 
 #include <stdbool.h>
 #include <stddef.h>

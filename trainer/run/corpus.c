@@ -13,7 +13,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/data/corpus_writer.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 #include "trainer/text/content.h"
 #include "trainer/text/sentences.h"
 #include "trainer/text/unknown.h"

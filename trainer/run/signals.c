@@ -1,5 +1,5 @@
 /* See signals.h. The flags are the only mutable globals of the program: a handler has no other way to speak. */
-#include "trainer/signals.h"
+#include "trainer/run/signals.h"
 
 #include <signal.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
  * and all gather the results: the order of additions is ours, whatever algorithm MPI chooses, at the traffic of a ring
  * all-reduce.
  */
-#include "trainer/exchange.h"
+#include "trainer/run/exchange.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -17,7 +17,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "trainer/launcher.h"
+#include "trainer/run/launcher.h"
 
 #ifdef HAVE_MPI
 #include <mpi.h>

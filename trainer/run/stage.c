@@ -13,7 +13,7 @@
 #include "common/file.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;

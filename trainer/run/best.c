@@ -17,7 +17,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 /* Classes are told apart well first, and surely then. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies) {

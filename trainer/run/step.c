@@ -15,8 +15,8 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "trainer/model/optimizer.h"
-#include "trainer/run.h"
-#include "trainer/signals.h"
+#include "trainer/run/run.h"
+#include "trainer/run/signals.h"
 
 /* What ranks tell each other before the first backward. */
 struct plan {

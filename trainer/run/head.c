@@ -12,7 +12,7 @@
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 struct heads {
         struct task task[SPEC_TASKS_MAX];

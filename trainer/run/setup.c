@@ -14,7 +14,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "trainer/device.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 /* mpirun's OMP_NUM_THREADS wins: bertd sets it. */
 static void set_threads(const struct run *run) {

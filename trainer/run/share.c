@@ -9,7 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 /* Rank 0's bytes for all, in memory that the caller frees, with a NUL behind them. *data is read on rank 0 alone; NULL stays NULL. */
 static int share_bytes(struct exchange *x, const char *data, size_t size, char **ret, size_t *ret_size,

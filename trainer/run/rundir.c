@@ -3,7 +3,7 @@
  * newest checkpoint is never removed; nothing else in the process opens .lock, since closing it would drop the fcntl
  * lock.
  */
-#include "trainer/rundir.h"
+#include "trainer/run/rundir.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -14,9 +14,9 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/launcher.h"
-#include "trainer/run.h"
-#include "trainer/signals.h"
+#include "trainer/run/launcher.h"
+#include "trainer/run/run.h"
+#include "trainer/run/signals.h"
 
 static const char *environment(const char *name) {
         const char *value = getenv(name);

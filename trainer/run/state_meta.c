@@ -18,7 +18,7 @@
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
 enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };

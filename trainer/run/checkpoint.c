@@ -14,7 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 static int compare_weights(struct run *run, struct error *error) {
         uint32_t rank;

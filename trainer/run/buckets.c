@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/run.h"
-#include "trainer/signals.h"
+#include "trainer/run/run.h"
+#include "trainer/run/signals.h"
 
 #define BUCKET_BYTES ((size_t) 32 << 20)
 

@@ -11,7 +11,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 #define CLASSES_SAID 50   /* with their texts */
 #define FEW_TEXTS 3       /* fewer in a class are worth a warning */

@@ -4,8 +4,8 @@
  *
  *   rundir_open (makes folders, takes the lock, removes leftovers) → … → rundir_close
  */
-#ifndef TRAINER_RUNDIR_H
-#define TRAINER_RUNDIR_H
+#ifndef TRAINER_RUN_RUNDIR_H
+#define TRAINER_RUN_RUNDIR_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* See launcher.h. Owns nothing: one table of variables, by what they say. */
-#include "trainer/launcher.h"
+#include "trainer/run/launcher.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -8,8 +8,8 @@
  * stage's stream. `step` counts through all stages and names checkpoints and rows; `stage_step` is what the schedule goes by;
  * `correction_step` counts updates since the moments were 0, or were said to be (T9).
  */
-#ifndef TRAINER_RUN_H
-#define TRAINER_RUN_H
+#ifndef TRAINER_RUN_RUN_H
+#define TRAINER_RUN_RUN_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +24,6 @@
 #include "trainer/data/prefetch.h"
 #include "trainer/data/samples.h"
 #include "trainer/data/windows.h"
-#include "trainer/exchange.h"
 #include "trainer/model/config.h"
 #include "trainer/model/loss_scale.h"
 #include "trainer/model/model.h"
@@ -32,7 +31,8 @@
 #include "trainer/report/metrics.h"
 #include "trainer/report/pace.h"
 #include "trainer/report/progress.h"
-#include "trainer/rundir.h"
+#include "trainer/run/exchange.h"
+#include "trainer/run/rundir.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 
@@ -133,23 +133,23 @@ struct run {
         struct buckets *buckets;       /* NULL: gradients are summed by the exchange, after backward */
 };
 
-/* run_main.c: the subcommand; returns its exit code. */
+/* main.c: the subcommand; returns its exit code. */
 int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
 
-/* run_setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
+/* setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
 int run_setup(struct run *run, struct error *error);
 void run_free(struct run *run);
 
 /* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
 void run_check_device(struct run *run);
 
-/* run_inputs.c: spec, config, vocabulary. Not collective. The first two read files; the last follows from what they found. */
+/* inputs.c: spec, config, vocabulary. Not collective. The first two read files; the last follows from what they found. */
 int run_read_spec(struct run *run, struct error *error);
 int run_read_model(struct run *run, struct error *error);
 int run_settle_inputs(struct run *run, struct error *error);
 bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
 
-/* run_share.c: what rank 0 was given as arguments or by bertd, on every rank that was given none; the caller frees the buffers. Then spec,
+/* share.c: what rank 0 was given as arguments or by bertd, on every rank that was given none; the caller frees the buffers. Then spec,
  * config and vocabulary from rank 0, who alone needs the files (C11). A rank that was started with another spec reads its own, which
  * run_compare_inputs then holds against rank 0's. Collective. */
 struct run_given {
@@ -162,7 +162,7 @@ int run_share_inputs(struct run *run, struct error *error);
 
 #define RUN_SKIP_EMPTY "data.empty: skip"
 
-/* run_compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
+/* compare.c: ranks whose inputs are not the same are refused (exit 65) with rank, host and the first thing that differs.
  * Collective. Before anything whose order the spec decides; the kernels; corpora, before
  * their window map is used; all data of stages [first, first + n); the weights. */
 int run_compare_inputs(struct run *run, struct error *error);
@@ -172,7 +172,7 @@ int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *
 int run_compare_weights(struct run *run, struct error *error);
 bool run_find_odd_weights(struct run *run, uint32_t *ret_rank); /* the first rank whose weights are not rank 0's */
 
-/* run_texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
+/* texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
 void run_describe_texts(
@@ -184,7 +184,7 @@ int run_set_class_ranges(struct run *run, struct error *error); /* once all stag
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
 
-/* run_corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
+/* corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
 
@@ -194,21 +194,21 @@ int run_share_corpus(struct run *run, const struct spec_data *data, char *const 
                      bool *ret_elsewhere, struct error *error);
 void run_remove_corpus(const char *prefix);
 
-/* run_map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is
+/* map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is
  * not known already. Then the window map that rank 0 has built at `path`, on all ranks. */
 int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
 int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
 
-/* run_head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on
+/* head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on
  * stderr; refused (65) where only some have. `checkpoint` NULL: init is a folder. The caller frees. */
 int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
 
-/* run_restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
+/* restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
 /* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */
 int run_broadcast(struct run *run, uint32_t n_runs, struct error *error);
 
-/* run_stage.c. Collective but for the checks, limits, steps and closing. */
+/* stage.c. Collective but for the checks, limits, steps and closing. */
 int run_check_stages(const struct run *run, struct error *error);
 int run_open_stages(struct run *run, struct error *error);               /* data and meta of all stages */
 struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
@@ -221,7 +221,7 @@ int run_evaluation_batches(struct run *run, enum run_part part, struct batches *
 uint64_t run_total_steps(const struct run *run); /* of all stages, those done as they were */
 void run_close_stages(struct run *run);
 
-/* run_meta.c */
+/* state_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
 void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added to it */
 /* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
@@ -231,7 +231,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
 void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found);
 char *run_plainly(const char *text); /* its numbers as a person writes them; caller frees; NULL: no memory */
 
-/* run_step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks.
+/* step.c: one update. 0; 1: stopped on request, the update was not made; −errno: the same on all ranks.
  * *ret_flags: RUN_* bits that any rank raised. */
 enum { RUN_STOP = 1 << 0, RUN_CHECKPOINT = 1 << 1, RUN_INTERVAL = 1 << 2 };
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
@@ -251,13 +251,13 @@ struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, str
 /* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
 bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
-/* run_buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
+/* buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
 int run_buckets_new(struct run *run, struct error *error);
 void run_buckets_free(struct run *run);
 void run_buckets_ready(void *run, uint32_t tensor); /* model_pass's `ready`, of the last micro-batch */
 void run_sum_gradients(struct run *run);            /* the rest, or all */
 
-/* run_evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. Where a stop is asked for it ends
+/* evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. Where a stop is asked for it ends
  * without one, and evaluation_due tells. */
 bool run_evaluate(struct run *run);
 
@@ -270,14 +270,14 @@ static inline bool run_stage_classifies(const struct run *run, uint32_t stage) {
 }
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
 
-/* run_checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.
+/* checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.
  * Collective. */
 int run_checkpoint(struct run *run, bool last, struct error *error);
 void run_checkpoint_poll(struct run *run);
 /* Waits until the state is copied for the checkpoint begun last: before anything changes it. */
 void run_settle(struct run *run);
 
-/* run_best.c: the best checkpoint of a stage that classifies. Rank 0 but for run_next_best; not collective. */
+/* best.c: the best checkpoint of a stage that classifies. Rank 0 but for run_next_best; not collective. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies); /* than the best so far */
 /* After a restore: a best checkpoint that is not there, broken or of another run is told and replaced by the best of those that are there;
  * evaluation_due tells where the weights that the run goes on with are to be validated. */
@@ -293,7 +293,7 @@ void run_settle_best(struct run *run);
 /* Reads the weights of the best checkpoint, where that is not the last. */
 int run_read_best(struct run *run, bool *ret_read, struct error *error);
 
-/* run_measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
+/* measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
 double run_measure_peak(void);
 
 #endif

@@ -16,8 +16,8 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
-#include "trainer/fingerprint.h"
-#include "trainer/run.h"
+#include "trainer/run/fingerprint.h"
+#include "trainer/run/run.h"
 #include "trainer/text/content.h"
 
 #define NAME_MAX_BYTES 160

@@ -1,7 +1,7 @@
 /*
  * What a run is made of, from its spec: config, vocabulary and how text is folded; see run.h. Fine-tuning may leave config and vocabulary
  * to what it begins with, a checkpoint or a Hugging Face folder, and says what its classifier looks at. Files are read by run_read_spec
- * and run_read_model alone, which run_share.c calls on one rank for all.
+ * and run_read_model alone, which share.c calls on one rank for all.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 #include "trainer/hf/folder.h"
 #include "trainer/infer/bundle.h"
 #include "trainer/infer/fit.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 static const char *init_of(const struct run *run) { return run->whole->model.init; }
 

@@ -1,6 +1,6 @@
 /* See fingerprint.h. Owns two growing texts. Invariant: `said` holds two texts and `notes` one for each value; a
  * note is empty where the value itself is shown. */
-#include "trainer/fingerprint.h"
+#include "trainer/run/fingerprint.h"
 
 #include <errno.h>
 #include <stdint.h>

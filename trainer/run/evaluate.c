@@ -7,8 +7,8 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/run.h"
-#include "trainer/signals.h"
+#include "trainer/run/run.h"
+#include "trainer/run/signals.h"
 
 /* The ranks' micro-batches of a share are not equally many: all look as often. */
 static uint64_t most_turns(struct run *run, uint64_t mine) {

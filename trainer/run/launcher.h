@@ -2,8 +2,8 @@
  * Who started this process, by what launchers of several processes put into the environment: Open MPI's mpirun, srun, MPICH's and its
  * relatives' mpiexec, and others. It says only that MPI is to be asked; what MPI answers is believed. Not collective.
  */
-#ifndef TRAINER_LAUNCHER_H
-#define TRAINER_LAUNCHER_H
+#ifndef TRAINER_RUN_LAUNCHER_H
+#define TRAINER_RUN_LAUNCHER_H
 
 #include <stdbool.h>
 #include <stdint.h>

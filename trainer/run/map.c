@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/run.h"
+#include "trainer/run/run.h"
 
 #define PIECE_BYTES ((size_t) 4 << 20)
 
