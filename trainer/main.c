@@ -10,13 +10,13 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/nearest.h"
-#include "trainer/finetune.h"
-#include "trainer/hf.h"
+#include "trainer/commands/finetune.h"
+#include "trainer/commands/hf.h"
+#include "trainer/commands/inspect.h"
+#include "trainer/commands/params.h"
+#include "trainer/commands/pretrain.h"
+#include "trainer/commands/text.h"
 #include "trainer/infer/bundle.h"
-#include "trainer/inspect.h"
-#include "trainer/params.h"
-#include "trainer/pretrain.h"
-#include "trainer/text/text.h"
 
 static int cmd_version(int argc, char **argv) {
         (void) printf("bert-trainer %s\n", BERTD_VERSION);

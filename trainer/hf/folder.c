@@ -22,11 +22,11 @@
 #include "common/json_read.h"
 #include "common/parse.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/hf/head.h"
 #include "trainer/hf/weight_files.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/internal.h"
-#include "trainer/text/arguments.h"
 #include "trainer/text/tokenizer_files.h"
 
 #define CHUNK 4096     /* elements */

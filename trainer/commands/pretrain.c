@@ -1,5 +1,5 @@
 /* The subcommand `pretrain`: its help; the rest is run/main.c's. */
-#include "trainer/pretrain.h"
+#include "trainer/commands/pretrain.h"
 
 #include "trainer/run/run.h"
 

@@ -19,7 +19,7 @@
 #include "common/usage.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/hf.h"
+#include "trainer/commands/hf.h"
 #include "trainer/hf/safetensors.h"
 #include "trainer/hf/written.h"
 #include "trainer/infer/bundle.h"

@@ -3,7 +3,7 @@
  * without [CLS] and [SEP]. Special tokens in the text are themselves, as there.
  * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text.
  */
-#include "trainer/text/text.h"
+#include "trainer/commands/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +14,7 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "common/usage.h"
-#include "trainer/text/arguments.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
 #include "trainer/text/unknown.h"

@@ -7,8 +7,8 @@
  * export writes BertForPreTraining, or BertForSequenceClassification where the checkpoint is a classifier's, or the ALBERT ones, layers that share one sublayer only (which transformers does not have) unshared. What comes in goes out
  * bit for bit.
  */
-#ifndef TRAINER_HF_H
-#define TRAINER_HF_H
+#ifndef TRAINER_COMMANDS_HF_H
+#define TRAINER_COMMANDS_HF_H
 
 int cmd_import(int argc, char **argv);
 int cmd_export(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* `bert-trainer vocab`: counts the words of a text on all threads, then learns a WordPiece vocabulary from them. */
-#include "trainer/text/text.h"
+#include "trainer/commands/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +12,7 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/text/arguments.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/text/basic.h"
 #include "trainer/text/documents.h"
 #include "trainer/text/pipeline.h"

@@ -17,14 +17,14 @@
 #include "common/usage.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/commands/finetune.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/data/batches.h"
 #include "trainer/data/examples.h"
 #include "trainer/device.h"
-#include "trainer/finetune.h"
 #include "trainer/infer/bundle.h"
 #include "trainer/infer/scores.h"
 #include "trainer/ops.h"
-#include "trainer/text/arguments.h"
 
 #define BATCH 32 /* texts */
 #define NAMED 5  /* classes in a message */

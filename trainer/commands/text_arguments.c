@@ -1,6 +1,6 @@
-/* See arguments.h. Stripping accents follows lowercasing where it is not given, as in BERT and Hugging Face;
+/* See text_arguments.h. Stripping accents follows lowercasing where it is not given, as in BERT and Hugging Face;
  * ALBERT always strips. */
-#include "trainer/text/arguments.h"
+#include "trainer/commands/text_arguments.h"
 
 #include <errno.h>
 #include <stdio.h>

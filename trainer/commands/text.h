@@ -1,9 +1,9 @@
 /* Subcommands of bert-trainer that work on text. Each takes main's arguments from the subcommand's name on and returns the
  * process's exit code; the one line of an error is already on stderr. */
-#ifndef TRAINER_TEXT_TEXT_H
-#define TRAINER_TEXT_TEXT_H
+#ifndef TRAINER_COMMANDS_TEXT_H
+#define TRAINER_COMMANDS_TEXT_H
 
-#include "trainer/text/arguments.h"
+#include "trainer/commands/text_arguments.h"
 
 int cmd_vocab(int argc, char **argv); /* learn a WordPiece vocabulary */
 

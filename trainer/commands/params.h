@@ -1,6 +1,6 @@
 /* `bert-trainer params CONFIG.json`: exact parameter counts and memory, by part, without allocating the model. */
-#ifndef TRAINER_PARAMS_H
-#define TRAINER_PARAMS_H
+#ifndef TRAINER_COMMANDS_PARAMS_H
+#define TRAINER_COMMANDS_PARAMS_H
 
 #include <stdint.h>
 

@@ -1,7 +1,7 @@
 /* `bert-trainer inspect CKPT`, `bert-trainer diff A B` and `bert-trainer fill-mask CKPT`. argv[0] is the subcommand; each returns an exit
  * code. */
-#ifndef TRAINER_INSPECT_H
-#define TRAINER_INSPECT_H
+#ifndef TRAINER_COMMANDS_INSPECT_H
+#define TRAINER_COMMANDS_INSPECT_H
 
 /* Prints meta, assets and tensors and checks every checksum: exit 0, or 76 with one line. --json for programs. */
 int cmd_inspect(int argc, char **argv);

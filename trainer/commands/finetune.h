@@ -1,7 +1,7 @@
 /* `bert-trainer finetune SPEC.yaml --run-dir DIR`, the MPI program for classifiers, and what uses its checkpoints: evaluate and predict.
  * argv[0] is the subcommand. All return an exit code (contract C6). */
-#ifndef TRAINER_FINETUNE_H
-#define TRAINER_FINETUNE_H
+#ifndef TRAINER_COMMANDS_FINETUNE_H
+#define TRAINER_COMMANDS_FINETUNE_H
 
 int cmd_finetune(int argc, char **argv);
 int cmd_evaluate(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* The subcommand `finetune`: its help; the rest is run/main.c's. */
-#include "trainer/finetune.h"
+#include "trainer/commands/finetune.h"
 
 #include "trainer/run/run.h"
 

@@ -16,11 +16,11 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/commands/inspect.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/data/records.h"
 #include "trainer/infer/bundle.h"
-#include "trainer/inspect.h"
 #include "trainer/model/internal.h"
-#include "trainer/text/arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/wordpiece.h"
 

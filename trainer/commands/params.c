@@ -2,7 +2,7 @@
  * The subcommand `params`: sums the very layout that model_new would allocate and walks the very plan of its arena, so neither the
  * counts nor the memory can drift from the model.
  */
-#include "trainer/params.h"
+#include "trainer/commands/params.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -2,7 +2,7 @@
  * `bert-trainer prepare`: text to a corpus. Threads parse and encode blocks; one thread writes their sentences in the text's
  * order, so the corpus is the same at every number of threads. Which documents are held out is a function of their number.
  */
-#include "trainer/text/text.h"
+#include "trainer/commands/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,8 +17,8 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/usage.h"
+#include "trainer/commands/text_arguments.h"
 #include "trainer/data/corpus_writer.h"
-#include "trainer/text/arguments.h"
 #include "trainer/text/documents.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"

@@ -1,6 +1,6 @@
 /* The options that vocab, tokenize and prepare have in common. */
-#ifndef TRAINER_TEXT_ARGUMENTS_H
-#define TRAINER_TEXT_ARGUMENTS_H
+#ifndef TRAINER_COMMANDS_TEXT_ARGUMENTS_H
+#define TRAINER_COMMANDS_TEXT_ARGUMENTS_H
 
 #include <getopt.h>
 #include <stdbool.h>
