@@ -21,10 +21,10 @@
 #include "trainer/commands/text_arguments.h"
 #include "trainer/data/batches.h"
 #include "trainer/data/examples.h"
-#include "trainer/device.h"
 #include "trainer/infer/bundle.h"
 #include "trainer/infer/scores.h"
-#include "trainer/ops.h"
+#include "trainer/ops/device.h"
+#include "trainer/ops/ops.h"
 
 #define BATCH 32 /* texts */
 #define NAMED 5  /* classes in a message */

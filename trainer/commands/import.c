@@ -16,7 +16,7 @@
 #include "trainer/hf/folder.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/model.h"
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 #include "trainer/text/wordpiece.h"
 
 #define HEAD_SEED 42 /* of heads that the folder does not have */

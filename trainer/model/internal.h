@@ -9,7 +9,7 @@
 #define TRAINER_MODEL_INTERNAL_H
 
 #include "trainer/model/model.h"
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 
 enum {
         SLOT_WORD,

@@ -27,7 +27,7 @@
 #include "trainer/model/config.h"
 #include "trainer/model/loss_scale.h"
 #include "trainer/model/model.h"
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 #include "trainer/report/metrics.h"
 #include "trainer/report/pace.h"
 #include "trainer/report/progress.h"

@@ -13,7 +13,7 @@
 #include "bertd/progress.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/device.h"
+#include "trainer/ops/device.h"
 #include "trainer/run/run.h"
 
 /* mpirun's OMP_NUM_THREADS wins: bertd sets it. */

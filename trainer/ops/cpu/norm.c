@@ -4,7 +4,7 @@
  * Rows are independent; only the column sums dgamma and dbeta cross them. Those are taken in blocks of NORM_ROWS rows, one
  * partial sum a block in the workspace, and the blocks added in order, so no bit depends on the number of threads.
  */
-#include "trainer/ops_cpu.h"
+#include "trainer/ops/cpu/cpu.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +29,14 @@ typedef uint16_t v8u16_unaligned __attribute__((vector_size(16), aligned(2), may
 #define KERNEL(name) generic_##name
 #define KERNEL_NAME "generic"
 #define TARGET
-#include "trainer/ops_cpu_kernels.h"
+#include "trainer/ops/cpu/span_kernels.h"
 
 #ifdef __x86_64__
 #define KERNEL_AVX2
 #define KERNEL(name) avx2_##name
 #define KERNEL_NAME "avx2"
 #define TARGET __attribute__((target("avx2")))
-#include "trainer/ops_cpu_kernels.h"
+#include "trainer/ops/cpu/span_kernels.h"
 #endif
 
 const struct cpu_kernels *cpu_kernels_variant(unsigned index) {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/ops_cpu.h"
+#include "trainer/ops/cpu/cpu.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -34,7 +34,7 @@ struct gemm_kernel {
 #define LANES 4
 #define ROWS 6
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#include "trainer/ops_cpu_gemm_kernels.h"
+#include "trainer/ops/cpu/gemm_kernels.h"
 
 #ifdef __x86_64__
 #define GEMM(name) avx2_##name
@@ -43,7 +43,7 @@ struct gemm_kernel {
 #define LANES 8
 #define ROWS 6
 #define MULTIPLY_ADD(a, b, c) ((avx2_vector) _mm256_fmadd_ps((__m256) (a), (__m256) (b), (__m256) (c)))
-#include "trainer/ops_cpu_gemm_kernels.h"
+#include "trainer/ops/cpu/gemm_kernels.h"
 
 #define GEMM(name) avx512_##name
 #define NAME "avx512"
@@ -51,7 +51,7 @@ struct gemm_kernel {
 #define LANES 16
 #define ROWS 12
 #define MULTIPLY_ADD(a, b, c) ((avx512_vector) _mm512_fmadd_ps((__m512) (a), (__m512) (b), (__m512) (c)))
-#include "trainer/ops_cpu_gemm_kernels.h"
+#include "trainer/ops/cpu/gemm_kernels.h"
 #endif
 
 /* From the plainest on; NULL beyond the last that the machine runs. */

@@ -3,7 +3,7 @@
  * blocks of QUERY_ROWS, so the scores of a block, (QUERY_ROWS, n), stay in cache and the workspace is linear in n. Tasks write
  * disjoint columns and rows: which thread runs which does not show in any bit.
  */
-#include "trainer/ops_cpu.h"
+#include "trainer/ops/cpu/cpu.h"
 
 #include <math.h>
 #include <omp.h>

@@ -1,5 +1,5 @@
-/* See ops_host.h. */
-#include "trainer/ops_host.h"
+/* See host.h. */
+#include "trainer/ops/cpu/host.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
 /*
- * Inside of the fp32 CPU backend: the span kernels, which know nothing of threads, and the entries that ops_cpu.c collects.
- * ops_cpu_kernels.h is compiled twice, plain and for AVX2; neither fuses multiply and add and both work on eight lanes, so
+ * Inside of the fp32 CPU backend: the span kernels, which know nothing of threads, and the entries that cpu.c collects.
+ * span_kernels.h is compiled twice, plain and for AVX2; neither fuses multiply and add and both work on eight lanes, so
  * the two give the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
  */
-#ifndef TRAINER_OPS_CPU_H
-#define TRAINER_OPS_CPU_H
+#ifndef TRAINER_OPS_CPU_CPU_H
+#define TRAINER_OPS_CPU_CPU_H
 
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 
 /* Spans are contiguous floats without alignment. `mask` holds dropout's factors (0 or scale); NULL: no dropout. */
 struct cpu_kernels {
@@ -58,7 +58,7 @@ const struct cpu_kernels *cpu_kernels_variant(unsigned index);
 static inline float *cpu_row(struct tensor t, size_t r) { return (float *) t.data + r * t.stride; }
 
 /*
- * ops_cpu_gemm.c: c = alpha · a b (added to c where `add`), a (rows, depth), b (depth, columns). An operand's lines (rows of a,
+ * gemm.c: c = alpha · a b (added to c where `add`), a (rows, depth), b (depth, columns). An operand's lines (rows of a,
  * columns of b) lie `stride` apart, or, where `depth_first`, element k of all lines lies together and those are `stride` apart.
  */
 struct cpu_operand {
@@ -87,12 +87,12 @@ void cpu_gemm_alone(const struct cpu_gemm *g, float *packed);
 /* The same by the index-th instruction set, for tests: generic, avx2, avx512; false beyond those that the machine has. */
 bool cpu_gemm_variant(unsigned index, const struct cpu_gemm *g, float *packed);
 
-/* ops_cpu_attention.c */
+/* attention.c */
 size_t cpu_attention_workspace_bytes(const struct ops_shape *shape);
 void cpu_attention_forward(const struct op_attention *op);
 void cpu_attention_backward(const struct op_attention *op);
 
-/* ops_cpu_norm.c */
+/* norm.c */
 size_t cpu_norm_workspace_bytes(const struct ops_shape *shape);
 void cpu_add_norm_forward(const struct op_norm *op);
 void cpu_add_norm_backward(const struct op_norm *op);

@@ -4,8 +4,8 @@
  *
  *   device_open → device_ops … → device_close
  */
-#ifndef TRAINER_DEVICE_H
-#define TRAINER_DEVICE_H
+#ifndef TRAINER_OPS_DEVICE_H
+#define TRAINER_OPS_DEVICE_H
 
 #include <stdint.h>
 

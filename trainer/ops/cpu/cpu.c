@@ -3,13 +3,13 @@
  *
  * Invariant: how work is cut depends on shapes only, never on the number of threads, and no two threads write one element.
  */
-#include "trainer/ops_cpu.h"
+#include "trainer/ops/cpu/cpu.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
 #include "common/cleanup.h"
-#include "trainer/ops_host.h"
+#include "trainer/ops/cpu/host.h"
 
 #define COLUMN_BLOCK 64
 #define SUM_ROWS 64

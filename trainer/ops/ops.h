@@ -13,11 +13,11 @@
  * - Outputs are overwritten, except where an entry says "adds".
  * - Indices were checked by the caller (the model, once a batch): entries do not look again.
  *
- * Error notes: the naive fp64 backend (ops_fp64.c) is the definition; the fp32 backends keep NMSE ≤ 1e-7 against it, entry by
+ * Error notes: the naive fp64 backend (ops/cpu/fp64.c) is the definition; the fp32 backends keep NMSE ≤ 1e-7 against it, entry by
  * entry (tests/ops/test_ops.c).
  */
-#ifndef TRAINER_OPS_H
-#define TRAINER_OPS_H
+#ifndef TRAINER_OPS_OPS_H
+#define TRAINER_OPS_OPS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* See device.h. Owns the handle of the module. */
-#include "trainer/device.h"
+#include "trainer/ops/device.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/cuda/cuda.h"
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 
 #define MODULE "bert-trainer-cuda.so"
 

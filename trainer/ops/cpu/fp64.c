@@ -2,13 +2,13 @@
  * The reference backend: every entry of ops.h as its definition reads, in double, one thread, no blocking. The naive twin
  * that the fast backends are compared with, and the one on which finite differences mean something.
  */
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/ops_host.h"
+#include "trainer/ops/cpu/host.h"
 
 #define SQRT_HALF 0.70710678118654752440
 #define SQRT_2_OVER_PI 0.79788456080286535588

@@ -1,6 +1,6 @@
 /* The table's memory entries of backends that compute in the host's memory. */
-#ifndef TRAINER_OPS_HOST_H
-#define TRAINER_OPS_HOST_H
+#ifndef TRAINER_OPS_CPU_HOST_H
+#define TRAINER_OPS_CPU_HOST_H
 
 #include <stdbool.h>
 #include <stddef.h>
