@@ -10,21 +10,12 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/nearest.h"
-#include "trainer/commands/finetune.h"
-#include "trainer/commands/hf.h"
-#include "trainer/commands/inspect.h"
-#include "trainer/commands/params.h"
-#include "trainer/commands/pretrain.h"
-#include "trainer/commands/text.h"
-#include "trainer/infer/bundle.h"
+#include "trainer/commands/commands.h"
 
 static int cmd_version(int argc, char **argv) {
         (void) printf("bert-trainer %s\n", BERTD_VERSION);
         return BERTD_EXIT_OK;
 }
-
-static int cmd_tokenize(int argc, char **argv) { return text_tokenize(argc, argv, bundle_text); }
-static int cmd_prepare(int argc, char **argv) { return text_prepare(argc, argv, bundle_text); }
 
 static const struct command {
         const char *name, *help;

@@ -4,7 +4,7 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/commands/params.h"
+#include "trainer/model/count.h"
 #include "trainer/model/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

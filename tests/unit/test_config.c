@@ -11,7 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/commands/params.h"
+#include "trainer/model/count.h"
 #include "trainer/model/config.h"
 
 #define SHAPE                                                                                              \

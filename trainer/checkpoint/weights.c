@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "trainer/model/heads.h"
 
 #define FRESH_KEY "fresh_heads"
 #define NO_HEAD "none"
@@ -66,56 +67,21 @@ int weights_text_options(const struct checkpoint *checkpoint, struct text_option
         return 0;
 }
 
-static const char *const head_names[MODEL_PART_MAX] = {
-        [PART_POOLER] = "pooler",         [PART_MLM_HEAD] = "mlm_head", [PART_SENTENCE_HEAD] = "sentence_head",
-        [PART_CLASSIFIER] = "classifier", [PART_SEGMENTS] = "segments",
-};
-
-void weights_name_fresh(unsigned heads, char text[WEIGHTS_FRESH_MAX]) {
-        size_t used = 0;
-
-        text[0] = '\0';
-        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
-                if ((heads & HEAD(part)) && head_names[part] && used < WEIGHTS_FRESH_MAX)
-                        used += (size_t) snprintf(text + used, WEIGHTS_FRESH_MAX - used, "%s%s", used > 0 ? " " : "",
-                                                  head_names[part]);
-}
-
 void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
-        char text[WEIGHTS_FRESH_MAX];
+        char text[HEADS_TEXT_MAX];
 
-        weights_name_fresh(heads, text);
+        heads_format(heads, text);
         checkpoint_meta_set(meta, FRESH_KEY, "%s", text[0] ? text : NO_HEAD);
-}
-
-static unsigned find_head(const char *name, size_t size) {
-        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
-                if (head_names[part] && strlen(head_names[part]) == size && memcmp(head_names[part], name, size) == 0)
-                        return HEAD(part);
-        return 0;
-}
-
-unsigned weights_fresh_named(const char *text) {
-        unsigned heads = 0;
-
-        for (size_t n; (n = strcspn(text, " ")) > 0; text += n + (text[n] == ' '))
-                heads |= find_head(text, n);
-        return heads;
 }
 
 int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error) {
         const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), FRESH_KEY);
-        unsigned heads = 0;
+        const char *unknown = NULL;
+        unsigned heads = text && strcmp(text, NO_HEAD) != 0 ? heads_parse(text, &unknown) : 0;
 
-        if (text && strcmp(text, NO_HEAD) == 0)
-                text = NULL;
-        for (size_t n; text && (n = strcspn(text, " ")) > 0; text += n + (text[n] == ' ')) {
-                unsigned head = find_head(text, n);
-                if (head == 0)
-                        return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key " FRESH_KEY " names '%.64s'",
-                                           checkpoint_path(checkpoint), text);
-                heads |= head;
-        }
+        if (unknown)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key " FRESH_KEY " names '%.64s'",
+                                   checkpoint_path(checkpoint), unknown);
         *ret_heads = heads;
         return 0;
 }

@@ -21,10 +21,7 @@ int weights_write(const char *path, struct model *model, const struct model_conf
                   struct checkpoint_meta *meta, const struct assets *assets, struct error *error);
 
 /* Heads that were never trained, as bits 1 << PART_…; those that a checkpoint does not tell of, were. */
-#define WEIGHTS_FRESH_MAX 128
 void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads);
-void weights_name_fresh(unsigned heads, char text[WEIGHTS_FRESH_MAX]);
-unsigned weights_fresh_named(const char *text); /* names of no head of ours do not count */
 int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error);
 
 /* Where the vocabulary lay, for people, and how text was folded (NULL: not known). */

@@ -17,7 +17,7 @@
 #include "common/usage.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/finetune.h"
+#include "trainer/commands/commands.h"
 #include "trainer/commands/text_arguments.h"
 #include "trainer/data/batches.h"
 #include "trainer/data/examples.h"

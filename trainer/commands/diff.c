@@ -9,7 +9,7 @@
 #include "common/cleanup.h"
 #include "common/usage.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/commands/inspect.h"
+#include "trainer/commands/commands.h"
 
 static const char USAGE[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"
                             "Compares all weights and moments bit for bit. Exit code 0: identical; 1: the first tensor "

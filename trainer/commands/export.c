@@ -19,11 +19,12 @@
 #include "common/usage.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/hf.h"
+#include "trainer/commands/commands.h"
 #include "trainer/hf/safetensors.h"
 #include "trainer/hf/written.h"
 #include "trainer/infer/bundle.h"
 #include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/wordpiece.h"
 
@@ -144,9 +145,9 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
         cleanup_free char *path = format_string("%s/model.safetensors", x->folder);
         void *made[MAPPING_SLOTS] = {};
         size_t n_made = 0;
-        char fresh[WEIGHTS_FRESH_MAX];
+        char fresh[HEADS_TEXT_MAX];
 
-        weights_name_fresh(x->bundle.fresh & fit_heads_of(&x->hf_config), fresh);
+        heads_format(x->bundle.fresh & heads_of(&x->hf_config), fresh);
 
         for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
                 const struct model_tensor *t = &hf->tensors[i];
@@ -294,10 +295,10 @@ static int write_vocabulary(const struct exporter *x, struct error *error) {
 
 /* transformers cannot be told. */
 static void say_fresh(const struct exporter *x) {
-        unsigned fresh = x->bundle.fresh & fit_heads_of(&x->hf_config);
+        unsigned fresh = x->bundle.fresh & heads_of(&x->hf_config);
         char names[128];
 
-        fit_name_heads(fresh, names, sizeof(names));
+        heads_describe(fresh, names, sizeof(names));
         if (fresh)
                 (void) fprintf(stderr, "bert-trainer: %s: never trained, and random in %s: %s\n",
                                checkpoint_path(x->bundle.checkpoint), x->folder, names);

@@ -16,7 +16,7 @@
 #include "common/parse.h"
 #include "common/usage.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/inspect.h"
+#include "trainer/commands/commands.h"
 #include "trainer/commands/text_arguments.h"
 #include "trainer/data/records.h"
 #include "trainer/infer/bundle.h"

@@ -12,7 +12,7 @@
 #include "common/usage.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/hf.h"
+#include "trainer/commands/commands.h"
 #include "trainer/hf/folder.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/model.h"

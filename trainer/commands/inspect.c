@@ -1,5 +1,5 @@
 /* See inspect.h. Reads only; holds one tensor at a time. */
-#include "trainer/commands/inspect.h"
+#include "trainer/commands/commands.h"
 
 #include <getopt.h>
 #include <jansson.h>

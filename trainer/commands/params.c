@@ -1,8 +1,6 @@
-/*
- * The subcommand `params`: sums the very layout that model_new would allocate and walks the very plan of its arena, so neither the
- * counts nor the memory can drift from the model.
- */
-#include "trainer/commands/params.h"
+/* The subcommand `params`: counts the very layout that model_new would allocate and walks the very plan of its arena, so neither the counts
+ * nor the memory can drift from the model. */
+#include "trainer/commands/commands.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -15,7 +13,8 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/usage.h"
-#include "trainer/model/internal.h"
+#include "trainer/model/count.h"
+#include "trainer/ops/ops.h"
 
 static const char usage[] =
         "usage: bert-trainer params [OPTION…] CONFIG.json\n"
@@ -37,25 +36,6 @@ static const char *const part_names[MODEL_PART_MAX] = {
         [PART_FEED_FORWARD] = "feed_forward",   [PART_POOLER] = "pooler",   [PART_MLM_HEAD] = "mlm_head",
         [PART_SENTENCE_HEAD] = "sentence_head",
 };
-
-int parameter_counts(const struct model_config *config, struct parameter_counts *ret_counts, struct error *error) {
-        int64_t v = config->vocab_size, h = config->hidden_size, e = config->embedding_size;
-        struct parameter_counts counts = {};
-        struct model_layout layout;
-
-        int r = model_layout_new(config, &layout, error);
-        if (r < 0)
-                return r;
-        for (uint32_t i = 0; i < layout.n_tensors; i++)
-                counts.part[layout.tensors[i].part] += layout.tensors[i].n_elements;
-        model_layout_free(&layout);
-        for (enum model_part part = 0; part < MODEL_PART_MAX; part++)
-                counts.whole += counts.part[part];
-        counts.body = counts.whole - counts.part[PART_MLM_HEAD] - counts.part[PART_SENTENCE_HEAD];
-        counts.saved_by_factorizing = config->embedding_mapping ? v * h - (v * e + e * h) : 0;
-        *ret_counts = counts;
-        return 0;
-}
 
 static size_t memory_sum(const struct model_memory *m) {
         return m->parameters + m->gradients + m->moments + m->activations;

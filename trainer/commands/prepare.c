@@ -2,7 +2,7 @@
  * `bert-trainer prepare`: text to a corpus. Threads parse and encode blocks; one thread writes their sentences in the text's
  * order, so the corpus is the same at every number of threads. Which documents are held out is a function of their number.
  */
-#include "trainer/commands/text.h"
+#include "trainer/commands/commands.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -352,8 +352,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         return r < 0 ? r : check_prefix(arguments->output, error);
 }
 
-int text_prepare(int argc, char **argv, checkpoint_text open) {
-        struct arguments arguments = { .source = { .open = open }, .text = TEXT_ARGUMENTS_DEFAULT };
+int cmd_prepare(int argc, char **argv) {
+        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
         cleanup_reader struct reader *reader = NULL;
         struct prepare prepare = { .arguments = &arguments };

@@ -9,6 +9,7 @@
 #include "bertd/exit.h"
 #include "common/parse.h"
 #include "common/usage.h"
+#include "trainer/infer/bundle.h"
 
 bool text_arguments_take(struct text_arguments *arguments, int value) {
         if (value < ARGUMENT_LOWERCASE || value >= ARGUMENT_MAX)
@@ -60,16 +61,6 @@ int text_arguments_options(const struct text_arguments *arguments, const struct 
         return 0;
 }
 
-void warn_of_notes(const struct vocab *vocab) {
-        const char *line = vocab ? vocab_notes(vocab) : NULL;
-
-        while (line && *line) {
-                size_t n = strcspn(line, "\n");
-                (void) fprintf(stderr, "%s: %.*s\n", program_invocation_short_name, (int) n, line);
-                line += n + (line[n] == '\n');
-        }
-}
-
 int text_source_check(const struct text_source *source, const char *command, struct error *error) {
         if (!source->vocab && !source->checkpoint)
                 return usage_missing("--vocab FILE", command, error);
@@ -85,7 +76,7 @@ static bool any_given(const struct text_arguments *a) {
 /* What a kind of vocabulary does not know is off, as text_arguments_options has it. */
 static int load_checkpoint(const struct text_source *source, struct vocab **ret, struct text_options *ret_options,
                            struct error *error) {
-        int r = source->open(source->checkpoint, ret, ret_options, error);
+        int r = bundle_text(source->checkpoint, ret, ret_options, error);
 
         if (r < 0)
                 return r;
@@ -105,7 +96,7 @@ int text_source_load(const struct text_source *source, const struct text_argumen
                 return load_checkpoint(source, ret, ret_options, error);
         int r = vocab_load(source->vocab, ret, error);
         if (r >= 0)
-                warn_of_notes(*ret);
+                vocab_print_notes(*ret, stderr);
         return r < 0 ? r : text_arguments_options(arguments, *ret, ret_options, error);
 }
 

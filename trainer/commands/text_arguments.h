@@ -64,17 +64,9 @@ bool text_arguments_take(struct text_arguments *arguments, int value);
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
 
-/* Prints the vocabulary's notes on stderr. */
-void warn_of_notes(const struct vocab *vocab);
-
-/* A checkpoint's vocabulary, which the caller frees, and how its text was folded. text/ knows no checkpoints: its caller does. */
-typedef int (*checkpoint_text)(const char *path, struct vocab **ret, struct text_options *ret_options,
-                               struct error *error);
-
 /* Of --vocab FILE, or of --checkpoint FILE, beside which no option says how text is folded. One of both is not NULL. */
 struct text_source {
         const char *vocab, *checkpoint;
-        checkpoint_text open;
 };
 int text_source_check(const struct text_source *source, const char *command, struct error *error);
 int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,

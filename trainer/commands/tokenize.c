@@ -3,7 +3,7 @@
  * without [CLS] and [SEP]. Special tokens in the text are themselves, as there.
  * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text.
  */
-#include "trainer/commands/text.h"
+#include "trainer/commands/commands.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -211,8 +211,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, s
         return text_source_check(&arguments->source, argv[0], error);
 }
 
-int text_tokenize(int argc, char **argv, checkpoint_text open) {
-        struct arguments arguments = { .source = { .open = open }, .text = TEXT_ARGUMENTS_DEFAULT };
+int cmd_tokenize(int argc, char **argv) {
+        struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
         cleanup_reader struct reader *reader = NULL;
         struct tokenize tokenize = {};

@@ -1,5 +1,5 @@
 /* `bert-trainer vocab`: counts the words of a text on all threads, then learns a WordPiece vocabulary from them. */
-#include "trainer/commands/text.h"
+#include "trainer/commands/commands.h"
 
 #include <errno.h>
 #include <inttypes.h>

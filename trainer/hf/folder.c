@@ -21,11 +21,9 @@
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/parse.h"
-#include "trainer/checkpoint/weights.h"
-#include "trainer/commands/text_arguments.h"
 #include "trainer/hf/head.h"
 #include "trainer/hf/weight_files.h"
-#include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/tokenizer_files.h"
 
@@ -251,7 +249,7 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
         r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
-        *fresh |= reading.fresh | (weights_fresh_named(weight_files_fresh(files)) & fit_heads_of(&model->config));
+        *fresh |= reading.fresh | (heads_parse(weight_files_fresh(files), NULL) & heads_of(&model->config));
         model_parameters_changed(model);
         return r;
 }
@@ -366,7 +364,7 @@ int hf_folder_text(const char *folder, const char *file, struct assets *assets, 
                 r = check_same(folder, file, vocab, error);
         if (r < 0)
                 return r;
-        warn_of_notes(vocab);
+        vocab_print_notes(vocab, stderr);
         *ret_options = *vocab_options(vocab);
         *ret_vocab = realpath(file ? file : folder, NULL);
         return *ret_vocab ? 0 : error_errno(error, errno, "%s", file ? file : folder);

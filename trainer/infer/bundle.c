@@ -10,6 +10,7 @@
 #include "common/parse.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 
 static int bad(struct error *error, int r) {
         if (r < 0 && error && error->exit == BERTD_EXIT_DATA)
@@ -115,7 +116,7 @@ static int check_heads(const struct bundle *b, enum bundle_use use, struct error
         const char *path = checkpoint_path(b->checkpoint),
                    *precision = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "precision");
         bool computes = use == USE_MASKS || use == USE_CLASSIFIER;
-        unsigned needed = use == USE_CLASSIFIER                     ? fit_classifier_heads(&b->config)
+        unsigned needed = use == USE_CLASSIFIER                     ? heads_of_classifier(&b->config)
                           : use == USE_MASKS || use == USE_PRETRAIN ? HEAD(PART_MLM_HEAD)
                                                                     : 0;
 

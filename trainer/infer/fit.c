@@ -7,6 +7,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/model/heads.h"
 
 /* ---- the vocabulary ---- */
 
@@ -98,35 +99,6 @@ int fit_length(const char *model, const struct model_config *config, const char 
 
 /* ---- heads ---- */
 
-unsigned fit_classifier_heads(const struct model_config *config) {
-        const struct classifier_config *c = &config->classifier;
-
-        return HEAD(PART_CLASSIFIER) | (c->input == INPUT_POOLED ? HEAD(PART_POOLER) : 0) |
-               (c->segmented && c->segments == SEGMENTS_ATTENTION ? HEAD(PART_SEGMENTS) : 0);
-}
-
-unsigned fit_heads_of(const struct model_config *config) {
-        return HEAD(PART_POOLER) | (config->without_pretraining_heads ? 0 : PRETRAINING_HEADS) |
-               (config->classifier.n_labels > 0 ? fit_classifier_heads(config) : 0);
-}
-
-void fit_name_heads(unsigned heads, char *buffer, size_t size) {
-        static const char *const names[MODEL_PART_MAX] = {
-                [PART_POOLER] = "pooler",
-                [PART_MLM_HEAD] = "MLM head",
-                [PART_SENTENCE_HEAD] = "NSP/SOP head",
-                [PART_CLASSIFIER] = "classifier",
-                [PART_SEGMENTS] = "attention over segments",
-        };
-        size_t used = 0;
-
-        buffer[0] = '\0';
-        for (unsigned part = 0; part < MODEL_PART_MAX; part++)
-                if ((heads & HEAD(part)) && names[part] && used < size)
-                        used += (size_t) snprintf(buffer + used, size - used, "%s%s", used > 0 ? ", " : "",
-                                                  names[part]);
-}
-
 static int refuse_missing(const char *model, const struct model_config *config, unsigned needed, struct error *error) {
         if (needed & CLASSIFIER_HEADS)
                 return error_input(error, BERTD_EXIT_DATA,
@@ -141,11 +113,11 @@ int fit_heads(const char *model, const struct model_config *config, unsigned nee
               struct error *error) {
         char names[128];
 
-        if (needed & ~fit_heads_of(config))
+        if (needed & ~heads_of(config))
                 return refuse_missing(model, config, needed, error);
         if (!(needed & fresh))
                 return 0;
-        fit_name_heads(needed & fresh, names, sizeof(names));
+        heads_describe(needed & fresh, names, sizeof(names));
         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
                            "%s: never trained: %s; train it with bert-trainer %s, model.init: this checkpoint", model,
                            names, needed & CLASSIFIER_HEADS ? "finetune" : "pretrain");

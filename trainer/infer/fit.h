@@ -42,13 +42,4 @@ int fit_length(const char *model, const struct model_config *config, const char 
 int fit_heads(const char *model, const struct model_config *config, unsigned needed, unsigned fresh,
               struct error *error);
 
-/* Those that a model of this configuration has. */
-unsigned fit_heads_of(const struct model_config *config);
-
-/* Those that its classifier, where it has one, reads: with the pooler where it does. */
-unsigned fit_classifier_heads(const struct model_config *config);
-
-/* "pooler, MLM head": for people. */
-void fit_name_heads(unsigned heads, char *buffer, size_t size);
-
 #endif

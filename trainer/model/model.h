@@ -63,12 +63,6 @@ enum model_part {
         MODEL_PART_MAX,
 };
 
-/* Heads as bits. */
-#define HEAD(part) (1u << (part))
-#define PRETRAINING_HEADS (HEAD(PART_MLM_HEAD) | HEAD(PART_SENTENCE_HEAD))
-#define CLASSIFIER_HEADS (HEAD(PART_CLASSIFIER) | HEAD(PART_SEGMENTS))
-#define ALL_HEADS (HEAD(PART_POOLER) | PRETRAINING_HEADS | CLASSIFIER_HEADS)
-
 struct model_tensor {
         const char *name; /* "bert.encoder.layer.0.attention.self.query.weight" */
         enum model_part part;

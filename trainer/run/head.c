@@ -12,6 +12,7 @@
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
+#include "trainer/model/heads.h"
 #include "trainer/run/run.h"
 
 struct heads {

@@ -18,6 +18,7 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
 #include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 #include "trainer/run/run.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };

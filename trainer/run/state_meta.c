@@ -18,6 +18,7 @@
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 #include "trainer/run/run.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
@@ -222,12 +223,12 @@ static unsigned trained_in(const struct run *run, uint32_t stage) {
         enum objective objective = run->stages[stage].spec->data.objective;
 
         if (objective == OBJECTIVE_CLASSIFY)
-                return fit_classifier_heads(&run->config);
+                return heads_of_classifier(&run->config);
         return HEAD(PART_MLM_HEAD) | (objective == OBJECTIVE_MLM ? 0 : HEAD(PART_SENTENCE_HEAD) | HEAD(PART_POOLER));
 }
 
 static unsigned fresh_now(const struct run *run) {
-        unsigned fresh = run->fresh & fit_heads_of(&run->config);
+        unsigned fresh = run->fresh & heads_of(&run->config);
 
         for (uint32_t s = 0; s < run->n_stages; s++)
                 if (s < run->stage || (s == run->stage && run->stage_step > 0))

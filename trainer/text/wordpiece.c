@@ -483,6 +483,16 @@ const struct text_options *vocab_options(const struct vocab *vocab) {
 
 const char *vocab_notes(const struct vocab *vocab) { return vocab->notes; }
 
+void vocab_print_notes(const struct vocab *vocab, FILE *to) {
+        const char *line = vocab ? vocab_notes(vocab) : NULL;
+
+        while (line && *line) {
+                size_t n = strcspn(line, "\n");
+                (void) fprintf(to, "%s: %.*s\n", program_invocation_short_name, (int) n, line);
+                line += n + (line[n] == '\n');
+        }
+}
+
 const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab) { return vocab->model; }
 
 const char *vocab_token(const struct vocab *vocab, int32_t id) {

@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/cleanup.h"
 #include "common/error.h"
@@ -68,6 +69,7 @@ const struct text_options *vocab_options(const struct vocab *vocab);
 
 /* What a user should know of those files, e.g. that two of them differ: lines, each without a newline at the end of all. NULL: nothing. */
 const char *vocab_notes(const struct vocab *vocab);
+void vocab_print_notes(const struct vocab *vocab, FILE *to); /* NULL: none */
 
 /* The SentencePiece model, borrowed; NULL: WordPiece. */
 const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab);

@@ -1,6 +1,6 @@
-/* `bert-trainer params CONFIG.json`: exact parameter counts and memory, by part, without allocating the model. */
-#ifndef TRAINER_COMMANDS_PARAMS_H
-#define TRAINER_COMMANDS_PARAMS_H
+/* Exact numbers of parameters, by part, without allocating the model. */
+#ifndef TRAINER_MODEL_COUNT_H
+#define TRAINER_MODEL_COUNT_H
 
 #include <stdint.h>
 
@@ -16,8 +16,5 @@ struct parameter_counts {
 };
 
 int parameter_counts(const struct model_config *config, struct parameter_counts *ret_counts, struct error *error);
-
-/* The subcommand: argv[0] is "params". Returns an exit code. */
-int cmd_params(int argc, char **argv);
 
 #endif
