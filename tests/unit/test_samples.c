@@ -16,7 +16,7 @@
 #include "trainer/data/mixture.h"
 #include "trainer/data/samples.h"
 #include "trainer/random/permute.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 enum { LENGTH = 32, VOCAB = 120, N = 4000 };
 

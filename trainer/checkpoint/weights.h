@@ -6,7 +6,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/examples.h"
 #include "trainer/model/model.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define WEIGHTS_ONLY_KEY "contents" /* meta: "weights" where there are no moments and no run to go on with */
 

@@ -26,7 +26,7 @@
 #include "trainer/infer/fit.h"
 #include "trainer/model/heads.h"
 #include "trainer/model/internal.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 static const char USAGE[] =
         "usage: bert-trainer export CHECKPOINT --output HF_DIR [--force] [--vocab FILE] [--task NAME]\n"

@@ -22,7 +22,7 @@
 #include "trainer/infer/bundle.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/encoder.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define MASK "[MASK]"
 #define TOP_DEFAULT 5
@@ -104,16 +104,16 @@ static void release(struct fill_mask *f) {
 
 /* The text between masks is encoded piece by piece: what stands for a mask is the same in every kind of vocabulary. */
 static int encode(const struct fill_mask *f, const char *text, struct ids *ids) {
-        int r = encoder_append(ids, vocab_special(f->bundle.vocab, "[CLS]"));
+        int r = ids_append(ids, vocab_special(f->bundle.vocab, "[CLS]"));
 
         for (const char *mask; r >= 0 && (mask = strstr(text, MASK)); text = mask + strlen(MASK)) {
                 r = encoder_encode_special(f->encoder, 0, text, (size_t) (mask - text), ids);
                 if (r >= 0)
-                        r = encoder_append(ids, vocab_special(f->bundle.vocab, MASK));
+                        r = ids_append(ids, vocab_special(f->bundle.vocab, MASK));
         }
         if (r >= 0)
                 r = encoder_encode_special(f->encoder, 0, text, strlen(text), ids);
-        return r < 0 ? r : encoder_append(ids, vocab_special(f->bundle.vocab, "[SEP]"));
+        return r < 0 ? r : ids_append(ids, vocab_special(f->bundle.vocab, "[SEP]"));
 }
 
 static int fill_batch(struct fill_mask *f, const char *text, struct error *error) {

@@ -17,7 +17,7 @@
 #include "trainer/infer/fit.h"
 #include "trainer/model/model.h"
 #include "trainer/ops/ops.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 

@@ -23,7 +23,7 @@
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
 #include "trainer/text/unknown.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define DOCUMENT_END UINT32_MAX
 #define WIKITEXT_UNKNOWN "<unk>"
@@ -113,7 +113,7 @@ static int encode(const struct worker *worker, const char *text, size_t size) {
                (found = memmem(text, size, WIKITEXT_UNKNOWN, n_unknown))) {
                 int r = encode_text(worker, text, (size_t) (found - text));
                 if (r >= 0)
-                        r = encoder_append(ids, vocab_special(prepare->vocab, "[UNK]"));
+                        r = ids_append(ids, vocab_special(prepare->vocab, "[UNK]"));
                 if (r < 0)
                         return r;
                 size -= (size_t) (found - text) + n_unknown;

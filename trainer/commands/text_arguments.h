@@ -7,7 +7,7 @@
 
 #include "trainer/text/reader.h"
 #include "trainer/text/unicode.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 /* Values that getopt_long returns for them; a command's own options use characters. */
 enum {

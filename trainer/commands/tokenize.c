@@ -18,7 +18,7 @@
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
 #include "trainer/text/unknown.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define ID_DIGITS_MAX 11
 

@@ -6,7 +6,7 @@
 
 #include "common/error.h"
 #include "trainer/text/unicode.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define CORPUS_SIDECAR_VERSION 1
 #define CORPUS_SIDECAR_BYTES_MAX ((size_t) 1 << 20)

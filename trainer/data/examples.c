@@ -96,20 +96,20 @@ static int append_raw(struct texts *t, size_t from, size_t n) {
         int r = 0;
 
         for (size_t i = from; r >= 0 && i < from + n; i++)
-                r = encoder_append(&t->ids, t->raw.data[i]);
+                r = ids_append(&t->ids, t->raw.data[i]);
         return r;
 }
 
 /* A segment of `head` ids from `from` on and the last `tail` ones. */
 static int append_segment(struct texts *t, size_t from, size_t head, size_t tail) {
         t->begin[t->n_segments++] = t->ids.n;
-        int r = encoder_append(&t->ids, t->options.cls);
+        int r = ids_append(&t->ids, t->options.cls);
         if (r >= 0)
                 r = append_raw(t, from, head);
         if (r >= 0)
                 r = append_raw(t, t->raw.n - tail, tail);
         if (r >= 0)
-                r = encoder_append(&t->ids, t->options.sep);
+                r = ids_append(&t->ids, t->options.sep);
         t->begin[t->n_segments] = t->ids.n;
         return r;
 }

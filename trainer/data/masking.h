@@ -17,7 +17,7 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 #define SAMPLES_SPECIAL_MAX 5
 #define MASKING_NGRAM_MAX 3

@@ -11,7 +11,7 @@
 #include "common/error.h"
 #include "trainer/model/config.h"
 #include "trainer/model/model.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 struct fit {
         const char *model; /* where the configuration is from: a checkpoint, a folder, a config.json */

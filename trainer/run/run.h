@@ -34,7 +34,7 @@
 #include "trainer/run/exchange.h"
 #include "trainer/run/rundir.h"
 #include "trainer/text/encoder.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
 
 struct run_options {
         enum job_kind kind;
