@@ -181,7 +181,7 @@ static double global_norm(void) {
  * rounding on both sides: that is held below its own bound of the global norm. */
 static double deviation(const struct model_tensor *t, double norm) {
         const struct safetensors_tensor *r = want_of("gradient", t);
-        const float *g = (const float *) model_gradients(model) + t->offset;
+        const float *g = (const float *) model_state(model)->gradients + t->offset;
         double difference = 0, reference = 0;
 
         for (size_t e = 0; e < t->n_elements; e++) {
@@ -232,8 +232,8 @@ static void check_trajectory(void) {
                 const struct model_tensor *t = model_tensor(model, i);
                 const struct safetensors_tensor *r = want_of("after", t);
                 for (size_t e = 0; !strstr(t->name, "key.bias") && e < t->n_elements; e++)
-                        worst = worse(worst,
-                                      fabs(((const float *) model_parameters(model))[t->offset + e] - value(r, e)));
+                        worst = worse(worst, fabs(((const float *) model_state(model)->parameters)[t->offset + e] -
+                                                  value(r, e)));
         }
         (void) printf("# %llu steps of AdamW\n", (unsigned long long) steps);
         judge("loss of every step", worst_loss, 5e-6); /* 6.8e-7 measured */

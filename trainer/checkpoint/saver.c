@@ -26,6 +26,7 @@ struct saver {
         pthread_mutex_t lock;
         pthread_cond_t changed;
         struct model *model;
+        const struct model_state *state; /* its */
         size_t run_bytes;
         char *snapshot;                    /* N_KINDS × run_bytes */
         char *spare;                       /* as many in the backend's memory; NULL: the state itself is read */
@@ -37,7 +38,7 @@ struct saver {
 
 static void describe_tensors(struct saver *saver) {
         uint32_t n = model_n_tensors(saver->model);
-        size_t size = model_element_size(saver->model);
+        size_t size = saver->state->element_size;
 
         for (uint32_t kind = 0; kind < N_KINDS; kind++) {
                 for (uint32_t i = 0; i < n; i++) {
@@ -73,8 +74,8 @@ static int check_snapshot(struct saver *saver) {
 }
 
 static const void *run_of(const struct saver *saver, uint32_t kind) {
-        const void *runs[N_KINDS] = { model_parameters(saver->model), model_moment1(saver->model),
-                                      model_moment2(saver->model) };
+        const void *runs[N_KINDS] = { saver->state->parameters, saver->state->moment1,
+                                      saver->state->moment2 };
         return runs[kind];
 }
 
@@ -82,7 +83,7 @@ static int fetch_state(struct saver *saver) {
         bool ok = true;
 
         for (uint32_t kind = 0; ok && kind < N_KINDS; kind++)
-                ok = model_fetch(saver->model, saver->snapshot + kind * saver->run_bytes,
+                ok = state_fetch(saver->state, saver->snapshot + kind * saver->run_bytes,
                                  saver->spare ? saver->spare + kind * saver->run_bytes : run_of(saver, kind));
         pthread_mutex_lock(&saver->lock);
         saver->copying = false;
@@ -144,8 +145,9 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         (void) pthread_mutex_init(&saver->lock, NULL);
         (void) pthread_cond_init(&saver->changed, NULL);
         saver->model = model;
-        saver->run_bytes = model_run_bytes(model);
-        saver->snapshot = model_allocate_host(model, N_KINDS * saver->run_bytes);
+        saver->state = model_state(model);
+        saver->run_bytes = model_state(model)->run_bytes;
+        saver->snapshot = state_allocate_host(model_state(model), N_KINDS * saver->run_bytes);
         saver->tensors = calloc((size_t) N_KINDS * model_n_tensors(model), sizeof(*saver->tensors));
         if (!saver->snapshot || !saver->tensors) {
                 int r = error_errno(error, ENOMEM, "checkpoint snapshot of %zu bytes", N_KINDS * saver->run_bytes);
@@ -164,7 +166,7 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
 
 void saver_set_assets(struct saver *saver, const struct assets *assets) { saver->assets = assets; }
 
-void saver_take_spare(struct saver *saver) { saver->spare = model_allocate_spare(saver->model, N_KINDS); }
+void saver_take_spare(struct saver *saver) { saver->spare = state_allocate_spare(saver->state, N_KINDS); }
 
 void saver_free(struct saver *saver) {
         if (!saver)
@@ -180,9 +182,9 @@ void saver_free(struct saver *saver) {
         (void) pthread_mutex_destroy(&saver->lock);
         checkpoint_meta_free(&saver->meta);
         free(saver->tensors);
-        model_release_spare(saver->model, saver->spare, N_KINDS);
+        state_release_spare(saver->state, saver->spare, N_KINDS);
         if (saver->snapshot)
-                model_release_host(saver->model, saver->snapshot, N_KINDS * saver->run_bytes);
+                state_release_host(saver->state, saver->snapshot, N_KINDS * saver->run_bytes);
         free(saver);
 }
 
@@ -216,8 +218,8 @@ void saver_begin(struct saver *saver, const char *path, uint64_t step, const str
         (void) snprintf(saver->result.path, sizeof(saver->result.path), "%s", path);
         saver->result.step = step;
         for (uint32_t kind = 0; saver->spare && kind < N_KINDS; kind++)
-                model_copy(saver->model, saver->spare + kind * saver->run_bytes, run_of(saver, kind));
-        model_mark(saver->model);
+                state_copy(saver->state, saver->spare + kind * saver->run_bytes, run_of(saver, kind));
+        state_mark(saver->state);
         pthread_mutex_lock(&saver->lock);
         saver->busy = true;
         saver->copying = !saver->spare;

@@ -126,7 +126,7 @@ int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, s
 
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data) {
-        size_t size = model_element_size(model);
+        size_t size = model_state(model)->element_size;
         struct checkpoint_tensor to = { .n_dims = tensor->n_dims, .size = tensor->n_elements * size, .data = data };
 
         (void) snprintf(to.name, sizeof(to.name), "%s", tensor->name);
@@ -144,9 +144,10 @@ int weights_write(const char *path, struct model *model, const struct model_conf
         if (!tensors)
                 return error_errno(error, ENOMEM, "%s", path);
         for (uint32_t i = 0; i < n; i++)
-                tensors[i] = weights_describe(model, model_tensor(model, i), "param",
-                                              (const char *) model_parameters(model) +
-                                                      model_tensor(model, i)->offset * model_element_size(model));
+                tensors[i] =
+                        weights_describe(model, model_tensor(model, i), "param",
+                                         (const char *) model_state(model)->parameters +
+                                                 model_tensor(model, i)->offset * model_state(model)->element_size);
         checkpoint_meta_set(meta, "format", "%d", CHECKPOINT_FORMAT);
         checkpoint_meta_set(meta, WEIGHTS_ONLY_KEY, "weights");
         checkpoint_meta_set(meta, "source", "%s", source);
@@ -158,7 +159,7 @@ int weights_write(const char *path, struct model *model, const struct model_conf
 
 static int read_tensor(struct checkpoint *c, const struct model *model, const struct model_tensor *t, const char *kind,
                        void *run, struct error *error) {
-        size_t size = model_element_size(model);
+        size_t size = model_state(model)->element_size;
         int64_t index = checkpoint_find(c, t->name, kind);
 
         if (index < 0)
@@ -175,8 +176,8 @@ static int read_tensor(struct checkpoint *c, const struct model *model, const st
 
 int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error) {
-        bool direct = model_in_host_memory(model);
-        void *to = direct ? run : model_allocate_host(model, model_run_bytes(model));
+        bool direct = state_in_host_memory(model_state(model));
+        void *to = direct ? run : state_allocate_host(model_state(model), model_state(model)->run_bytes);
         int r = to ? 0 : error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
 
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
@@ -184,8 +185,8 @@ int weights_read_run(struct checkpoint *checkpoint, struct model *model, const c
         if (direct || !to)
                 return r;
         if (r >= 0)
-                model_upload(model, run, to);
-        model_release_host(model, to, model_run_bytes(model));
+                state_upload(model_state(model), run, to);
+        state_release_host(model_state(model), to, model_state(model)->run_bytes);
         return r;
 }
 
@@ -207,7 +208,7 @@ static int read_classes(struct checkpoint *c, const struct model *model, const s
                         const int32_t *rows, void *run, struct error *error) {
         uint32_t index = (uint32_t) checkpoint_find(c, t->name, "param");
         const struct checkpoint_tensor *found = checkpoint_tensor(c, index);
-        size_t width = t->n_elements / t->shape[0] * model_element_size(model);
+        size_t width = t->n_elements / t->shape[0] * model_state(model)->element_size;
         cleanup_free char *all = malloc(found->size + 1);
 
         if (!all)
@@ -219,7 +220,7 @@ static int read_classes(struct checkpoint *c, const struct model *model, const s
         int r = checkpoint_read_tensor(c, index, all, error);
         for (uint32_t i = 0; r >= 0 && i < t->shape[0]; i++)
                 if (rows[i] >= 0 && (uint32_t) rows[i] < found->shape[0])
-                        memcpy((char *) run + t->offset * model_element_size(model) + i * width,
+                        memcpy((char *) run + t->offset * model_state(model)->element_size + i * width,
                                all + (uint32_t) rows[i] * width, width);
         return r;
 }
@@ -244,26 +245,26 @@ static int begin_tensor(struct checkpoint *c, const struct model *model, const s
 
 int weights_begin(struct checkpoint *checkpoint, struct model *model, const int32_t *rows, unsigned *fresh,
                   struct error *error) {
-        bool direct = model_in_host_memory(model);
-        size_t size = model_run_bytes(model);
-        void *to = direct ? model_parameters(model) : model_allocate_host(model, size);
+        bool direct = state_in_host_memory(model_state(model));
+        size_t size = model_state(model)->run_bytes;
+        void *to = direct ? model_state(model)->parameters : state_allocate_host(model_state(model), size);
         int r = to ? 0 : error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
 
         if (r >= 0 && !direct) /* what begins fresh is there */
-                model_download(model, to, model_parameters(model));
+                state_download(model_state(model), to, model_state(model)->parameters);
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
                 r = begin_tensor(checkpoint, model, model_tensor(model, i), rows, to, fresh, error);
         if (r >= 0 && !direct)
-                model_upload(model, model_parameters(model), to);
+                state_upload(model_state(model), model_state(model)->parameters, to);
         if (!direct && to)
-                model_release_host(model, to, size);
-        model_parameters_changed(model);
+                state_release_host(model_state(model), to, size);
+        state_parameters_changed(model_state(model));
         return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }
 
 int weights_read(struct checkpoint *checkpoint, struct model *model, struct error *error) {
-        int r = weights_read_run(checkpoint, model, "param", model_parameters(model), error);
+        int r = weights_read_run(checkpoint, model, "param", model_state(model)->parameters, error);
 
-        model_parameters_changed(model);
+        state_parameters_changed(model_state(model));
         return r < 0 ? r : checkpoint_check_file(checkpoint, error);
 }

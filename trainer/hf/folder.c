@@ -134,7 +134,7 @@ static int take_elements(struct reading *reading, const struct weight_tensor *fo
                 if (!widen(found->tensor, first + done, part, values))
                         return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s has a value that is not finite",
                                            found->file, found->tensor->name);
-                model->ops->store(model->ops->master, model_parameters(model), to + done, values, part);
+                model->ops->store(model->ops->master, model_state(model)->parameters, to + done, values, part);
         }
         return 0;
 }
@@ -250,7 +250,7 @@ int hf_folder_read(const char *folder, struct model *model, const int32_t *rows,
         if (r >= 0)
                 r = check_rest(&reading, error);
         *fresh |= reading.fresh | (heads_parse(weight_files_fresh(files), NULL) & heads_of(&model->config));
-        model_parameters_changed(model);
+        state_parameters_changed(model_state(model));
         return r;
 }
 

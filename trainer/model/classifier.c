@@ -39,7 +39,7 @@ static void load_layers(const struct model *model, struct tensor all, uint32_t n
                 load(model, of_layer(model, all, j, n), values + (size_t) j * n * all.columns);
 }
 
-void model_take_first(struct model *model, const struct batch *batch, uint32_t layer) {
+static void take_layer(struct model *model, const struct batch *batch, uint32_t layer) {
         const struct classifier_config *c = &model->config.classifier;
 
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
@@ -48,7 +48,7 @@ void model_take_first(struct model *model, const struct batch *batch, uint32_t l
                         of_layer(model, model->buffers.layers_first, layer - c->first_layer, batch->n_samples));
 }
 
-void model_give_first(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden) {
+static void give_layer(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden) {
         const struct classifier_config *c = &model->config.classifier;
 
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
@@ -259,8 +259,7 @@ static void mask_tasks(struct model *model, const struct model_pass *pass, struc
         store(model, logits, x);
 }
 
-void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                              bool gradient) {
+static void forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
@@ -314,7 +313,7 @@ static void backward_input(struct model *model, uint32_t n, bool frozen) {
         }
 }
 
-void model_backward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+static void backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
@@ -340,3 +339,24 @@ void model_backward_classifier(struct model *model, const struct batch *batch, c
                 store(model, of_layer(model, b->d_layers_first, j, n),
                       b->host_in + (size_t) j * n * model->config.hidden_size);
 }
+
+static uint32_t n_layers(const struct model *model) {
+        return model->config.classifier.first_layer + model->config.classifier.n_layers;
+}
+
+static double flops(const struct model *model, const struct batch *batch, enum freeze frozen) {
+        const struct classifier_config *c = &model->config.classifier;
+        double h = model->config.hidden_size, features = config_features(&model->config);
+        bool layers = frozen < FREEZE_ENCODER, pooled = c->input == INPUT_POOLED, pooler = frozen < FREEZE_FEATURES;
+        double flops =
+                flops_with_backward(2 * features * c->n_labels * batch->n_texts, true, layers || (pooled && pooler));
+
+        return pooled ? flops + flops_with_backward(2 * h * h * batch->n_samples, pooler, layers) : flops;
+}
+
+const struct model_head classifier_head = { .n_layers = n_layers,
+                                            .take_layer = take_layer,
+                                            .forward = forward,
+                                            .backward = backward,
+                                            .give_layer = give_layer,
+                                            .flops = flops };

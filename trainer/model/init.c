@@ -70,7 +70,7 @@ static void init_normal(struct model *model, uint64_t seed, uint32_t index) {
                         for (size_t j = 0; j < 4; j++)
                                 values[i + j] = (float) (deviation * truncated_normal(r.v[j]));
                 }
-                model->ops->store(model->ops->master, model->parameters, t->offset + first, values, n);
+                model->ops->store(model->ops->master, model->state.parameters, t->offset + first, values, n);
         }
 }
 
@@ -81,7 +81,7 @@ static void init_constant(struct model *model, uint32_t index, double value) {
         for (size_t i = 0; i < CHUNK; i++)
                 values[i] = value;
         for (size_t first = 0; first < t->n_elements; first += CHUNK)
-                model->ops->store(model->ops->master, model->parameters, t->offset + first, values,
+                model->ops->store(model->ops->master, model->state.parameters, t->offset + first, values,
                                   MIN((size_t) CHUNK, t->n_elements - first));
 }
 
@@ -98,5 +98,5 @@ void model_init(struct model *model, uint64_t seed) {
                         init_normal(model, seed, i);
                 else
                         init_constant(model, i, is_norm_weight(&model->layout.tensors[i]) ? 1.0 : 0.0);
-        model_parameters_changed(model);
+        state_parameters_changed(&model->state);
 }

@@ -1,84 +1,20 @@
 /*
- * The model's inside, for model*.c, init.c, optimizer.c, params.c, export.c, fill_mask.c and tests that look at activations. Nobody else includes it.
+ * The model's inside, for model/ and tests that look at activations. Low to high, each file using those above it:
  *
- * Parameters are found by slot: the five embedding tensors, the map to the hidden width where there is one, the sets of attention
- * and feed-forward tensors, then pooler and heads. A layer asks layer_attention() and layer_feed_forward() for its sets: layers
- * that share get the same ones.
+ *   layout (which tensors), state (their memory), buffers (the arena of activations)
+ *   arguments (what forward and backward of an operation share)
+ *   encoder; pretraining_heads, classifier: each forward and backward
+ *   pass (a micro-batch through encoder and head), model (life cycle)
+ *
+ * A head is a struct model_head in a file of its own and a row of pass.c's table.
  */
 #ifndef TRAINER_MODEL_INTERNAL_H
 #define TRAINER_MODEL_INTERNAL_H
 
+#include "trainer/model/layout.h"
 #include "trainer/model/model.h"
+#include "trainer/model/state.h"
 #include "trainer/ops/ops.h"
-
-enum {
-        SLOT_WORD,
-        SLOT_POSITION,
-        SLOT_TYPE,
-        SLOT_EMBEDDINGS_GAMMA,
-        SLOT_EMBEDDINGS_BETA,
-        SLOT_ENCODER, /* first slot of the mapping, or of the first set */
-};
-enum {
-        MAPPING_WEIGHT = SLOT_ENCODER,
-        MAPPING_BIAS,
-        MAPPING_SLOTS = 2,
-};
-enum {
-        ATTENTION_QKV_WEIGHT, /* q, k, v: three tensors, adjacent in memory */
-        ATTENTION_K_WEIGHT,
-        ATTENTION_V_WEIGHT,
-        ATTENTION_QKV_BIAS,
-        ATTENTION_K_BIAS,
-        ATTENTION_V_BIAS,
-        ATTENTION_OUTPUT_WEIGHT,
-        ATTENTION_OUTPUT_BIAS,
-        ATTENTION_GAMMA,
-        ATTENTION_BETA,
-        ATTENTION_SLOTS,
-};
-enum {
-        FEED_FORWARD_UP_WEIGHT,
-        FEED_FORWARD_UP_BIAS,
-        FEED_FORWARD_DOWN_WEIGHT,
-        FEED_FORWARD_DOWN_BIAS,
-        FEED_FORWARD_GAMMA,
-        FEED_FORWARD_BETA,
-        FEED_FORWARD_SLOTS,
-};
-enum {
-        HEAD_POOLER_WEIGHT, /* counted from layout.head */
-        HEAD_POOLER_BIAS,
-        HEAD_DECODER_BIAS,
-        HEAD_TRANSFORM_WEIGHT,
-        HEAD_TRANSFORM_BIAS,
-        HEAD_TRANSFORM_GAMMA,
-        HEAD_TRANSFORM_BETA,
-        HEAD_SENTENCE_WEIGHT,
-        HEAD_SENTENCE_BIAS,
-        HEAD_SLOTS,
-};
-enum {
-        CLASSIFIER_WEIGHT, /* counted from layout.classifier */
-        CLASSIFIER_BIAS,
-        CLASSIFIER_SLOTS,
-        CLASSIFIER_SEGMENTS = CLASSIFIER_SLOTS, /* one more where segments are pooled by attention */
-};
-#define TENSOR_NAME_MAX 112
-
-struct model_layout {
-        struct model_tensor *tensors; /* owned */
-        char (*names)[TENSOR_NAME_MAX];
-        uint32_t n_tensors;
-        size_t n_elements;                  /* with gaps */
-        uint64_t n_parameters;              /* without */
-        uint32_t *attention, *feed_forward; /* (layers) first slot of the set that each layer uses */
-        uint32_t head;                      /* first slot of pooler and heads */
-        uint32_t classifier;                /* first slot of the classifier */
-};
-
-int model_layout_new(const struct model_config *config, struct model_layout *ret_layout, struct error *error);
-void model_layout_free(struct model_layout *layout);
 
 /* Activations of one layer, saved from forward for backward. Without training all layers share one set; with recomputation all but
  * y2. */
@@ -121,8 +57,7 @@ struct model {
         const struct ops *ops;
         struct model_limits limits;
         struct model_layout layout;
-        void *parameters, *gradients, *moment1, *moment2;
-        void *values; /* parameters in the backend's dtype: `parameters` itself where that is the master dtype */
+        struct model_state state;
         void *arena;
         size_t arena_size;
         uint64_t forward_usec, usec;    /* of forward passes and of all, since model_take_forward_share */
@@ -136,6 +71,19 @@ struct model {
         struct op_update_tensor *update_tensors; /* (tensors) of the update under way */
         struct model_buffers buffers;
 };
+
+/* ---- buffers.c ---- */
+
+/* Walked twice with the same calls: with data == NULL it counts, then it hands out. */
+struct arena {
+        char *data;
+        size_t used; /* bytes */
+        enum dtype dtype, master;
+};
+
+void buffers_plan(struct model *model, struct arena *arena);
+
+/* ---- arguments.c ---- */
 
 /* A parameter in the backend's dtype, in its master dtype, or its gradient, as a matrix; vectors are (1, n). */
 struct tensor model_parameter(const struct model *model, uint32_t slot);
@@ -181,26 +129,44 @@ struct op_attention model_attention(const struct model *model, const struct batc
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
 
-/* classifier.c: takes what layer `layer` puts out at [CLS], where the classifier wants it; then features and loss. */
-void model_take_first(struct model *model, const struct batch *batch, uint32_t layer);
-void model_forward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass,
-                              bool gradient);
-/* Gradients of the classifier's parameters; those of the layers' outputs wait for model_give_first, layer by layer. */
-void model_backward_classifier(struct model *model, const struct batch *batch, const struct model_pass *pass);
-void model_give_first(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
+/* One use of each of `n` tensors from `slot` on is in its gradient. */
+void model_count_off(struct model *model, const struct model_pass *pass, uint32_t slot, uint32_t n);
 
-/* Layers that a pass needs: all, or those up to the classifier's highest. */
-static inline uint32_t model_n_layers(const struct model *model, const struct model_pass *pass) {
-        const struct classifier_config *c = &model->config.classifier;
-        return pass->classify ? c->first_layer + c->n_layers : config_n_layers(&model->config);
+/* ---- encoder.c; `batch` is model->batch, here and wherever operations are called ---- */
+
+void encoder_forward_embeddings(struct model *model, const struct batch *batch, const struct model_pass *pass);
+void encoder_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                           uint32_t layer);
+/* d_hidden: gradient of the layer's output in, of its input out. */
+void encoder_backward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass,
+                            uint32_t layer);
+/* d_hidden: gradient of the first layer's input in. */
+void encoder_backward_mapping(struct model *model, const struct batch *batch, const struct model_pass *pass);
+void encoder_backward_embeddings(struct model *model, const struct batch *batch, const struct model_pass *pass);
+
+/* ---- heads: what is computed of the layers' outputs, up to the loss ---- */
+
+struct model_head {
+        uint32_t (*n_layers)(const struct model *model); /* that it needs */
+
+        /* With the output of a layer, lowest first; NULL: only the last one's counts, which forward takes itself. */
+        void (*take_layer)(struct model *model, const struct batch *batch, uint32_t layer);
+
+        /* Losses are added to the model's sums; with `gradient`, what backward begins with is made. */
+        void (*forward)(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient);
+
+        /* Gradients of its own parameters; and those of layers' outputs, added to d_hidden (0) at once or, from the highest layer down, by
+         * give_layer (NULL: none is left). */
+        void (*backward)(struct model *model, const struct batch *batch, const struct model_pass *pass);
+        void (*give_layer)(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
+
+        double (*flops)(const struct model *model, const struct batch *batch, enum freeze frozen);
+};
+extern const struct model_head pretraining_head, classifier_head;
+
+/* `forward` again for the gradients of weights and of the input, as far as they are wanted. */
+static inline double flops_with_backward(double forward, bool weights, bool input) {
+        return forward * (1 + weights + input);
 }
-
-/* One layer's forward pass: for backward, where activations are recomputed. */
-void model_forward_layer(struct model *model, const struct batch *batch, const struct model_pass *pass, uint32_t layer);
-
-/* Both losses are added to the model's sums; with `gradient`, logits become their own gradients. `batch` is model->batch, here and
- * wherever operations are called. */
-void model_forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient);
-void model_backward(struct model *model, const struct batch *batch, const struct model_pass *pass);
 
 #endif

@@ -5,8 +5,7 @@
  *   → (exchange of gradients) → optimizer_update } × steps → model_free
  *
  * One arena is planned at model_new for the largest batch allowed; nothing is allocated inside a step (T7). Parameters,
- * gradients and both moments each lie in one contiguous run of `n_elements` values, tensors in model_tensor order, so the
- * exchange, the norms and the optimizer see flat memory. Tensors are named and shaped as in the state_dict of Hugging Face's
+ * gradients and moments are its state (state.h). Tensors are named and shaped as in the state_dict of Hugging Face's
  * BertForPreTraining or AlbertForPreTraining, and those of the classifiers (BertForSequenceClassification and AlbertFor…) where the
  * config has one; the tied decoder.weight and decoder.bias are not repeated. q, k, v are adjacent: one
  * (3H, H) GEMM (T7). Layers that share parameters add to one gradient.
@@ -21,6 +20,7 @@
 #include "common/error.h"
 #include "trainer/data/batch.h"
 #include "trainer/model/config.h"
+#include "trainer/model/state.h"
 
 struct ops; /* ops.h: a backend */
 struct model;
@@ -116,34 +116,8 @@ void model_init(struct model *model, uint64_t seed);
 
 uint32_t model_n_tensors(const struct model *model);
 const struct model_tensor *model_tensor(const struct model *model, uint32_t index);
-size_t model_n_elements(const struct model *model);     /* of all tensors together, with alignment gaps (always 0) */
-uint64_t model_n_parameters(const struct model *model); /* without gaps: RECIPES' counts */
-size_t model_element_size(const struct model *model);   /* of the flat runs: 4 (fp32) or 8 (fp64 backend) */
-size_t model_run_bytes(const struct model *model);      /* of one flat run */
-
-/* The flat runs, element type as model_element_size says, in the backend's memory: to be looked into only where that is the host's,
- * else by model_download and model_upload. gradients and moments are NULL where not training. */
-void *model_parameters(struct model *model);
-void *model_gradients(struct model *model);
-void *model_moment1(struct model *model);
-void *model_moment2(struct model *model);
-
-void model_download(struct model *model, void *to, const void *run);
-void model_upload(struct model *model, void *run, const void *from);
-/* A copy beside training, as the table's entries say (ops.h): n_runs of a size of model_run_bytes, NULL where there is no memory to spare. */
-void *model_allocate_spare(const struct model *model, uint32_t n_runs);
-void model_release_spare(const struct model *model, void *data, uint32_t n_runs);
-void model_copy(struct model *model, void *to, const void *run);
-void model_mark(struct model *model);
-bool model_fetch(struct model *model, void *to, const void *run);
-bool model_in_host_memory(const struct model *model); /* the runs may be looked into */
-/* Host memory that both are fast with. */
-void *model_allocate_host(const struct model *model, size_t size);
-void model_release_host(const struct model *model, void *data, size_t size);
-uint64_t model_hash_parameters(const struct model *model); /* compares ranks */
-
-/* To be called when parameters were changed otherwise than by model_init and optimizer_update. */
-void model_parameters_changed(struct model *model);
+uint64_t model_n_parameters(const struct model *model); /* without alignment gaps */
+const struct model_state *model_state(const struct model *model);
 
 /* What broke in the backend, or NULL. */
 const char *model_failed(const struct model *model);
@@ -151,7 +125,7 @@ const char *model_failed(const struct model *model);
 /* Also forgets losses that were not taken. */
 void model_zero_gradients(struct model *model);
 
-/* Adds the micro-batch's gradients to model_gradients and its sums to *loss, waiting for them; where that is NULL they stay for
+/* Adds the micro-batch's gradients to the state's and its sums to *loss, waiting for them; where that is NULL they stay for
  * model_take_loss. The batch must fit the limits. */
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss);

@@ -44,7 +44,7 @@ double schedule_rate(const struct spec_optimizer *spec, uint64_t step, uint64_t 
 }
 
 double optimizer_gradient_norm(struct model *model) {
-        return sqrt(model->ops->sum_squares(model->gradients, model->layout.n_elements));
+        return sqrt(model->ops->sum_squares(model->state.gradients, model->layout.n_elements));
 }
 
 static double clip_scale(const struct spec_optimizer *spec, double norm) {
@@ -80,10 +80,11 @@ struct place {
 };
 
 static struct place place_of(const struct model *model, const struct model_tensor *t) {
-        size_t at = t->offset * model_element_size(model);
+        size_t at = t->offset * model->state.element_size;
 
-        return (struct place) { t->n_elements, (char *) model->gradients + at, (char *) model->parameters + at,
-                                (char *) model->moment1 + at, (char *) model->moment2 + at };
+        return (struct place) { t->n_elements, (char *) model->state.gradients + at,
+                                (char *) model->state.parameters + at, (char *) model->state.moment1 + at,
+                                (char *) model->state.moment2 + at };
 }
 
 static void lamb(const struct ops *ops, const struct op_adam *op, const struct place *t, bool adapt) {
@@ -135,11 +136,11 @@ static void update_together(struct model *model, const struct spec_optimizer *sp
                 .clip_norm = spec->clip_by == CLIP_BY_TENSOR ? spec->clip_norm : 0,
                 .n_tensors = n,
                 .tensors = tensors,
-                .g = model->gradients,
-                .p = model->parameters,
-                .m = model->moment1,
-                .v = model->moment2,
-                .values = model->values != model->parameters ? model->values : NULL,
+                .g = model->state.gradients,
+                .p = model->state.parameters,
+                .m = model->state.moment1,
+                .v = model->state.moment2,
+                .values = model->state.values != model->state.parameters ? model->state.values : NULL,
         };
         model->ops->update(&op);
 }

@@ -55,7 +55,7 @@ static int plan_buckets(struct run *run, struct error *error) {
         if (!b->of_tensor || !b->list)
                 return error_errno(error, ENOMEM, "gradient buckets");
         for (uint32_t i = n; i-- > 0;)
-                add_tensor(b, model_tensor(run->model, i), i, BUCKET_BYTES / model_element_size(run->model));
+                add_tensor(b, model_tensor(run->model, i), i, BUCKET_BYTES / model_state(run->model)->element_size);
         return 0;
 }
 
@@ -63,7 +63,7 @@ int run_buckets_new(struct run *run, struct error *error) {
         char id[OPS_COLLECTIVE_ID_BYTES] = "", text[256] = "";
         int r = 0;
 
-        if (run->n_ranks == 1 || model_in_host_memory(run->model))
+        if (run->n_ranks == 1 || state_in_host_memory(model_state(run->model)))
                 return 0;
         if (!run->ops->collective)
                 return error_set(error, ENOSYS, "device: cuda: built without NCCL, so one rank only");
@@ -98,8 +98,8 @@ static void send_ready(struct run *run) {
         struct buckets *b = run->buckets;
 
         for (; b->next < b->n && b->list[b->next].pending == 0; b->next++)
-                b->collective->sum((char *) model_gradients(run->model) +
-                                           b->list[b->next].first * model_element_size(run->model),
+                b->collective->sum((char *) model_state(run->model)->gradients +
+                                           b->list[b->next].first * model_state(run->model)->element_size,
                                    b->list[b->next].n);
 }
 
@@ -114,8 +114,8 @@ void run_sum_gradients(struct run *run) {
         struct buckets *b = run->buckets;
 
         if (!b) {
-                exchange_sum(run->exchange, model_gradients(run->model), model_n_elements(run->model),
-                             model_element_size(run->model));
+                exchange_sum(run->exchange, model_state(run->model)->gradients, model_state(run->model)->n_elements,
+                             model_state(run->model)->element_size);
                 return;
         }
         for (uint32_t i = 0; i < b->n; i++)

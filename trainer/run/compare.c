@@ -318,7 +318,7 @@ int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *
 /* ---- the weights ---- */
 
 bool run_find_odd_weights(struct run *run, uint32_t *ret_rank) {
-        uint64_t mine = run->n_ranks > 1 ? model_hash_parameters(run->model) : 0;
+        uint64_t mine = run->n_ranks > 1 ? state_hash(model_state(run->model)) : 0;
         const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
         uint32_t rank = 1;
 

@@ -24,7 +24,8 @@
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 
 static int restore_model(struct run *run, struct checkpoint *c, struct error *error) {
-        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
+        void *runs[] = { model_state(run->model)->parameters, model_state(run->model)->moment1,
+                         model_state(run->model)->moment2 };
         uint32_t n = model_n_tensors(run->model);
         int r = 0;
 
@@ -33,7 +34,7 @@ static int restore_model(struct run *run, struct checkpoint *c, struct error *er
                                    checkpoint_path(c), checkpoint_n_tensors(c), ELEMENTSOF(kinds) * n);
         for (uint32_t kind = 0; r >= 0 && kind < ELEMENTSOF(kinds); kind++)
                 r = weights_read_run(c, run->model, kinds[kind], runs[kind], error);
-        model_parameters_changed(run->model);
+        state_parameters_changed(model_state(run->model));
         return r;
 }
 
@@ -226,22 +227,23 @@ static int restore_on_rank_0(struct run *run, struct error *error) {
 }
 
 int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
-        void *runs[] = { model_parameters(run->model), model_moment1(run->model), model_moment2(run->model) };
-        size_t size = model_run_bytes(run->model);
-        bool direct = model_in_host_memory(run->model);
-        void *host = direct ? NULL : model_allocate_host(run->model, size);
+        void *runs[] = { model_state(run->model)->parameters, model_state(run->model)->moment1,
+                         model_state(run->model)->moment2 };
+        size_t size = model_state(run->model)->run_bytes;
+        bool direct = state_in_host_memory(model_state(run->model));
+        void *host = direct ? NULL : state_allocate_host(model_state(run->model), size);
 
         int r = exchange_agree(run->exchange, direct || host ? 0 : error_errno(error, ENOMEM, "restored state"), error);
         for (size_t i = 0; r >= 0 && i < n_runs; i++) {
                 if (!direct && run->rank == 0)
-                        model_download(run->model, host, runs[i]);
+                        state_download(model_state(run->model), host, runs[i]);
                 exchange_broadcast(run->exchange, direct ? runs[i] : host, size);
                 if (!direct && run->rank != 0)
-                        model_upload(run->model, runs[i], host);
+                        state_upload(model_state(run->model), runs[i], host);
         }
         if (host)
-                model_release_host(run->model, host, size);
-        model_parameters_changed(run->model);
+                state_release_host(model_state(run->model), host, size);
+        state_parameters_changed(model_state(run->model));
         return r;
 }
 

@@ -336,8 +336,8 @@ int run_use_stage(struct run *run, uint32_t stage, struct error *error) {
 
 static void reset_moments(struct run *run) {
         run_settle(run);
-        run->ops->zero(model_moment1(run->model), model_run_bytes(run->model));
-        run->ops->zero(model_moment2(run->model), model_run_bytes(run->model));
+        run->ops->zero(model_state(run->model)->moment1, model_state(run->model)->run_bytes);
+        run->ops->zero(model_state(run->model)->moment2, model_state(run->model)->run_bytes);
 }
 
 static bool had_task(const struct run *run, const char *name) {

@@ -107,11 +107,11 @@ static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t
 
 /* The first tensor whose gradient is not finite, or −1. Squares are added in double: those of finite floats stay finite. */
 static int64_t find_not_finite(const struct run *run) {
-        size_t size = model_element_size(run->model);
+        size_t size = model_state(run->model)->element_size;
 
         for (uint32_t i = 0; i < model_n_tensors(run->model); i++) {
                 const struct model_tensor *t = model_tensor(run->model, i);
-                const char *g = (const char *) model_gradients(run->model) + t->offset * size;
+                const char *g = (const char *) model_state(run->model)->gradients + t->offset * size;
                 if (!isfinite(run->ops->sum_squares(g, t->n_elements)))
                         return i;
         }
