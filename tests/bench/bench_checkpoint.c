@@ -16,8 +16,8 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/checkpoint/writer.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { PAIRS_MAX = 99 };

@@ -10,7 +10,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/infer/bundle.h"
 
 static bool agree;

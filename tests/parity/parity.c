@@ -16,7 +16,8 @@
 #include <string.h>
 
 #include "tests/close.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/description.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/safetensors.h"
 #include "trainer/model/internal.h"
@@ -107,7 +108,7 @@ static void open_model(const char *path) {
                                        .max_length = batch.max_length,
                                        .training = true };
 
-        if (checkpoint_open(path, &c, &error) < 0 || weights_config(c, &config, &error) < 0)
+        if (checkpoint_open(path, &c, &error) < 0 || description_config(c, &config, &error) < 0)
                 die(error.text);
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0;
         if (model_new(&config, ops_cpu(), &limits, &model, &error) < 0 || weights_read(c, model, &error) < 0)

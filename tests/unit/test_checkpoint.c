@@ -15,7 +15,8 @@
 
 #include "bertd/exit.h"
 #include "tests/unit/trainer-corpus.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/checkpoint/writer.h"
 #include "trainer/run/rundir.h"
 
 enum { BIG = 3000000, SMALL = 10 };

@@ -18,6 +18,7 @@
 void emulated_set_free(size_t bytes);
 void emulated_break(void);
 #endif
+#include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/saver.h"
 
 static const struct ops *ops;

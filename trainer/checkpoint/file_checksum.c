@@ -1,16 +1,16 @@
 /*
  * The checksum of a whole checkpoint file, kept inside it: that of table file is a marker and 32 hex digits, which
  * count as zeros while the file is hashed. Checksums of tensors name what broke; this one also sees a flipped byte in
- * a page's unused part. See checkpoint.h.
+ * a page's unused part. See format.h.
  */
-#define XXH_STATIC_LINKING_ONLY /* the state on the stack */
+#include "trainer/checkpoint/format.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#define XXH_STATIC_LINKING_ONLY /* the state on the stack */
 #include <xxhash.h>
-
-#include "trainer/checkpoint/checkpoint.h"
 
 #define PIECE_BYTES ((size_t) 1 << 20) /* the marker lies in the first piece: its table is the first, of one page */
 enum { DIGITS = 32 };

@@ -1,8 +1,10 @@
 /*
- * Reads one checkpoint file; see checkpoint.h. The file may come from anyone, so: opened read-only and immutable (no
+ * Reads one checkpoint file; see reader.h. The file may come from anyone, so: opened read-only and immutable (no
  * journal beside it is looked at), defensive, without views and triggers; every size is bounded before memory is asked
  * for; meta and tensor rows are held against the digest, tensors against their checksums.
  */
+#include "trainer/checkpoint/reader.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -16,7 +18,6 @@
 #include "bertd/exit.h"
 #include "common/db.h"
 #include "common/file.h"
-#include "trainer/checkpoint/checkpoint.h"
 
 #define TENSORS_MAX 65536u
 #define BLOB_BYTES_MAX ((int) ASSET_BYTES_MAX + 1024) /* a row's: of an asset; chunks are far smaller */

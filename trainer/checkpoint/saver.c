@@ -16,6 +16,7 @@
 #include "bertd/exit.h"
 #include "common/clock.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/checkpoint/writer.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { N_KINDS = 3 };
@@ -74,8 +75,7 @@ static int check_snapshot(struct saver *saver) {
 }
 
 static const void *run_of(const struct saver *saver, uint32_t kind) {
-        const void *runs[N_KINDS] = { saver->state->parameters, saver->state->moment1,
-                                      saver->state->moment2 };
+        const void *runs[N_KINDS] = { saver->state->parameters, saver->state->moment1, saver->state->moment2 };
         return runs[kind];
 }
 

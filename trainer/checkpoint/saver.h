@@ -11,7 +11,8 @@
 
 #include <stdbool.h>
 
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/meta.h"
+#include "trainer/text/assets.h"
 #include "trainer/model/model.h"
 
 struct saver;

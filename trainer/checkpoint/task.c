@@ -9,7 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
-#include "trainer/checkpoint/weights.h"
+#include "trainer/checkpoint/description.h"
 
 static const char *const encodings[ENCODING_MAX] = DATA_ENCODING_NAMES;
 static const char *const headers[HEADER_MAX] = DATA_HEADER_NAMES;
@@ -159,7 +159,7 @@ static int check_task(const struct checkpoint *c, const struct task *task, uint3
 int task_find(const struct checkpoint *c, const char *name, uint32_t n_labels, struct task *ret, struct error *error) {
         struct labels all = {};
 
-        int r = weights_labels(c, &all, error);
+        int r = description_labels(c, &all, error);
         if (r >= 0 && (n_labels == 0 || all.n == 0))
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
                                 checkpoint_path(c));
@@ -192,7 +192,7 @@ int task_list(const struct checkpoint *c, uint32_t n_labels, struct task *ret, u
         struct labels all = {};
 
         *ret_n = 0;
-        int r = weights_labels(c, &all, error);
+        int r = description_labels(c, &all, error);
         if (r >= 0 && n_labels > 0 && all.n > 0) {
                 json_t *rows = read_rows(c);
                 r = rows ? list_rows(c, rows, &all, n_labels, ret, ret_n, error) : error_errno(error, ENOMEM, "task");

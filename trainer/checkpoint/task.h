@@ -5,7 +5,7 @@
 #ifndef TRAINER_CHECKPOINT_TASK_H
 #define TRAINER_CHECKPOINT_TASK_H
 
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/data/examples.h"
 
 /* Zeroed = empty; task_free leaves it so. */
@@ -24,7 +24,7 @@ struct task {
 };
 
 /* Adds the index-th task; `name` "" where the spec gives none, `n_classes` of them in the checkpoint's list of class names
- * (weights_set_labels), behind those of the tasks before. */
+ * (description_set_labels), behind those of the tasks before. */
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error);
 

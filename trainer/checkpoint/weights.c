@@ -10,119 +10,9 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "trainer/checkpoint/description.h"
+#include "trainer/checkpoint/writer.h"
 #include "trainer/model/heads.h"
-
-#define FRESH_KEY "fresh_heads"
-#define NO_HEAD "none"
-
-int weights_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error) {
-        json_t *json = config_json(config);
-        cleanup_free char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
-        char hash[33];
-
-        json_decref(json);
-        if (!text)
-                return error_errno(error, ENOMEM, "config");
-        config_hash(config, hash);
-        checkpoint_meta_set(meta, "config", "%s", text);
-        checkpoint_meta_set(meta, "config_hash", "%s", hash);
-        return 0;
-}
-
-int weights_config(const struct checkpoint *checkpoint, struct model_config *ret, struct error *error) {
-        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), "config"),
-                   *path = checkpoint_path(checkpoint);
-
-        if (!text)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                                   "%s: meta key config is missing: written by an older bert-trainer", path);
-        if (config_parse(path, text, strlen(text), ret, error) >= 0)
-                return 0;
-        if (error)
-                error->exit = BERTD_EXIT_BAD_CHECKPOINT;
-        return -EINVAL;
-}
-
-#define TEXT_OPTIONS_FORMAT "lowercase %d, strip_accents %d, chinese %d, quotes %d, nfkd %d"
-
-void weights_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *o) {
-        checkpoint_meta_set(meta, "vocab_path", "%s", vocab_path);
-        if (o)
-                checkpoint_meta_set(meta, "text_options", TEXT_OPTIONS_FORMAT, o->lowercase, o->strip_accents,
-                                    o->chinese, o->quotes, o->nfkd);
-}
-
-int weights_text_options(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error) {
-        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), "text_options");
-        int lowercase = 1, strip_accents = 1, chinese = 1, quotes = 1, nfkd = 1;
-
-        if (text && sscanf(text, TEXT_OPTIONS_FORMAT, &lowercase, &strip_accents, &chinese, &quotes, &nfkd) != 5)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key text_options is '%s'",
-                                   checkpoint_path(checkpoint), text);
-        *ret = (struct text_options) { .lowercase = lowercase,
-                                       .strip_accents = strip_accents,
-                                       .chinese = chinese,
-                                       .quotes = quotes,
-                                       .nfkd = nfkd };
-        return 0;
-}
-
-void weights_set_fresh(struct checkpoint_meta *meta, unsigned heads) {
-        char text[HEADS_TEXT_MAX];
-
-        heads_format(heads, text);
-        checkpoint_meta_set(meta, FRESH_KEY, "%s", text[0] ? text : NO_HEAD);
-}
-
-int weights_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error) {
-        const char *text = checkpoint_meta_get(checkpoint_meta(checkpoint), FRESH_KEY);
-        const char *unknown = NULL;
-        unsigned heads = text && strcmp(text, NO_HEAD) != 0 ? heads_parse(text, &unknown) : 0;
-
-        if (unknown)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key " FRESH_KEY " names '%.64s'",
-                                   checkpoint_path(checkpoint), unknown);
-        *ret_heads = heads;
-        return 0;
-}
-
-#define LABELS_PIECE 1000 /* bytes of a row */
-#define LABELS_PIECES_MAX 3000
-
-int weights_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error) {
-        cleanup_free char *text = labels_json(labels);
-        size_t n = text ? strlen(text) : 0;
-        char key[24];
-
-        if (!text)
-                return error_errno(error, ENOMEM, "labels");
-        if (n > (size_t) LABELS_PIECE * LABELS_PIECES_MAX)
-                return error_input(error, BERTD_EXIT_DATA, "the names of %u classes take %zu bytes, more than %d",
-                                   labels->n, n, LABELS_PIECE * LABELS_PIECES_MAX);
-        checkpoint_meta_set(meta, "labels_hash", "%016" PRIx64, (uint64_t) XXH3_64bits(text, n));
-        for (size_t i = 0; i * LABELS_PIECE < n; i++) {
-                (void) snprintf(key, sizeof(key), "labels.%zu", i);
-                checkpoint_meta_set(meta, key, "%.*s", LABELS_PIECE, text + i * LABELS_PIECE);
-        }
-        return 0;
-}
-
-int weights_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error) {
-        cleanup_free char *text = NULL;
-        size_t size, i = 0;
-        char key[32] = "labels.0";
-        FILE *stream = open_memstream(&text, &size);
-
-        if (!stream)
-                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
-        for (const char *piece; (piece = checkpoint_meta_get(checkpoint_meta(checkpoint), key));) {
-                (void) fputs(piece, stream);
-                (void) snprintf(key, sizeof(key), "labels.%zu", ++i);
-        }
-        if (fclose(stream) != 0)
-                return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
-        return size > 0 ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
-}
 
 struct checkpoint_tensor weights_describe(const struct model *model, const struct model_tensor *tensor,
                                           const char *kind, const void *data) {
@@ -149,11 +39,11 @@ int weights_write(const char *path, struct model *model, const struct model_conf
                                          (const char *) model_state(model)->parameters +
                                                  model_tensor(model, i)->offset * model_state(model)->element_size);
         checkpoint_meta_set(meta, "format", "%d", CHECKPOINT_FORMAT);
-        checkpoint_meta_set(meta, WEIGHTS_ONLY_KEY, "weights");
+        checkpoint_meta_set(meta, DESCRIPTION_WEIGHTS_ONLY, "weights");
         checkpoint_meta_set(meta, "source", "%s", source);
         checkpoint_meta_set(meta, "version", "%s", BERTD_VERSION);
         checkpoint_meta_set(meta, "step", "0");
-        int r = weights_set_config(meta, config, error);
+        int r = description_set_config(meta, config, error);
         return r < 0 ? r : checkpoint_write(path, meta, tensors, n, assets, error);
 }
 

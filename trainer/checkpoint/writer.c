@@ -1,8 +1,10 @@
 /*
- * Writes one checkpoint file; see checkpoint.h. Invariants: no journal and no sync by SQLite, since the file has no
+ * Writes one checkpoint file; see writer.h. Invariants: no journal and no sync by SQLite, since the file has no
  * name that anyone reads before it was fsynced whole; chunks stay below SQLite's page cache, which is its fast path.
  * The disk is set to work while there is still more to hash and write: the fsync at the end then finds little left.
  */
+#include "trainer/checkpoint/writer.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,7 +13,6 @@
 
 #include "common/db.h"
 #include "common/file.h"
-#include "trainer/checkpoint/checkpoint.h"
 
 #define CHUNK_BYTES ((size_t) 1044480) /* just under 1 MiB, a multiple of every element size */
 #define WRITEBACK_BYTES ((off_t) 16 << 20)

@@ -8,7 +8,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/commands/commands.h"
 
 static const char USAGE[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"

@@ -10,7 +10,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/description.h"
+#include "trainer/checkpoint/meta.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/commands/commands.h"
 #include "trainer/hf/folder.h"
@@ -79,7 +80,7 @@ static int set_vocabulary(struct import *import, struct checkpoint_meta *meta, s
                                  .exit = BERTD_EXIT_DATA };
         vocab_hash(vocab, hash);
         checkpoint_meta_set(meta, "vocab_hash", "%s", hash);
-        weights_set_text(meta, path, &options);
+        description_set_text(meta, path, &options);
         return fit_vocabulary(&fit, error);
 }
 
@@ -92,8 +93,9 @@ static int set_limits(const struct import *import, struct checkpoint_meta *meta,
                 return r;
         if (limits.sequence_length > 0)
                 checkpoint_meta_set(meta, "sequence_length", "%u", limits.sequence_length);
-        if (limits.truncation)
-                checkpoint_meta_set(meta, "truncation", "%s 0 1", limits.truncation);
+        if (limits.truncates)
+                description_set_cuts(meta,
+                                     &(struct texts_options) { .truncation = limits.truncation, .max_segments = 1 });
         return 0;
 }
 
@@ -111,9 +113,9 @@ static int run_import(struct import *import, const char *output, struct error *e
         if (r >= 0)
                 r = set_limits(import, &meta, error);
         if (r >= 0 && import->labels.n > 0)
-                r = weights_set_labels(&meta, &import->labels, error);
+                r = description_set_labels(&meta, &import->labels, error);
         if (r >= 0)
-                weights_set_fresh(&meta, import->fresh);
+                description_set_fresh(&meta, import->fresh);
         if (r >= 0)
                 r = weights_write(output, import->model, &import->config, import->folder, &meta, &import->assets,
                                   error);

@@ -1,4 +1,5 @@
 /* See inspect.h. Reads only; holds one tensor at a time. */
+#include "trainer/checkpoint/reader.h"
 #include "trainer/commands/commands.h"
 
 #include <getopt.h>
@@ -10,7 +11,6 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
-#include "trainer/checkpoint/checkpoint.h"
 
 static const char USAGE[] =
         "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"

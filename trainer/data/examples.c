@@ -259,7 +259,7 @@ void texts_print_found(const struct texts_found *found, FILE *to) {
 
 static int by_order(const void *a, const void *b) { return labels_compare(*(char *const *) a, *(char *const *) b); }
 
-int labels_sort(struct labels *labels, struct texts *t, uint64_t first, struct error *error) {
+int texts_sort_labels(struct texts *t, uint64_t first, struct labels *labels, struct error *error) {
         cleanup_free char **old = malloc((labels->n + 1) * sizeof(*old));
         cleanup_free int32_t *place = malloc((labels->n + 1) * sizeof(*place));
 

@@ -1,7 +1,7 @@
 /*
  * Labelled texts as sequences of ids, in memory, and the streams that training and evaluation take from them.
  *
- *   texts_new → { texts_read | texts_add } → [labels_sort] → text_set_all, text_set_split … → text_set_source → texts_free
+ *   texts_new → { texts_read | texts_add } → [texts_sort_labels] → text_set_all, text_set_split … → text_set_source → texts_free
  *
  * A sequence is [CLS] text [SEP], shortened to sequence_length: its head, its tail, or both; or it is several segments, each such a
  * sequence. Sample k of a set of n is text π(k mod n), π being the permutation of epoch k / n: a pure function of (seed, stage, k)
@@ -16,36 +16,12 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
+#include "trainer/data/labels.h"
 #include "trainer/data/records.h"
 #include "trainer/data/sample.h"
 #include "trainer/text/encoder.h"
 
-#define LABELS_MAX 4096
-
-/* Class names; a class is an index. Zeroed = empty; labels_free leaves it so. */
-struct labels {
-        char **name;
-        uint32_t n;
-};
-
-int labels_add(struct labels *labels, const char *name, struct error *error);
-int32_t labels_find(const struct labels *labels, const char *name);       /* −1: not there */
-int32_t labels_find_class(const struct labels *labels, const char *name); /* or LABEL_3, as transformers calls 3 */
-int labels_set(struct labels *labels, char *const *names, uint32_t n, struct error *error);
-void labels_free(struct labels *labels);
-
-/* The order of classes, a total one, alike on every machine: numbers (a sign, digits, a decimal point; of any length) by value, then other
- * names; numbers of one value (1, 01, 1.0) and other names by code point. As strcmp does: < 0, 0 (the same name), > 0. */
-int labels_compare(const char *a, const char *b);
-
-/* For each of own's classes the index of the same name among `its`, −1 where it has none such, in `ret` (own.n). LABEL_3, as transformers
- * calls a class without a name, is the same as 3. */
-enum labels_match { LABELS_NONE, LABELS_SOME, LABELS_ALL }; /* ALL: each name is in both */
-enum labels_match labels_match(const struct labels *own, const struct labels *its, int32_t *ret);
-
-/* ["World","Sports"]; the caller frees; NULL: no memory. And back; exit 76 naming `path`. */
-char *labels_json(const struct labels *labels);
-int labels_parse(struct labels *labels, const char *json, const char *path, struct error *error);
+#define TEXTS_LENGTH_MIN 8 /* as data.sequence_length */
 
 struct texts_options {
         uint32_t sequence_length; /* with [CLS] and [SEP] */
@@ -96,7 +72,7 @@ int texts_read(struct texts *texts, const char *path, const struct records_optio
                bool learn, struct texts_found *found, struct error *error);
 
 /* Puts names in order and the labels of the texts from `first` on with them. */
-int labels_sort(struct labels *labels, struct texts *texts, uint64_t first, struct error *error);
+int texts_sort_labels(struct texts *texts, uint64_t first, struct labels *labels, struct error *error);
 
 /* Adds `by` to the labels of the texts from `first` on: a task's classes come after those of the tasks before it. */
 void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);

@@ -1,4 +1,6 @@
-/* Class names; see examples.h. */
+/* See labels.h. Owns the names. */
+#include "trainer/data/labels.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -6,7 +8,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
-#include "trainer/data/examples.h"
+#include "common/cleanup.h"
 
 int labels_add(struct labels *labels, const char *name, struct error *error) {
         char **grown = NULL, *copy = NULL;

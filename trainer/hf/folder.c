@@ -21,14 +21,14 @@
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/parse.h"
+#include "trainer/data/examples.h"
 #include "trainer/hf/head.h"
 #include "trainer/hf/weight_files.h"
 #include "trainer/model/heads.h"
 #include "trainer/model/internal.h"
 #include "trainer/text/tokenizer_files.h"
 
-#define CHUNK 4096     /* elements */
-#define SEQUENCE_MIN 8 /* as data.sequence_length */
+#define CHUNK 4096 /* elements */
 
 struct reading {
         const char *folder;
@@ -286,15 +286,15 @@ static int read_length(const char *folder, const char *name, const char *key, co
 
         if (!value || json_is_null(value))
                 return 0;
-        if (!json_is_number(value) || length < SEQUENCE_MIN)
+        if (!json_is_number(value) || length < TEXTS_LENGTH_MIN)
                 return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected a number of tokens, %d or more", folder,
-                                   name, key, SEQUENCE_MIN);
+                                   name, key, TEXTS_LENGTH_MIN);
         if (length <= config->max_position_embeddings)
                 *ret = (uint32_t) length;
         return 0;
 }
 
-static int read_side(const char *folder, const char *name, const char *key, const json_t *value, const char **ret,
+static int read_side(const char *folder, const char *name, const char *key, const json_t *value, struct hf_limits *ret,
                      struct error *error) {
         const char *side = json_plain_string(value);
 
@@ -302,7 +302,8 @@ static int read_side(const char *folder, const char *name, const char *key, cons
                 return 0;
         if (!side || (strcasecmp(side, "left") != 0 && strcasecmp(side, "right") != 0))
                 return error_input(error, BERTD_EXIT_DATA, "%s/%s: %s: expected left or right", folder, name, key);
-        *ret = strcasecmp(side, "left") == 0 ? "tail" : "head";
+        ret->truncates = true;
+        ret->truncation = strcasecmp(side, "left") == 0 ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         return 0;
 }
 
@@ -325,10 +326,10 @@ int hf_folder_limits(const char *folder, const struct model_config *config, stru
                 r = read_length(folder, "tokenizer_config.json", key, longest, config, &limits.sequence_length, error);
         if (r >= 0)
                 r = read_side(folder, "tokenizer.json", "truncation.direction", json_object_get(own, "direction"),
-                              &limits.truncation, error);
+                              &limits, error);
         if (r >= 0)
                 r = read_side(folder, "tokenizer_config.json", "truncation_side",
-                              json_object_get(settings, "truncation_side"), &limits.truncation, error);
+                              json_object_get(settings, "truncation_side"), &limits, error);
         json_decref(settings);
         json_decref(tokenizer);
         if (r >= 0)

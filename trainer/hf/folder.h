@@ -26,8 +26,9 @@ int hf_folder_text(const char *folder, const char *file, struct assets *assets, 
 
 /* How long a text may be and which end of a longer one is kept, as tokenizer_config.json and tokenizer.json say: 0 where they do not. */
 struct hf_limits {
-        uint32_t sequence_length; /* at most the model's max_position_embeddings */
-        const char *truncation;   /* "head" or "tail"; NULL: not said */
+        uint32_t sequence_length;   /* at most the model's max_position_embeddings */
+        bool truncates;             /* and so: */
+        enum truncation truncation; /* head or tail */
 };
 int hf_folder_limits(const char *folder, const struct model_config *config, struct hf_limits *ret, struct error *error);
 

@@ -8,6 +8,7 @@
 
 #include "bertd/exit.h"
 #include "common/parse.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/heads.h"
@@ -84,7 +85,7 @@ static int check_labels(const struct bundle *b, struct error *error) {
         bool tasks = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "task.0") != NULL;
         struct labels labels = {};
 
-        int r = weights_labels(b->checkpoint, &labels, error);
+        int r = description_labels(b->checkpoint, &labels, error);
         if (r >= 0 && labels.n > 0)
                 r = fit_labels(checkpoint_path(b->checkpoint), &b->config, labels.n, tasks, error);
         labels_free(&labels);
@@ -92,23 +93,11 @@ static int check_labels(const struct bundle *b, struct error *error) {
 }
 
 static int read_lengths(struct bundle *b, struct error *error) {
-        static const char *const names[TRUNCATION_MAX] = TRUNCATION_NAMES;
-        const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
-        const char *length = checkpoint_meta_get(meta, "sequence_length"),
-                   *how = checkpoint_meta_get(meta, "truncation"), *path = checkpoint_path(b->checkpoint);
-        struct texts_options o = { .sequence_length = b->config.max_position_embeddings, .max_segments = 1 };
-        char name[16] = "head";
+        int r = description_cuts(b->checkpoint, b->config.max_position_embeddings, &b->lengths, error);
 
-        (void) sscanf(how ? how : "", "%15s %u %u", name, &o.head_tokens, &o.max_segments);
-        (void) sscanf(length ? length : "", "%u", &o.sequence_length);
-        int truncation = parse_choice(name, names, TRUNCATION_MAX);
-        if (truncation < 0 || o.sequence_length < 8 || o.max_segments < 1 || o.max_segments > SPEC_SEGMENTS_MAX)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key sequence_length or truncation",
-                                   path);
-        o.truncation = (enum truncation) truncation;
-        b->lengths = o;
-        return fit_length(path, &b->config, "meta key sequence_length", o.sequence_length, BERTD_EXIT_BAD_CHECKPOINT,
-                          error);
+        return r < 0 ? r
+                     : fit_length(checkpoint_path(b->checkpoint), &b->config, "meta key sequence_length",
+                                  b->lengths.sequence_length, BERTD_EXIT_BAD_CHECKPOINT, error);
 }
 
 /* Heads before the vocabulary: a checkpoint of the wrong kind is said to be one, whatever else it lacks. */
@@ -130,15 +119,15 @@ int bundle_open(struct bundle *b, const char *path, enum bundle_use use, const c
         int r = checkpoint_open(path, &b->checkpoint, error);
 
         if (r >= 0)
-                r = weights_config(b->checkpoint, &b->config, error);
+                r = description_config(b->checkpoint, &b->config, error);
         if (r >= 0)
-                r = weights_fresh(b->checkpoint, &b->fresh, error);
+                r = description_fresh(b->checkpoint, &b->fresh, error);
         if (r >= 0)
                 r = check_heads(b, use, error);
         if (r >= 0)
                 r = check_labels(b, error);
         if (r >= 0)
-                r = weights_text_options(b->checkpoint, &b->text, error);
+                r = description_text(b->checkpoint, &b->text, error);
         if (r >= 0)
                 r = read_lengths(b, error);
         return r < 0 ? r : open_vocabulary(b, use, vocab_path, error);

@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/data/examples.h"
 #include "trainer/model/config.h"
 #include "trainer/text/assets.h"

@@ -9,6 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
@@ -36,7 +37,7 @@ static int heads_of_folder(const char *folder, struct heads *ret, struct error *
 static int heads_of_checkpoint(const struct checkpoint *c, struct heads *ret, struct error *error) {
         struct model_config config;
 
-        int r = weights_config(c, &config, error);
+        int r = description_config(c, &config, error);
         return r < 0 ? r : task_list(c, config.classifier.n_labels, ret->task, &ret->n, error);
 }
 

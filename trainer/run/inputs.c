@@ -11,6 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
 #include "trainer/infer/bundle.h"
@@ -68,7 +69,7 @@ static int load_from_folder(struct run *run, struct error *error) {
                 return r;
         if (limits.sequence_length > 0)
                 run->init_length = limits.sequence_length;
-        run->init_tail = limits.truncation && strcmp(limits.truncation, "tail") == 0;
+        run->init_tail = limits.truncates && limits.truncation == TRUNCATION_TAIL;
         r = take_path(run, its_vocab, error);
         return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
 }
@@ -77,7 +78,7 @@ static int load_from_folder(struct run *run, struct error *error) {
 static void take_lengths(struct run *run, const struct bundle *b) {
         const struct checkpoint_meta *meta = checkpoint_meta(b->checkpoint);
 
-        if (!checkpoint_meta_get(meta, WEIGHTS_ONLY_KEY))
+        if (!checkpoint_meta_get(meta, DESCRIPTION_WEIGHTS_ONLY))
                 return;
         if (checkpoint_meta_get(meta, "sequence_length"))
                 run->init_length = b->lengths.sequence_length;

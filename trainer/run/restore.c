@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
 #include "trainer/infer/fit.h"
@@ -114,7 +115,7 @@ static void note_checkpoint(struct run *run, const char *restored) {
 static int keep_rest(struct run *run, struct checkpoint *c, struct error *error) {
         cleanup_assets struct assets assets = {};
 
-        int r = weights_fresh(c, &run->fresh, error);
+        int r = description_fresh(c, &run->fresh, error);
         if (r >= 0)
                 r = checkpoint_read_assets(c, &assets, error);
         for (uint32_t i = 0; r >= 0 && i < assets.n; i++)
@@ -129,7 +130,7 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
         uint32_t stage = 0;
 
         int r = checkpoint_open(path, &c, error);
-        if (r >= 0 && checkpoint_meta_get(checkpoint_meta(c), WEIGHTS_ONLY_KEY))
+        if (r >= 0 && checkpoint_meta_get(checkpoint_meta(c), DESCRIPTION_WEIGHTS_ONLY))
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: holds weights only and no run to resume: name it as model.init in the spec",
                                    path);
@@ -196,7 +197,7 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
         if (r >= 0 && tunes)
                 r = run_head_rows(run, c, &rows, error);
         if (r >= 0 && c)
-                r = weights_fresh(c, &run->fresh, error);
+                r = description_fresh(c, &run->fresh, error);
         if (r >= 0 && folder)
                 r = hf_folder_read(path, run->model, rows, &run->fresh, error);
         else if (r >= 0)

@@ -16,7 +16,7 @@
 
 #include "common/error.h"
 #include "common/spec/spec.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/data/checked.h"
 #include "trainer/data/corpora.h"

@@ -11,6 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
 #include "trainer/run/run.h"
@@ -213,8 +214,9 @@ static int fill_meta(struct run *run, uint32_t index, const char *hash, struct e
         struct run_stage *stage = &run->stages[index];
 
         int r = run_meta_fill(run, index, hash, error);
-        weights_set_text(&stage->meta, run->vocab_path,
-                         text_is_models(run) ? &run->text : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
+        description_set_text(&stage->meta, run->vocab_path,
+                             text_is_models(run) ? &run->text
+                                                 : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
         return exchange_agree(run->exchange, r, error);
 }
 

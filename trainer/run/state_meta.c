@@ -15,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
@@ -145,12 +146,14 @@ static int fill_texts(struct checkpoint_meta *m, const struct run *run, const st
 
         checkpoint_meta_set(m, "task", "classification");
         checkpoint_meta_set(m, "classes", "%u", run->n_classes);
-        SET(m, "truncation", spec, "data.truncation", "data.head_tokens", "data.max_segments");
+        description_set_cuts(m, &(struct texts_options) { .truncation = spec->data.truncation,
+                                                          .head_tokens = spec->data.head_tokens,
+                                                          .max_segments = spec->data.max_segments });
         SET(m, "subset", spec, "data.split", "data.fraction", "data.per_class", "data.shuffle");
         SET(m, "rates", spec, "optimizer.layer_decay", "optimizer.freeze");
         int r = fill_tasks(m, run, spec, &labels, error);
         if (r >= 0)
-                r = weights_set_labels(m, &labels, error);
+                r = description_set_labels(m, &labels, error);
         labels_free(&labels);
         return r;
 }
@@ -201,7 +204,7 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
-        r = weights_set_config(m, &run->config, error);
+        r = description_set_config(m, &run->config, error);
         vocab_hash(run->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
@@ -257,7 +260,7 @@ void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         }
         if (run->evaluation_due)
                 checkpoint_meta_set(m, "evaluation_due", "1");
-        weights_set_fresh(m, fresh_now(run));
+        description_set_fresh(m, fresh_now(run));
 }
 
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {

@@ -97,7 +97,7 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
         if (r >= 0)
                 r = read_files(texts, d, d->train, d->n_train, &task->labels, learn, found, error);
         if (r >= 0 && learn)
-                r = labels_sort(&task->labels, texts, first, error);
+                r = texts_sort_labels(texts, first, &task->labels, error);
         if (r < 0)
                 return r;
         run->n_classes += is_new ? task->labels.n : 0;
