@@ -63,25 +63,25 @@ int run_buckets_new(struct run *run, struct error *error) {
         char id[OPS_COLLECTIVE_ID_BYTES] = "", text[256] = "";
         int r = 0;
 
-        if (run->n_ranks == 1 || state_in_host_memory(model_state(run->model)))
+        if (run->ranks.n == 1 || state_in_host_memory(model_state(run->model)))
                 return 0;
         if (!run->ops->collective)
                 return error_set(error, ENOSYS, "device: cuda: built without NCCL, so one rank only");
         r = run->ops->collective->prepare(text, sizeof(text));
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->ranks.own == 0)
                 r = run->ops->collective->make_id(id, text, sizeof(text));
         if (r < 0)
                 (void) error_set(error, -r, "%s", text);
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r < 0)
                 return r;
-        exchange_broadcast(run->exchange, id, sizeof(id));
-        r = run->ops->collective->start(id, run->rank, run->n_ranks, text, sizeof(text));
+        exchange_broadcast(run->ranks.exchange, id, sizeof(id));
+        r = run->ops->collective->start(id, run->ranks.own, run->ranks.n, text, sizeof(text));
         r = r < 0 ? error_set(error, -r, "%s", text) : plan_buckets(run, error);
         signals_take_back();
         if (r >= 0)
                 r = signals_check_nccl(error); /* its configuration file may have set the variable */
-        return exchange_agree(run->exchange, r, error);
+        return exchange_agree(run->ranks.exchange, r, error);
 }
 
 void run_buckets_free(struct run *run) {
@@ -114,8 +114,8 @@ void run_sum_gradients(struct run *run) {
         struct buckets *b = run->buckets;
 
         if (!b) {
-                exchange_sum(run->exchange, model_state(run->model)->gradients, model_state(run->model)->n_elements,
-                             model_state(run->model)->element_size);
+                exchange_sum(run->ranks.exchange, model_state(run->model)->gradients,
+                             model_state(run->model)->n_elements, model_state(run->model)->element_size);
                 return;
         }
         for (uint32_t i = 0; i < b->n; i++)

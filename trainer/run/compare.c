@@ -60,13 +60,13 @@ static void add_key(void *userdata, const char *key, bool path, const char *valu
 
 static void stage_prefix(const struct run *run, uint32_t stage, char *prefix, size_t size) {
         prefix[0] = '\0';
-        if (run->whole->n_stages > 0)
+        if (run->job->whole->n_stages > 0)
                 (void) snprintf(prefix, size, "stage %u: ", stage);
 }
 
 static void add_spec(struct fingerprint *f, const struct run *run, const struct spec *spec, const char *prefix,
                      bool data_only) {
-        struct walk walk = { f, prefix, data_only, run->whole->kind == JOB_FINETUNE };
+        struct walk walk = { f, prefix, data_only, run->job->whole->kind == JOB_FINETUNE };
 
         spec_walk(spec, add_key, &walk);
 }
@@ -83,10 +83,10 @@ static void add_specs(struct fingerprint *f, const struct run *run) {
         static const char *const kinds[] = JOB_KIND_NAMES;
         char prefix[NAME_MAX_BYTES], task[NAME_MAX_BYTES];
 
-        fingerprint_add(f, "kind", kinds[run->whole->kind]);
-        add_number(f, "", "stages", spec_n_stages(run->whole));
-        for (uint32_t s = 0; s < spec_n_stages(run->whole); s++) {
-                const struct spec *spec = spec_at(run->whole, s);
+        fingerprint_add(f, "kind", kinds[run->job->whole->kind]);
+        add_number(f, "", "stages", spec_n_stages(run->job->whole));
+        for (uint32_t s = 0; s < spec_n_stages(run->job->whole); s++) {
+                const struct spec *spec = spec_at(run->job->whole, s);
                 stage_prefix(run, s, prefix, sizeof(prefix));
                 add_number(f, prefix, "tasks", spec_n_tasks(spec));
                 add_spec(f, run, spec, prefix, false);
@@ -100,7 +100,7 @@ static void add_specs(struct fingerprint *f, const struct run *run) {
 /* ---- the model ---- */
 
 static void add_config(struct fingerprint *f, const struct run *run) {
-        json_t *json = config_json(&run->config), *value;
+        json_t *json = config_json(&run->job->config), *value;
         const char *key;
 
         f->no_memory = f->no_memory || !json;
@@ -164,18 +164,18 @@ int run_compare_inputs(struct run *run, struct error *error) {
         struct fingerprint f = {};
         char hex[CONTENT_HASH_MAX];
 
-        if (run->n_ranks == 1)
+        if (run->ranks.n == 1)
                 return 0;
         add_specs(&f, run);
         add_config(&f, run);
-        vocab_hash(run->vocab, hex);
-        fingerprint_add_content(&f, "model.vocab", run->vocab_path, hex);
-        if (run->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
-                add_text_options(&f, &run->text);
-        add_weights(&f, "model.init", run->whole->model.init, o->compares_files && o->own_spec);
+        vocab_hash(run->job->vocab, hex);
+        fingerprint_add_content(&f, "model.vocab", run->job->vocab_path, hex);
+        if (run->job->whole->kind == JOB_FINETUNE) /* else a corpus' text was folded when it was prepared */
+                add_text_options(&f, &run->job->text);
+        add_weights(&f, "model.init", run->job->whole->model.init, o->compares_files && o->own_spec);
         fingerprint_add(&f, "--resume", o->resume ? "given" : NULL);
         add_weights(&f, "--resume", o->resume, o->compares_files && o->own_resume);
-        int r = fingerprint_compare(&f, run->exchange, error);
+        int r = fingerprint_compare(&f, run->ranks.exchange, error);
         fingerprint_free(&f);
         return r;
 }
@@ -192,10 +192,10 @@ static const char *backend_of(const struct run *run) {
 int run_compare_backend(struct run *run, struct error *error) {
         struct fingerprint f = {};
 
-        if (run->n_ranks == 1)
+        if (run->ranks.n == 1)
                 return 0;
         fingerprint_add(&f, FINGERPRINT_BACKEND, backend_of(run));
-        int r = fingerprint_compare(&f, run->exchange, error);
+        int r = fingerprint_compare(&f, run->ranks.exchange, error);
         fingerprint_free(&f);
         return r;
 }
@@ -248,11 +248,11 @@ static const char *sidecar_of(const struct corpus *corpus, char *text, size_t si
 }
 
 int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, struct error *error) {
-        const struct corpora *corpora = run->stages[stage].corpora[part];
+        const struct corpora *corpora = run->job->stages[stage].corpora[part];
         struct fingerprint f = {};
         char hex[CONTENT_HASH_MAX], sidecar[CONTENT_HASH_MAX + 8];
 
-        if (run->n_ranks == 1 || !corpora)
+        if (run->ranks.n == 1 || !corpora)
                 return 0;
         for (uint32_t p = 0; p < corpora->n; p++) {
                 const struct corpus *corpus = corpora->part[p];
@@ -261,7 +261,7 @@ int run_compare_corpora(struct run *run, uint32_t stage, enum run_part part, str
                 fingerprint_add_content(&f, part_names[part], corpora->prefixes[p], hex);
                 fingerprint_add_content(&f, part_names[part], path, sidecar_of(corpus, sidecar, sizeof(sidecar)));
         }
-        int r = fingerprint_compare(&f, run->exchange, error);
+        int r = fingerprint_compare(&f, run->ranks.exchange, error);
         fingerprint_free(&f);
         return r;
 }
@@ -277,7 +277,7 @@ static void add_map(struct fingerprint *f, const struct run_stage *stage, const 
 }
 
 static void add_stage(struct fingerprint *f, const struct run *run, uint32_t index) {
-        const struct run_stage *stage = &run->stages[index];
+        const struct run_stage *stage = &run->job->stages[index];
         char prefix[NAME_MAX_BYTES];
 
         stage_prefix(run, index, prefix, sizeof(prefix));
@@ -294,23 +294,23 @@ static void add_stage(struct fingerprint *f, const struct run *run, uint32_t ind
 static void add_classes(struct fingerprint *f, const struct run *run) {
         char name[NAME_MAX_BYTES];
 
-        for (uint32_t t = 0; t < run->n_tasks; t++)
-                for (uint32_t c = 0; c < run->tasks[t].labels.n; c++) {
-                        (void) snprintf(name, sizeof(name), "%.80s%sclass %u", run->tasks[t].name,
-                                        run->tasks[t].name[0] ? ": " : "", c);
-                        fingerprint_add(f, name, run->tasks[t].labels.name[c]);
+        for (uint32_t t = 0; t < run->job->n_tasks; t++)
+                for (uint32_t c = 0; c < run->job->tasks[t].labels.n; c++) {
+                        (void) snprintf(name, sizeof(name), "%.80s%sclass %u", run->job->tasks[t].name,
+                                        run->job->tasks[t].name[0] ? ": " : "", c);
+                        fingerprint_add(f, name, run->job->tasks[t].labels.name[c]);
                 }
 }
 
 int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *error) {
         struct fingerprint f = {};
 
-        if (run->n_ranks == 1)
+        if (run->ranks.n == 1)
                 return 0;
         for (uint32_t s = first; s < first + n; s++)
                 add_stage(&f, run, s);
         add_classes(&f, run);
-        int r = fingerprint_compare(&f, run->exchange, error);
+        int r = fingerprint_compare(&f, run->ranks.exchange, error);
         fingerprint_free(&f);
         return r;
 }
@@ -318,14 +318,14 @@ int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *
 /* ---- the weights ---- */
 
 bool run_find_odd_weights(struct run *run, uint32_t *ret_rank) {
-        uint64_t mine = run->n_ranks > 1 ? state_hash(model_state(run->model)) : 0;
-        const uint64_t *all = exchange_gather(run->exchange, &mine, sizeof(mine));
+        uint64_t mine = run->ranks.n > 1 ? state_hash(model_state(run->model)) : 0;
+        const uint64_t *all = exchange_gather(run->ranks.exchange, &mine, sizeof(mine));
         uint32_t rank = 1;
 
-        while (rank < run->n_ranks && all[rank] == all[0])
+        while (rank < run->ranks.n && all[rank] == all[0])
                 rank++;
         *ret_rank = rank;
-        return rank < run->n_ranks;
+        return rank < run->ranks.n;
 }
 
 int run_compare_weights(struct run *run, struct error *error) {
@@ -336,6 +336,6 @@ int run_compare_weights(struct run *run, struct error *error) {
         (void) error_input(error, BERTD_EXIT_DATA,
                            "the weights to begin with differ from those of rank 0 on %s: all ranks need the same "
                            "program and libraries",
-                           exchange_host(run->exchange, 0));
-        return exchange_blame(run->exchange, rank, error);
+                           exchange_host(run->ranks.exchange, 0));
+        return exchange_blame(run->ranks.exchange, rank, error);
 }

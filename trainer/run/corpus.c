@@ -25,8 +25,8 @@ static int add_text(struct run *run, const struct record *record, struct ids *id
         while (at < end) {
                 size_t size = sentence_length(at, (size_t) (end - at));
                 ids->n = 0;
-                if (encoder_encode(run->encoder, 0, at, size, ids) < 0 ||
-                    unknown_take(unknown, run->encoder, 0, at, size, ids->data, ids->n) < 0)
+                if (encoder_encode(run->job->encoder, 0, at, size, ids) < 0 ||
+                    unknown_take(unknown, run->job->encoder, 0, at, size, ids->data, ids->n) < 0)
                         return error_errno(error, ENOMEM, "corpus");
                 uint32_t n = (uint32_t) ids->n;
                 int r = n > 0 ? corpus_writer_add(writer, ids->data, &n, 1, error) : 0;
@@ -54,17 +54,17 @@ static int add_file(struct run *run, const char *path, const struct records_opti
 }
 
 static int commit(struct run *run, const char *prefix, struct corpus_writer *writer, struct error *error) {
-        struct corpus_sidecar sidecar = { .vocab_size = run->samples_vocab.size,
-                                          .options = run->text,
+        struct corpus_sidecar sidecar = { .vocab_size = run->job->samples_vocab.size,
+                                          .options = run->job->text,
                                           .format = "texts" };
 
-        vocab_hash(run->vocab, sidecar.vocab_hash);
+        vocab_hash(run->job->vocab, sidecar.vocab_hash);
         if (corpus_writer_documents(writer) == 0)
                 return error_input(error, BERTD_EXIT_DATA, "%s: no token in the texts", prefix);
         int r = corpus_writer_finish(writer, error);
         if (r < 0)
                 return r;
-        if (run->rank == 0)
+        if (run->ranks.own == 0)
                 (void) fprintf(stderr, "%s: %" PRIu64 " texts, %" PRIu64 " sentences, %" PRIu64 " tokens\n", prefix,
                                corpus_writer_documents(writer), corpus_writer_sentences(writer),
                                corpus_writer_tokens(writer));
@@ -80,15 +80,15 @@ int run_make_corpus(struct run *run, const struct spec_data *data, char *const *
         struct ids ids = {};
 
         options.label = NULL;
-        int r = corpus_writer_open(prefix, run->samples_vocab.size, &writer, error);
+        int r = corpus_writer_open(prefix, run->job->samples_vocab.size, &writer, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++)
                 r = add_file(run, files[i], &options, &ids, &unknown, writer, &found, error);
         free(ids.data);
         if (r >= 0)
                 r = texts_check_empty(&found, data->empty, RUN_SKIP_EMPTY, error);
-        if (r >= 0 && run->rank == 0) {
+        if (r >= 0 && run->ranks.own == 0) {
                 texts_print_found(&found, stderr);
-                unknown_print(&unknown, run->encoder, prefix, stderr);
+                unknown_print(&unknown, run->job->encoder, prefix, stderr);
         }
         unknown_free(&unknown);
         return r < 0 ? r : commit(run, prefix, writer, error);
@@ -125,14 +125,14 @@ int run_share_corpus(struct run *run, const struct spec_data *data, char *const 
 
         hash_files(*prefix, own);
         memcpy(its, own, sizeof(its));
-        exchange_broadcast(run->exchange, its, sizeof(its));
+        exchange_broadcast(run->ranks.exchange, its, sizeof(its));
         if (strcmp(own[0], its[0]) != 0 || strcmp(own[1], its[1]) != 0) {
                 r = move_elsewhere(prefix, error);
                 *ret_elsewhere = r >= 0;
                 if (r >= 0)
                         r = run_make_corpus(run, data, files, n, *prefix, error);
         }
-        return exchange_agree(run->exchange, r, error);
+        return exchange_agree(run->ranks.exchange, r, error);
 }
 
 void run_remove_corpus(const char *prefix) {

@@ -51,7 +51,7 @@ static bool same_classes(const struct labels *own, const struct labels *its) {
 
 /* By the task's name; where either has none, by its classes. Where both sides have one task, that is the one. NULL: none. */
 static const struct task *partner_of(const struct run *run, const struct run_task *task, const struct heads *its) {
-        if (its->n == 1 && run->n_tasks == 1)
+        if (its->n == 1 && run->job->n_tasks == 1)
                 return &its->task[0];
         for (uint32_t t = 0; t < its->n; t++)
                 if (its->task[t].name && strcmp(its->task[t].name, task->name) == 0)
@@ -87,7 +87,7 @@ static int refuse(const struct run *run, const struct run_task *task, const stru
                 error, BERTD_EXIT_DATA,
                 "%s: some of its %u classes are those of training, but not all: %s%s%s%s%s; %smodel.head: fresh "
                 "begins with a new head",
-                run->whole->model.init, its->n, own[0] ? "it does not have " : "", own,
+                run->job->whole->model.init, its->n, own[0] ? "it does not have " : "", own,
                 own[0] && theirs[0] ? ", and " : "", theirs[0] ? "training does not have " : "", theirs,
                 subset ? "name all of its classes in data.labels to keep its head, or " : "");
 }
@@ -125,23 +125,23 @@ static int match_task(const struct run *run, const struct run_task *task, const 
 }
 
 int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error) {
-        cleanup_free int32_t *rows = malloc((run->n_classes + 1) * sizeof(*rows));
+        cleanup_free int32_t *rows = malloc((run->job->n_classes + 1) * sizeof(*rows));
         struct heads its = {};
         int r = 0;
 
         if (!rows)
                 return error_errno(error, ENOMEM, "classes");
-        for (uint32_t i = 0; i < run->n_classes; i++)
+        for (uint32_t i = 0; i < run->job->n_classes; i++)
                 rows[i] = -1;
-        if (run->whole->model.head == INIT_HEAD_FRESH)
+        if (run->job->whole->model.head == INIT_HEAD_FRESH)
                 (void) fprintf(stderr,
                                "bert-trainer: model.head: fresh: the classifier's head is initialised randomly\n");
         else
                 r = checkpoint ? heads_of_checkpoint(checkpoint, &its, error)
-                               : heads_of_folder(run->whole->model.init, &its, error);
+                               : heads_of_folder(run->job->whole->model.init, &its, error);
         bool any = its.n > 0 && its.task[0].labels.n > 0; /* a classifier at all */
-        for (uint32_t t = 0; r >= 0 && any && t < run->n_tasks; t++)
-                r = match_task(run, &run->tasks[t], &its, rows + run->tasks[t].first, error);
+        for (uint32_t t = 0; r >= 0 && any && t < run->job->n_tasks; t++)
+                r = match_task(run, &run->job->tasks[t], &its, rows + run->job->tasks[t].first, error);
         free_heads(&its);
         if (r < 0)
                 return r;

@@ -18,7 +18,7 @@
 #include "trainer/infer/fit.h"
 #include "trainer/run/run.h"
 
-static const char *init_of(const struct run *run) { return run->whole->model.init; }
+static const char *init_of(const struct run *run) { return run->job->whole->model.init; }
 
 bool run_init_is_folder(const struct run *run) {
         struct stat st;
@@ -27,51 +27,51 @@ bool run_init_is_folder(const struct run *run) {
 }
 
 static int take_path(struct run *run, const char *path, struct error *error) {
-        run->vocab_path = strdup(path);
-        return run->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
+        run->making->vocab_path = strdup(path);
+        return run->job->vocab_path ? 0 : error_errno(error, ENOMEM, "vocabulary");
 }
 
 static int load_vocabulary(struct run *run, const char *path, struct error *error) {
         int r = take_path(run, path, error);
         if (r >= 0)
-                r = assets_read(&run->assets, NULL, path, error);
-        return r < 0 ? r : assets_vocab(&run->assets, path, &run->vocab, error);
+                r = assets_read(&run->making->assets, NULL, path, error);
+        return r < 0 ? r : assets_vocab(&run->making->assets, path, &run->making->vocab, error);
 }
 
 static int load_from_files(struct run *run, struct error *error) {
-        int r = config_load(run->whole->model.config, &run->config, error);
+        int r = config_load(run->job->whole->model.config, &run->making->config, error);
 
-        return r < 0 ? r : load_vocabulary(run, run->whole->model.vocab, error);
+        return r < 0 ? r : load_vocabulary(run, run->job->whole->model.vocab, error);
 }
 
 /* ---- what the run begins with says the rest ---- */
 
 static int load_from_folder(struct run *run, struct error *error) {
-        const struct spec_model *m = &run->whole->model;
+        const struct spec_model *m = &run->job->whole->model;
         cleanup_free char *its_vocab = NULL;
         struct labels labels = {};
 
-        bool head = run->whole->kind == JOB_FINETUNE && m->head == INIT_HEAD_KEEP;
-        int r = hf_folder_config(m->init, &run->config, head ? &labels : NULL, error);
+        bool head = run->job->whole->kind == JOB_FINETUNE && m->head == INIT_HEAD_KEEP;
+        int r = hf_folder_config(m->init, &run->making->config, head ? &labels : NULL, error);
         labels_free(&labels);
         if (r >= 0)
-                r = hf_folder_text(m->init, m->vocab, &run->assets, &its_vocab, &run->text, error);
+                r = hf_folder_text(m->init, m->vocab, &run->making->assets, &its_vocab, &run->making->text, error);
         if (r < 0)
                 return r;
         if (!its_vocab)
                 return error_input(error, BERTD_EXIT_INPUT,
                                    "%s: has no vocab.txt, tokenizer.json or spiece.model: name one as model.vocab",
                                    m->init);
-        run->text_known = true;
+        run->making->text_known = true;
         struct hf_limits limits;
-        r = hf_folder_limits(m->init, &run->config, &limits, error);
+        r = hf_folder_limits(m->init, &run->job->config, &limits, error);
         if (r < 0)
                 return r;
         if (limits.sequence_length > 0)
-                run->init_length = limits.sequence_length;
-        run->init_tail = limits.truncates && limits.truncation == TRUNCATION_TAIL;
+                run->making->init_length = limits.sequence_length;
+        run->making->init_tail = limits.truncates && limits.truncation == TRUNCATION_TAIL;
         r = take_path(run, its_vocab, error);
-        return r < 0 ? r : assets_vocab(&run->assets, its_vocab, &run->vocab, error);
+        return r < 0 ? r : assets_vocab(&run->making->assets, its_vocab, &run->making->vocab, error);
 }
 
 /* A folder's, which its import kept; those of a run are the run's own. */
@@ -81,29 +81,29 @@ static void take_lengths(struct run *run, const struct bundle *b) {
         if (!checkpoint_meta_get(meta, DESCRIPTION_WEIGHTS_ONLY))
                 return;
         if (checkpoint_meta_get(meta, "sequence_length"))
-                run->init_length = b->lengths.sequence_length;
-        run->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
+                run->making->init_length = b->lengths.sequence_length;
+        run->making->init_tail = b->lengths.truncation == TRUNCATION_TAIL;
 }
 
 /* The checkpoint's vocabulary becomes the run's, wherever it was found. */
 static int take_bundle(struct run *run, struct bundle *b, struct error *error) {
         take_lengths(run, b);
-        run->config = b->config;
-        run->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
-        if (run->text_known)
-                run->text = b->text;
-        run->vocab = steal_pointer(&b->vocab);
-        run->assets = b->assets;
+        run->making->config = b->config;
+        run->making->text_known = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "text_options") != NULL;
+        if (run->job->text_known)
+                run->making->text = b->text;
+        run->making->vocab = steal_pointer(&b->vocab);
+        run->making->assets = b->assets;
         b->assets = (struct assets) {};
         return take_path(run, b->vocab_path, error);
 }
 
 static int load_from_checkpoint(struct run *run, struct error *error) {
-        const struct spec_model *m = &run->whole->model;
+        const struct spec_model *m = &run->job->whole->model;
         struct bundle bundle = {};
 
-        int r = bundle_open(&bundle, m->init, run->whole->kind == JOB_FINETUNE ? USE_FINETUNE : USE_PRETRAIN, m->vocab,
-                            error);
+        int r = bundle_open(&bundle, m->init, run->job->whole->kind == JOB_FINETUNE ? USE_FINETUNE : USE_PRETRAIN,
+                            m->vocab, error);
         if (r >= 0)
                 r = take_bundle(run, &bundle, error);
         bundle_close(&bundle);
@@ -113,7 +113,7 @@ static int load_from_checkpoint(struct run *run, struct error *error) {
 }
 
 static int check_case(const struct run *run, struct error *error) {
-        if (!run->text_known || !run->text.lowercase || run->spec->data.lowercase)
+        if (!run->job->text_known || !run->job->text.lowercase || run->spec->data.lowercase)
                 return 0;
         return error_input(error, BERTD_EXIT_CONFIG,
                            "%s: data.lowercase: false, but %s was trained with text in lower case: leave it out",
@@ -122,7 +122,7 @@ static int check_case(const struct run *run, struct error *error) {
 
 /* A configuration beside what the run begins with may say other dropouts, and nothing else. */
 static int load_beside(struct run *run, struct error *error) {
-        const struct spec_model *m = &run->whole->model;
+        const struct spec_model *m = &run->job->whole->model;
         struct model_config given;
 
         int r = run_init_is_folder(run) ? load_from_folder(run, error) : load_from_checkpoint(run, error);
@@ -132,31 +132,31 @@ static int load_beside(struct run *run, struct error *error) {
                 return r;
         r = config_load(m->config, &given, error);
         if (r >= 0)
-                r = fit_config(m->init, &run->config, m->config, &given, error);
+                r = fit_config(m->init, &run->job->config, m->config, &given, error);
         if (r >= 0)
-                run->config = given;
+                run->making->config = given;
         return r;
 }
 
 /* A pretraining that is resumed has the weights: where its spec says the rest, what it began with may be gone. */
 static bool needs_init(const struct run *run) {
-        const struct spec_model *m = &run->whole->model;
+        const struct spec_model *m = &run->job->whole->model;
         struct stat st;
 
-        return m->init && (run->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
+        return m->init && (run->job->whole->kind == JOB_FINETUNE || !m->config || !m->vocab || stat(m->init, &st) == 0);
 }
 
 /* ---- what the spec leaves to model.init ---- */
 
 static int resolve_data(struct run *run, struct spec_data *d, struct error *error) {
-        run->init_cuts = run->init_cuts || (d->sequence_length == 0 && run->init_length > 0) ||
-                         (d->truncation == TRUNCATION_AUTO && run->init_tail);
+        run->making->init_cuts = run->job->init_cuts || (d->sequence_length == 0 && run->job->init_length > 0) ||
+                              (d->truncation == TRUNCATION_AUTO && run->job->init_tail);
         if (d->truncation == TRUNCATION_AUTO)
-                d->truncation = run->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
+                d->truncation = run->job->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         if (d->sequence_length == 0)
-                spec_data_set_length(d, run->init_length > 0 ? run->init_length
-                                                             : MIN(run->config.max_position_embeddings,
-                                                                   (uint32_t) SPEC_LENGTH_DEFAULT));
+                spec_data_set_length(d, run->job->init_length > 0 ? run->job->init_length
+                                                                  : MIN(run->job->config.max_position_embeddings,
+                                                                        (uint32_t) SPEC_LENGTH_DEFAULT));
         if (d->head_tokens <= d->sequence_length && d->max_predictions <= d->sequence_length)
                 return 0;
         return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s is greater than the length of model.init, %u tokens",
@@ -165,10 +165,10 @@ static int resolve_data(struct run *run, struct spec_data *d, struct error *erro
 }
 
 static int resolve_lengths(struct run *run, struct error *error) {
-        int r = resolve_data(run, &run->whole->data, error);
+        int r = resolve_data(run, &run->job->whole->data, error);
 
-        for (uint32_t s = 0; r >= 0 && s < run->whole->n_stages; s++) {
-                struct spec *stage = run->whole->stages[s];
+        for (uint32_t s = 0; r >= 0 && s < run->job->whole->n_stages; s++) {
+                struct spec *stage = run->job->whole->stages[s];
                 r = resolve_data(run, &stage->data, error);
                 for (uint32_t t = 0; r >= 0 && t < stage->n_tasks; t++)
                         r = resolve_data(run, &stage->tasks[t]->data, error);
@@ -185,7 +185,7 @@ static void leave_classifier(struct model_config *config) {
 int run_read_model(struct run *run, struct error *error) {
         bool lower = run->spec->data.lowercase;
 
-        run->text = (struct text_options) {
+        run->making->text = (struct text_options) {
                 .lowercase = lower, .strip_accents = lower, .chinese = true, .quotes = true, .nfkd = true
         };
         return needs_init(run) ? load_beside(run, error) : load_from_files(run, error);
@@ -194,8 +194,8 @@ int run_read_model(struct run *run, struct error *error) {
 /* ---- the classifier ---- */
 
 static int choose_layers(const struct run *run, struct classifier_config *c, struct error *error) {
-        const char *text = run->whole->classifier.layers;
-        uint32_t layers = config_n_layers(&run->config), four = MIN(layers, 4u);
+        const char *text = run->job->whole->classifier.layers;
+        uint32_t layers = config_n_layers(&run->job->config), four = MIN(layers, 4u);
         const struct {
                 const char *name;
                 uint32_t first, n;
@@ -221,8 +221,8 @@ static int choose_layers(const struct run *run, struct classifier_config *c, str
 }
 
 static bool has_stage(const struct run *run, bool classify, bool segmented) {
-        for (uint32_t s = 0; s < spec_n_stages(run->whole); s++) {
-                const struct spec_data *d = &spec_at(run->whole, s)->data;
+        for (uint32_t s = 0; s < spec_n_stages(run->job->whole); s++) {
+                const struct spec_data *d = &spec_at(run->job->whole, s)->data;
                 if ((d->objective == OBJECTIVE_CLASSIFY) == classify &&
                     (!segmented || d->truncation == TRUNCATION_SEGMENTS))
                         return true;
@@ -232,10 +232,10 @@ static bool has_stage(const struct run *run, bool classify, bool segmented) {
 
 /* All but the number of classes, which the data say. */
 static int set_classifier(struct run *run, struct error *error) {
-        const struct spec_classifier *s = &run->whole->classifier;
-        double dropout = run->config.classifier.n_labels > 0      ? run->config.classifier.dropout
-                         : run->config.model_type == MODEL_ALBERT ? 0.1
-                                                                  : run->config.hidden_dropout_prob;
+        const struct spec_classifier *s = &run->job->whole->classifier;
+        double dropout = run->job->config.classifier.n_labels > 0      ? run->job->config.classifier.dropout
+                         : run->job->config.model_type == MODEL_ALBERT ? 0.1
+                                                                       : run->job->config.hidden_dropout_prob;
         struct classifier_config c = { .combine = s->combine,
                                        .segments = s->segments,
                                        .segmented = has_stage(run, true, true),
@@ -252,34 +252,34 @@ static int set_classifier(struct run *run, struct error *error) {
                                    "%s: classifier.input: the pooler takes one layer's width: pooled needs combine "
                                    "mean or max, or one layer",
                                    run->options->spec_path);
-        run->config.classifier = c;
-        run->config.without_pretraining_heads = !has_stage(run, false, false);
+        run->making->config.classifier = c;
+        run->making->config.without_pretraining_heads = !has_stage(run, false, false);
         return 0;
 }
 
 static int check_kind(const struct run *run, struct error *error) {
         static const char *const kinds[] = JOB_KIND_NAMES;
 
-        if (run->whole->kind == run->options->kind)
+        if (run->job->whole->kind == run->options->kind)
                 return 0;
         return error_input(error, BERTD_EXIT_CONFIG, "%s: kind: expected %s; %s %s runs it", run->options->spec_path,
-                           kinds[run->options->kind], run->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
-                           run->whole->kind == JOB_COMMAND ? "submit" : kinds[run->whole->kind]);
+                           kinds[run->options->kind], run->job->whole->kind == JOB_COMMAND ? "bertctl" : "bert-trainer",
+                           run->job->whole->kind == JOB_COMMAND ? "submit" : kinds[run->job->whole->kind]);
 }
 
 int run_read_spec(struct run *run, struct error *error) {
-        int r = spec_load(run->options->spec_path, &run->whole, error);
+        int r = spec_load(run->options->spec_path, &run->making->whole, error);
         if (r < 0)
                 return r;
-        run->spec = spec_at(run->whole, 0);
+        run->spec = spec_at(run->job->whole, 0);
         return check_kind(run, error);
 }
 
 static int check_spec(const struct run *run, struct error *error) {
-        const struct fit fit = { .model = spec_model_path(run->whole),
-                                 .config = &run->config,
-                                 .vocab_path = run->vocab_path,
-                                 .vocab = run->vocab,
+        const struct fit fit = { .model = spec_model_path(run->job->whole),
+                                 .config = &run->job->config,
+                                 .vocab_path = run->job->vocab_path,
+                                 .vocab = run->job->vocab,
                                  .vouched = true, /* by the spec */
                                  .exit = BERTD_EXIT_CONFIG };
         int r = fit_vocabulary(&fit, error);
@@ -287,15 +287,15 @@ static int check_spec(const struct run *run, struct error *error) {
 }
 
 int run_settle_inputs(struct run *run, struct error *error) {
-        bool tunes = run->whole->kind == JOB_FINETUNE;
+        bool tunes = run->job->whole->kind == JOB_FINETUNE;
 
         int r = resolve_lengths(run, error);
-        if (r >= 0 && tunes && encoder_new(run->vocab, &run->text, 1, &run->encoder) < 0)
-                r = error_errno(error, ENOMEM, "%s", run->vocab_path);
+        if (r >= 0 && tunes && encoder_new(run->job->vocab, &run->making->text, 1, &run->making->encoder) < 0)
+                r = error_errno(error, ENOMEM, "%s", run->job->vocab_path);
         if (!tunes)
-                leave_classifier(&run->config);
+                leave_classifier(&run->making->config);
         if (r >= 0)
-                r = samples_vocab_init(&run->samples_vocab, run->vocab, run->vocab_path, error);
+                r = samples_vocab_init(&run->making->samples_vocab, run->job->vocab, run->job->vocab_path, error);
         if (r >= 0 && tunes)
                 r = set_classifier(run, error);
         return r < 0 ? r : check_spec(run, error);

@@ -57,29 +57,29 @@ static int parse_arguments(int argc, char **argv, const char *usage, struct run_
 /* After an update: validation and checkpoints that are due, as both are at the end of a stage. 1: a stop was asked for. */
 static int after_step(struct run *run, uint64_t flags, struct error *error) {
         const struct spec *spec = run->spec;
-        bool end = run->stage_step == spec->train.steps, last = end && run->stage + 1 == run->n_stages,
-             made_up = run->evaluation_due;
+        bool end = run->state.stage_step == spec->train.steps, last = end && run->state.stage + 1 == run->job->n_stages,
+             made_up = run->state.evaluation_due;
         uint64_t evaluate = spec->train.evaluate_every, save = spec->checkpoint.every_steps;
 
-        bool best = (made_up || end || (evaluate > 0 && run->stage_step % evaluate == 0)) && run_evaluate(run);
-        if (run->evaluation_due)
+        bool best = (made_up || end || (evaluate > 0 && run->state.stage_step % evaluate == 0)) && run_evaluate(run);
+        if (run->state.evaluation_due)
                 return 1;
         if (made_up) /* this step's checkpoint says that it is due: written again */
-                run->last_checkpoint_step = UINT64_MAX;
+                run->state.last_checkpoint_step = UINT64_MAX;
         run_checkpoint_poll(run);
         if (!end && !best && !made_up && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) &&
-            (save == 0 || run->step % save != 0))
+            (save == 0 || run->state.step % save != 0))
                 return 0;
         return run_checkpoint(run, last, error);
 }
 
 static int stop_early(struct run *run, struct error *error) {
-        if (run->rank == 0)
-                progress_stopping(run->progress);
+        if (run->ranks.own == 0)
+                progress_stopping(run->out.progress);
         int r = run_checkpoint(run, true, error);
-        if (r >= 0 && run->rank == 0) {
-                progress_end_line(run->progress);
-                (void) fprintf(stderr, "stopped on request after step %" PRIu64 "\n", run->step);
+        if (r >= 0 && run->ranks.own == 0) {
+                progress_end_line(run->out.progress);
+                (void) fprintf(stderr, "stopped on request after step %" PRIu64 "\n", run->state.step);
         }
         return r < 0 ? r : BERTD_EXIT_STOPPED;
 }
@@ -88,8 +88,8 @@ static int stop_early(struct run *run, struct error *error) {
 static int train_stage(struct run *run, struct error *error) {
         uint64_t flags;
 
-        int r = run->evaluation_due ? after_step(run, 0, error) : 0; /* of the run before */
-        while (r == 0 && run->stage_step < run->spec->train.steps) {
+        int r = run->state.evaluation_due ? after_step(run, 0, error) : 0; /* of the run before */
+        while (r == 0 && run->state.stage_step < run->spec->train.steps) {
                 r = run_step(run, &flags, error);
                 if (r == 0)
                         r = after_step(run, flags, error);
@@ -99,15 +99,15 @@ static int train_stage(struct run *run, struct error *error) {
 
 /* An exit code, or −errno alike on all ranks. */
 static int train(struct run *run, struct error *error) {
-        if (run->rank == 0) {
+        if (run->ranks.own == 0) {
                 run_describe_texts(run);
                 run_announce_samples(run);
-                progress_ready(run->progress);
+                progress_ready(run->out.progress);
         }
         int r = train_stage(run, error);
-        while (r == 0 && run->stage + 1 < run->n_stages) {
+        while (r == 0 && run->state.stage + 1 < run->job->n_stages) {
                 r = run_next_stage(run, error);
-                if (r >= 0 && run->rank == 0)
+                if (r >= 0 && run->ranks.own == 0)
                         run_announce_samples(run);
                 if (r >= 0)
                         r = train_stage(run, error);
@@ -133,18 +133,21 @@ static int settle_options(struct exchange *exchange, struct run_options *options
 
 static int run_all(struct exchange *exchange, const struct run_options *options, struct error *error) {
         cleanup_free struct run *run = calloc(1, sizeof(*run));
+        struct run_job job = {};
         int r = exchange_agree(exchange, run ? 0 : error_errno(error, ENOMEM, "a run"), error);
         if (r < 0 || !run)
                 return r;
 
         run->options = options;
-        run->exchange = exchange;
+        run->ranks = (struct run_ranks) { exchange, exchange_rank(exchange), exchange_n_ranks(exchange) };
+        run->job = run->making = &job;
         r = run_setup(run, error);
         if (r >= 0)
                 r = run_restore(run, error);
+        run->making = NULL;
         if (r >= 0)
                 r = train(run, error);
-        run_free(run); /* waits for a checkpoint under way */
+        run_free(run, &job); /* waits for a checkpoint under way */
         exchange_barrier(exchange);
         return r;
 }

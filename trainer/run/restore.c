@@ -46,16 +46,16 @@ static int read_stage(const struct run *run, const struct checkpoint *c, uint32_
 
         if (r < 0)
                 return r;
-        if (stage >= run->n_stages)
+        if (stage >= run->job->n_stages)
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "%s: made in stage %" PRIu64 ", the spec now has %u: this may not change on resume",
-                                   checkpoint_path(c), stage, run->n_stages);
+                                   checkpoint_path(c), stage, run->job->n_stages);
         *ret_stage = (uint32_t) stage;
         return 0;
 }
 
 static int too_few_steps(const struct run *run, const char *path, struct error *error) {
-        const struct spec *spec = run->stages[run->stage].spec;
+        const struct spec *spec = run->job->stages[run->state.stage].spec;
         char epochs[32];
 
         if (spec->train.epochs > 0)
@@ -63,64 +63,40 @@ static int too_few_steps(const struct run *run, const char *path, struct error *
                                    "%s: train.epochs: %s is %" PRIu64
                                    " steps, but the checkpoint %s is already at step %" PRIu64,
                                    run->options->spec_path, spec_get(spec, "train.epochs", epochs, sizeof(epochs)),
-                                   spec->train.steps, path, run->stage_step);
+                                   spec->train.steps, path, run->state.stage_step);
         return error_input(error, BERTD_EXIT_CONFIG,
                            "%s: train.steps: %" PRIu64 ", but the checkpoint %s is already at step %" PRIu64,
-                           run->options->spec_path, spec->train.steps, path, run->stage_step);
+                           run->options->spec_path, spec->train.steps, path, run->state.stage_step);
 }
 
 static int restore_counters(struct run *run, const struct checkpoint *c, struct error *error) {
-        const struct checkpoint_meta *meta = checkpoint_meta(c);
-        const char *best = checkpoint_meta_get(meta, "best_validation_loss"),
-                   *accuracy = checkpoint_meta_get(meta, "best_validation_accuracy"), *path = checkpoint_path(c);
-        const struct spec_train *train = &run->stages[run->stage].spec->train;
-        uint64_t samples = 0;
-        const struct {
-                const char *key;
-                uint64_t *to;
-        } counters[] = { { "step", &run->step },
-                         { "schedule_step", &run->stage_step },
-                         { "correction_step", &run->correction_step },
-                         { "samples", &samples },
-                         { "best_validation_step", &run->best_validation_step } };
-        int r = 0;
+        const struct spec_train *train = &run->job->stages[run->state.stage].spec->train;
+        const char *path = checkpoint_path(c);
 
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(counters); i++)
-                r = checkpoint_meta_u64(meta, path, counters[i].key, counters[i].to, error);
-        if (r < 0)
-                return r;
-        if (samples != run->stage_step * train->global_batch || run->stage_step > run->step)
-                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
-                                   "%s: meta key samples is %" PRIu64 ", expected %" PRIu64, path, samples,
-                                   run->stage_step * train->global_batch);
-        run->evaluation_due = checkpoint_meta_get(meta, "evaluation_due") != NULL;
-        run->best_validation_loss = best ? strtod(best, NULL) : NAN;
-        run->best_validation_accuracy = accuracy ? strtod(accuracy, NULL) : NAN;
-        (void) run_figures_of(meta, run->step, &run->validated);
-        loss_scale_parse(&run->loss_scale, checkpoint_meta_get(meta, "loss_scale"));
-        return run->stage_step > train->steps ? too_few_steps(run, path, error) : 0;
+        int r = state_from_meta(&run->state, train->global_batch, checkpoint_meta(c), path, error);
+        return r >= 0 && run->state.stage_step > train->steps ? too_few_steps(run, path, error) : r;
 }
 
 /* A checkpoint from elsewhere is written again here at the first occasion: the next attempt looks only here. */
 static void note_checkpoint(struct run *run, const char *restored) {
-        cleanup_free char *path = rundir_checkpoint_path(run->rundir, run->step);
+        cleanup_free char *path = rundir_checkpoint_path(run->out.rundir, run->state.step);
         struct stat own, its;
 
         if (path && stat(path, &own) == 0 && stat(restored, &its) == 0 && own.st_dev == its.st_dev &&
             own.st_ino == its.st_ino)
-                run->last_checkpoint_step = run->step;
+                run->state.last_checkpoint_step = run->state.step;
 }
 
 /* What the run does not know by itself: heads that are still fresh, and files that belong to the vocabulary. */
 static int keep_rest(struct run *run, struct checkpoint *c, struct error *error) {
         cleanup_assets struct assets assets = {};
 
-        int r = description_fresh(c, &run->fresh, error);
+        int r = description_fresh(c, &run->out.fresh, error);
         if (r >= 0)
                 r = checkpoint_read_assets(c, &assets, error);
         for (uint32_t i = 0; r >= 0 && i < assets.n; i++)
-                if (!assets_find(&run->assets, assets.item[i].name))
-                        r = assets_add(&run->assets, assets.item[i].name, assets.item[i].data, assets.item[i].size,
+                if (!assets_find(&run->job->assets, assets.item[i].name))
+                        r = assets_add(&run->job->assets, assets.item[i].name, assets.item[i].data, assets.item[i].size,
                                        error);
         return r;
 }
@@ -144,14 +120,14 @@ static int restore_from(struct run *run, const char *path, struct error *error) 
                 r = keep_rest(run, c, error);
         if (r >= 0)
                 r = checkpoint_check_file(c, error);
-        run->stage = stage;
+        run->state.stage = stage;
         if (r >= 0)
                 r = restore_counters(run, c, error);
         if (r < 0)
                 return r;
         run_meta_say(run, stage, checkpoint_meta(c));
         note_checkpoint(run, path);
-        (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->step,
+        (void) fprintf(stderr, "resuming from %s, step %" PRIu64 " of %" PRIu64 "\n", path, run->state.step,
                        run_total_steps(run));
         return 0;
 }
@@ -160,9 +136,9 @@ static int restore_newest(struct run *run, struct error *error) {
         cleanup_free uint64_t *steps = NULL;
         size_t n = 0;
 
-        int r = rundir_list(run->rundir, &steps, &n, error);
+        int r = rundir_list(run->out.rundir, &steps, &n, error);
         for (size_t i = n; r >= 0 && i-- > 0;) {
-                cleanup_free char *path = rundir_checkpoint_path(run->rundir, steps[i]);
+                cleanup_free char *path = rundir_checkpoint_path(run->out.rundir, steps[i]);
                 struct error why = {};
                 if (!path)
                         return error_errno(error, ENOMEM, "%s", run->options->run_dir);
@@ -181,7 +157,7 @@ static int restore_newest(struct run *run, struct error *error) {
 static void say_cuts(const struct run *run) {
         const struct spec_data *d = &run->spec->data;
 
-        if (run->init_cuts)
+        if (run->job->init_cuts)
                 (void) fprintf(stderr, "as recorded there, the %s of a text is kept, at most %u tokens\n",
                                d->truncation == TRUNCATION_TAIL ? "tail" : "head", d->sequence_length);
 }
@@ -190,20 +166,21 @@ static void say_cuts(const struct run *run) {
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         cleanup_free int32_t *rows = NULL;
-        bool folder = run_init_is_folder(run), tunes = run->whole->kind == JOB_FINETUNE;
+        bool folder = run_init_is_folder(run), tunes = run->job->whole->kind == JOB_FINETUNE;
 
         int r = folder ? 0 : checkpoint_open(path, &c, error);
-        run->fresh = 0;
+        run->out.fresh = 0;
         if (r >= 0 && tunes)
                 r = run_head_rows(run, c, &rows, error);
         if (r >= 0 && c)
-                r = description_fresh(c, &run->fresh, error);
+                r = description_fresh(c, &run->out.fresh, error);
         if (r >= 0 && folder)
-                r = hf_folder_read(path, run->model, rows, &run->fresh, error);
+                r = hf_folder_read(path, run->model, rows, &run->out.fresh, error);
         else if (r >= 0)
-                r = tunes ? weights_begin(c, run->model, rows, &run->fresh, error) : weights_read(c, run->model, error);
-        for (uint32_t i = 0; r >= 0 && rows && i < run->n_classes; i++)
-                run->fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
+                r = tunes ? weights_begin(c, run->model, rows, &run->out.fresh, error)
+                          : weights_read(c, run->model, error);
+        for (uint32_t i = 0; r >= 0 && rows && i < run->job->n_classes; i++)
+                run->out.fresh |= rows[i] < 0 ? HEAD(PART_CLASSIFIER) : 0;
         if (r >= 0) {
                 (void) fprintf(stderr, "beginning with the weights of %s\n", path);
                 say_cuts(run);
@@ -215,15 +192,16 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
 
-        run->fresh = ALL_HEADS; /* unless a checkpoint says otherwise */
+        run->out.fresh = ALL_HEADS; /* unless a checkpoint says otherwise */
 
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
-        if (r >= 0 && run->last_checkpoint_step == UINT64_MAX && run->step == 0 && run->whole->model.init)
-                r = begin_with(run, run->whole->model.init, error);
+        if (r >= 0 && run->state.last_checkpoint_step == UINT64_MAX && run->state.step == 0 &&
+            run->job->whole->model.init)
+                r = begin_with(run, run->job->whole->model.init, error);
         if (r >= 0)
                 run_check_best(run);
         if (r >= 0 && run->options->abandon_newer)
-                r = rundir_abandon_newer(run->rundir, run->step, error);
+                r = rundir_abandon_newer(run->out.rundir, run->state.step, error);
         return r;
 }
 
@@ -234,12 +212,13 @@ int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
         bool direct = state_in_host_memory(model_state(run->model));
         void *host = direct ? NULL : state_allocate_host(model_state(run->model), size);
 
-        int r = exchange_agree(run->exchange, direct || host ? 0 : error_errno(error, ENOMEM, "restored state"), error);
+        int r = exchange_agree(run->ranks.exchange, direct || host ? 0 : error_errno(error, ENOMEM, "restored state"),
+                               error);
         for (size_t i = 0; r >= 0 && i < n_runs; i++) {
-                if (!direct && run->rank == 0)
+                if (!direct && run->ranks.own == 0)
                         state_download(model_state(run->model), host, runs[i]);
-                exchange_broadcast(run->exchange, direct ? runs[i] : host, size);
-                if (!direct && run->rank != 0)
+                exchange_broadcast(run->ranks.exchange, direct ? runs[i] : host, size);
+                if (!direct && run->ranks.own != 0)
                         state_upload(model_state(run->model), runs[i], host);
         }
         if (host)
@@ -250,33 +229,20 @@ int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
 
 /* A rank that was not told would train another model: all three runs go to everyone. */
 static int broadcast_state(struct run *run, struct error *error) {
-        uint64_t counters[] = { run->step,  run->stage_step,           run->correction_step, run->last_checkpoint_step,
-                                run->stage, run->best_validation_step, run->evaluation_due };
-        double best[] = { run->best_validation_loss, run->best_validation_accuracy };
-
-        exchange_broadcast(run->exchange, &run->loss_scale, sizeof(run->loss_scale));
-        exchange_broadcast(run->exchange, counters, sizeof(counters));
-        run->step = counters[0];
-        run->stage_step = counters[1];
-        run->correction_step = counters[2];
-        run->last_checkpoint_step = counters[3];
-        run->stage = (uint32_t) counters[4];
-        run->best_validation_step = counters[5];
-        run->evaluation_due = counters[6] != 0;
-        exchange_broadcast(run->exchange, best, sizeof(best));
-        run->best_validation_loss = best[0];
-        run->best_validation_accuracy = best[1];
-        return run->step > 0 || run->whole->model.init ? run_broadcast(run, 3, error) : 0;
+        exchange_broadcast(run->ranks.exchange, &run->state, sizeof(run->state));
+        return run->state.step > 0 || run->job->whole->model.init ? run_broadcast(run, 3, error) : 0;
 }
 
 static int open_outputs(struct run *run, struct error *error) {
-        run->progress = progress_new(run_total_steps(run));
-        run->pace = run->n_ranks > 1 ? pace_new(run->n_ranks) : NULL;
-        if (!run->progress || (run->n_ranks > 1 && !run->pace))
+        run->out.progress = progress_new(run_total_steps(run));
+        run->out.pace = run->ranks.n > 1 ? pace_new(run->ranks.n) : NULL;
+        if (!run->out.progress || (run->ranks.n > 1 && !run->out.pace))
                 return error_errno(error, ENOMEM, "%s", run->options->run_dir);
-        int r = metrics_open(run->options->run_dir, run->step, run->evaluation_due, &run->metrics, error);
+        int r = metrics_open(run->options->run_dir, run->state.step, run->state.evaluation_due, &run->out.metrics,
+                             error);
         if (r >= 0)
-                metrics_set_stage(run->metrics, run->stage, run->stages[run->stage].spec->data.objective);
+                metrics_set_stage(run->out.metrics, run->state.stage,
+                                  run->job->stages[run->state.stage].spec->data.objective);
         return r;
 }
 
@@ -295,7 +261,7 @@ static void say_beyond(const struct run *run, const struct spec *spec, const cha
 }
 
 static void say_validation(const struct run *run, uint32_t stage) {
-        const struct spec *spec = run->stages[stage].spec;
+        const struct spec *spec = run->job->stages[stage].spec;
         uint64_t every = spec->train.evaluate_every;
         char in_stage[32] = "";
 
@@ -304,7 +270,7 @@ static void say_validation(const struct run *run, uint32_t stage) {
                            "validation comes at the end of the stage only");
                 return;
         }
-        if (run->n_stages > 1)
+        if (run->job->n_stages > 1)
                 (void) snprintf(in_stage, sizeof(in_stage), "stage %u: ", stage);
         if (every > 0)
                 (void) fprintf(stderr,
@@ -316,7 +282,7 @@ static void say_validation(const struct run *run, uint32_t stage) {
 
 /* What is to be done every so many steps, of which there are fewer. */
 static void say_cadences(const struct run *run) {
-        const struct spec *all = run->n_stages > 1 ? NULL : run->spec;
+        const struct spec *all = run->job->n_stages > 1 ? NULL : run->spec;
         const struct spec_checkpoint *c = &run->spec->checkpoint;
         uint64_t total = run_total_steps(run);
 
@@ -325,16 +291,16 @@ static void say_cadences(const struct run *run) {
         say_beyond(run, all, "checkpoint.keep_every", c->keep_every, total, "none is kept for it");
         say_beyond(run, all, "train.log_every", run->spec->train.log_every, total,
                    "metrics.jsonl has the last step of a stage only");
-        for (uint32_t s = run->stage; s < run->n_stages; s++)
+        for (uint32_t s = run->state.stage; s < run->job->n_stages; s++)
                 say_validation(run, s);
 }
 
 int run_restore(struct run *run, struct error *error) {
-        int r = run->rank == 0 ? restore_on_rank_0(run, error) : 0;
+        int r = run->ranks.own == 0 ? restore_on_rank_0(run, error) : 0;
 
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->ranks.own == 0)
                 r = open_outputs(run, error);
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r < 0)
                 return r;
         r = broadcast_state(run, error);
@@ -342,9 +308,9 @@ int run_restore(struct run *run, struct error *error) {
                 r = run_compare_weights(run, error);
         if (r < 0)
                 return r;
-        run->last_checkpoint_usec = clock_boottime_usec();
-        r = run_use_stage(run, run->stage, error);
-        if (r >= 0 && run->rank == 0) {
+        run->out.last_checkpoint_usec = clock_boottime_usec();
+        r = run_use_stage(run, run->state.stage, error);
+        if (r >= 0 && run->ranks.own == 0) {
                 say_cadences(run);
                 run_link_best(run);
         }

@@ -3,8 +3,8 @@
  *
  *   run_setup → run_restore → { run_step } → run_free
  *
- * Between steps every rank holds the same weights, moments and counters. Rank 0 alone owns the run folder, the saver,
- * metrics and progress (NULL elsewhere). A step of B samples at update s of its stage takes samples [s·B, (s + 1)·B) of the
+ * A run is its job (job.h: const once it is set up), its ranks, its state (state.h: the same on all ranks between steps, as weights and
+ * moments are), its outputs (rank 0's alone) and what computes. A step of B samples at update s of its stage takes samples [s·B, (s + 1)·B) of the
  * stage's stream. `step` counts through all stages and names checkpoints and rows; `stage_step` is what the schedule goes by;
  * `correction_step` counts updates since the moments were 0, or were said to be (T9).
  */
@@ -18,23 +18,16 @@
 #include "common/spec/spec.h"
 #include "trainer/checkpoint/reader.h"
 #include "trainer/checkpoint/saver.h"
-#include "trainer/data/checked.h"
-#include "trainer/data/corpora.h"
-#include "trainer/data/examples.h"
 #include "trainer/data/prefetch.h"
-#include "trainer/data/samples.h"
-#include "trainer/data/windows.h"
-#include "trainer/model/config.h"
-#include "trainer/model/loss_scale.h"
 #include "trainer/model/model.h"
 #include "trainer/ops/ops.h"
 #include "trainer/report/metrics.h"
 #include "trainer/report/pace.h"
 #include "trainer/report/progress.h"
 #include "trainer/run/exchange.h"
+#include "trainer/run/job.h"
 #include "trainer/run/rundir.h"
-#include "trainer/text/encoder.h"
-#include "trainer/text/vocab.h"
+#include "trainer/run/state.h"
 
 struct run_options {
         enum job_kind kind;
@@ -45,92 +38,46 @@ struct run_options {
         bool compares_files;       /* some other rank was */
 };
 
-enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
-
-/* A head of the classifier: classes [first, first + labels.n) of all. */
-struct run_task {
-        char *name; /* "": the only one */
-        struct labels labels;
-        uint32_t first;
-};
-
-/* Of the three parts a stage has those whose n is not 0: of corpora (pretraining) or of texts (classification). */
-struct run_stage {
-        const struct spec *spec; /* borrowed from the whole one */
-        struct sample_source source[PART_MAX];
-        uint64_t n[PART_MAX]; /* samples in one epoch */
-        struct corpora *corpora[PART_MAX];
-        char *made_prefix[PART_MAX]; /* of a corpus that the run made of texts */
-        bool made_elsewhere[PART_MAX];
-        struct samples *samples[PART_MAX];
-        struct texts *texts[PART_MAX];
-        struct text_set set[PART_MAX];
-        struct texts_found found[PART_MAX]; /* of the texts */
-        struct checkpoint_meta meta;        /* what never changes during the stage */
-};
-
-/* Of a validation; step 0: there was none. */
-struct run_figures {
-        uint64_t step;
-        double loss, accuracy;
-};
-
-struct run {
-        const struct run_options *options;
+/* The processes that train together. */
+struct run_ranks {
         struct exchange *exchange;
-        uint32_t rank, n_ranks;
+        uint32_t own, n;
+};
 
-        struct spec *whole;
-        struct run_stage *stages; /* (n_stages) */
-        uint32_t n_stages, stage;
-        struct run_stage *now;   /* the stage under way */
-        const struct spec *spec; /* its spec */
-        struct model_config config;
-        struct vocab *vocab;
-        struct assets assets; /* of the vocabulary: what every checkpoint holds */
-        unsigned fresh; /* rank 0: heads that nobody had trained when this run began or was resumed, 1 << PART_… */
-        char *vocab_path;
-        struct samples_vocab samples_vocab;
-        struct checked checked;   /* corpora whose ids were read */
-        bool knows_checked;       /* rank 0's file of them */
-        struct text_options text; /* of what the run begins with, else fine-tuning's own */
-        bool text_known;          /* and it tells */
-        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
-        bool init_tail;           /* and whether a longer one keeps its tail */
-        bool init_cuts;           /* the spec leaves one of them to it */
-        struct encoder *encoder;  /* fine-tuning: as all below */
-        struct run_task tasks[SPEC_TASKS_MAX];
-        uint32_t n_tasks, n_classes;
-        struct class_range *class_ranges; /* (n_classes) each class' task; NULL: one task */
-        const struct ops *ops;
-        struct device *device; /* owns `ops` */
-        struct model *model;
-        struct prefetch *prefetch;
-        struct batches *validation_batches;
-
+/* What rank 0 writes, and what it remembers for that. Pointers are NULL on other ranks; pace with one rank. */
+struct run_outputs {
         struct rundir *rundir;
         struct saver *saver;
         struct metrics *metrics;
         struct progress *progress;
-        struct pace *pace; /* NULL: one rank */
-
-        uint64_t step, stage_step, correction_step; /* updates completed */
-        struct loss_scale loss_scale;               /* 1 unless fp16 */
-        double best_validation_loss;                /* NaN: none yet */
-        double best_validation_accuracy;            /* classification: comes before the loss */
-        uint64_t best_validation_step;
-        uint64_t best_kept_step;      /* rank 0: of the best checkpoint that is on disk; 0: none is */
-        uint64_t first_step;          /* restored from another folder: what this one has of before is not of this run */
-        struct run_figures validated; /* the last time */
-        bool link_said;               /* that best.ckpt cannot be made */
-        bool evaluation_due;          /* of this step: a stop came before its end */
-        double peak_flops;            /* of sgemm, all ranks together, measured */
-        uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
-        uint64_t last_checkpoint_usec; /* boot time */
+        struct pace *pace;
+        unsigned fresh;          /* heads that nobody had trained when this run began or was resumed (model/heads.h) */
+        uint64_t best_kept_step; /* of the best checkpoint that is on disk; 0: none is */
+        uint64_t first_step;     /* restored from another folder: what this one has of before is not of this run */
+        bool link_said;          /* that best.ckpt cannot be made */
+        struct error not_finite; /* of a snapshot that was refused for that */
+        uint64_t last_checkpoint_usec; /* boot time; all ranks, as the two below */
         double checkpoint_sec;         /* the loop stood still for snapshots since the last row */
-        struct error not_finite;       /* rank 0: of a snapshot that was refused for that */
         double stall_sec;              /* it stood still for the checkpoint that was begun last */
-        struct buckets *buckets;       /* NULL: gradients are summed by the exchange, after backward */
+};
+
+struct run {
+        const struct run_options *options;
+        struct run_ranks ranks;
+        struct run_job *making; /* `job`, while set-up and restore make it; then NULL */
+        const struct run_job *job;
+        const struct run_stage *now; /* the stage under way */
+        const struct spec *spec;     /* its spec */
+        struct run_state state;
+        struct run_outputs out;
+
+        const struct ops *ops;
+        struct device *device; /* owns `ops` */
+        struct model *model;
+        struct buckets *buckets; /* NULL: gradients are summed by the exchange, after backward */
+        struct prefetch *prefetch;
+        struct batches *validation_batches;
+        double peak_flops; /* of all ranks together */
 };
 
 /* main.c: the subcommand; returns its exit code. */
@@ -138,7 +85,7 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
 
 /* setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
 int run_setup(struct run *run, struct error *error);
-void run_free(struct run *run);
+void run_free(struct run *run, struct run_job *job);
 
 /* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
 void run_check_device(struct run *run);
@@ -219,7 +166,7 @@ uint64_t run_n_evaluated(const struct run *run, enum run_part part);     /* samp
 #define EVALUATION_SHARE_MAX 4096u
 int run_evaluation_batches(struct run *run, enum run_part part, struct batches **ret, struct error *error);
 uint64_t run_total_steps(const struct run *run); /* of all stages, those done as they were */
-void run_close_stages(struct run *run);
+void run_close_stages(struct run *run, struct run_job *job);
 
 /* state_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
@@ -266,7 +213,7 @@ bool run_evaluate(struct run *run);
 int run_test(struct run *run, struct error *error);
 
 static inline bool run_stage_classifies(const struct run *run, uint32_t stage) {
-        return run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
+        return run->job->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 }
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
 
@@ -286,8 +233,6 @@ void run_lose_best(struct run *run, const struct error *why); /* the same for on
 void run_keep_best(struct run *run, uint64_t step);           /* the checkpoint of that step is on disk */
 void run_next_best(struct run *run);                          /* a stage begins without one */
 void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it is not there */
-/* What a checkpoint of that step says of its own weights: as it was validated, or as an older trainer did, which kept the best's alone. */
-bool run_figures_of(const struct checkpoint_meta *meta, uint64_t step, struct run_figures *ret);
 /* At the end: the best checkpoint is there, and linked; or there is none. */
 void run_settle_best(struct run *run);
 /* Reads the weights of the best checkpoint, where that is not the last. */

@@ -81,23 +81,23 @@ static int share_spec(struct run *run, struct error *error) {
         size_t size = 0;
 
         int r = own ? run_read_spec(run, error) : 0;
-        if (r >= 0 && run->rank == 0)
-                r = spec_format(run->whole, &text, error);
-        r = exchange_agree(run->exchange, r, error);
+        if (r >= 0 && run->ranks.own == 0)
+                r = spec_format(run->job->whole, &text, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r >= 0)
-                r = share_bytes(run->exchange, text, text ? strlen(text) : 0, &its, &size, error);
+                r = share_bytes(run->ranks.exchange, text, text ? strlen(text) : 0, &its, &size, error);
         if (r < 0)
                 return r;
-        if (run->rank == 0)
-                ranks_given = run->whole->resources.ranks_given;
-        exchange_broadcast(run->exchange, &ranks_given, sizeof(ranks_given));
+        if (run->ranks.own == 0)
+                ranks_given = run->job->whole->resources.ranks_given;
+        exchange_broadcast(run->ranks.exchange, &ranks_given, sizeof(ranks_given));
         if (!own)
-                r = spec_parse(run->options->spec_path, its, size, NULL, 0, &run->whole, error);
+                r = spec_parse(run->options->spec_path, its, size, NULL, 0, &run->making->whole, error);
         if (!own && r >= 0) {
-                run->whole->resources.ranks_given = ranks_given; /* a normalised text has them always */
-                run->spec = spec_at(run->whole, 0);
+                run->job->whole->resources.ranks_given = ranks_given; /* a normalised text has them always */
+                run->spec = spec_at(run->job->whole, 0);
         }
-        return exchange_agree(run->exchange, r, error);
+        return exchange_agree(run->ranks.exchange, r, error);
 }
 
 /* ---- the model ---- */
@@ -113,19 +113,19 @@ struct found {
 };
 
 static uint64_t describe(const struct run *run, struct found *f) {
-        uint64_t all = strlen(run->vocab_path);
+        uint64_t all = strlen(run->job->vocab_path);
 
         memset(f, 0, sizeof(*f)); /* the padding, too: it is sent */
-        f->config = run->config;
-        f->text = run->text;
-        f->text_known = run->text_known;
-        f->init_tail = run->init_tail;
-        f->init_length = run->init_length;
-        f->n_assets = run->assets.n;
+        f->config = run->job->config;
+        f->text = run->job->text;
+        f->text_known = run->job->text_known;
+        f->init_tail = run->job->init_tail;
+        f->init_length = run->job->init_length;
+        f->n_assets = run->job->assets.n;
         f->path_size = all;
-        for (uint32_t i = 0; i < run->assets.n; i++) {
-                f->size[i] = run->assets.item[i].size;
-                memcpy(f->name[i], run->assets.item[i].name, sizeof(f->name[i]));
+        for (uint32_t i = 0; i < run->job->assets.n; i++) {
+                f->size[i] = run->job->assets.item[i].size;
+                memcpy(f->name[i], run->job->assets.item[i].name, sizeof(f->name[i]));
                 all += f->size[i];
         }
         return all;
@@ -137,10 +137,10 @@ static char *pack(const struct run *run, struct found *f, size_t *ret_size) {
 
         if (!data)
                 return NULL;
-        memcpy(at, run->vocab_path, f->path_size);
+        memcpy(at, run->job->vocab_path, f->path_size);
         at += f->path_size;
         for (uint32_t i = 0; i < f->n_assets; i++) {
-                memcpy(at, run->assets.item[i].data, f->size[i]);
+                memcpy(at, run->job->assets.item[i].data, f->size[i]);
                 at += f->size[i];
         }
         return data;
@@ -150,19 +150,19 @@ static int take(struct run *run, const struct found *f, const char *data, struct
         const char *at = data + f->path_size;
         int r = 0;
 
-        run->config = f->config;
-        run->text = f->text;
-        run->text_known = f->text_known;
-        run->init_tail = f->init_tail;
-        run->init_length = f->init_length;
-        run->vocab_path = strndup(data, f->path_size);
-        if (!run->vocab_path)
+        run->making->config = f->config;
+        run->making->text = f->text;
+        run->making->text_known = f->text_known;
+        run->making->init_tail = f->init_tail;
+        run->making->init_length = f->init_length;
+        run->making->vocab_path = strndup(data, f->path_size);
+        if (!run->job->vocab_path)
                 return error_errno(error, ENOMEM, "vocabulary");
         for (uint32_t i = 0; r >= 0 && i < f->n_assets; i++) {
-                r = assets_add(&run->assets, f->name[i], at, f->size[i], error);
+                r = assets_add(&run->making->assets, f->name[i], at, f->size[i], error);
                 at += f->size[i];
         }
-        return r < 0 ? r : assets_vocab(&run->assets, run->vocab_path, &run->vocab, error);
+        return r < 0 ? r : assets_vocab(&run->making->assets, run->job->vocab_path, &run->making->vocab, error);
 }
 
 static int share_model(struct run *run, struct error *error) {
@@ -174,16 +174,16 @@ static int share_model(struct run *run, struct error *error) {
         int r = found ? 0 : error_errno(error, ENOMEM, "inputs");
         if (r >= 0 && own)
                 r = run_read_model(run, error);
-        if (r >= 0 && run->rank == 0 && !(data = pack(run, found, &size)))
+        if (r >= 0 && run->ranks.own == 0 && !(data = pack(run, found, &size)))
                 r = error_errno(error, ENOMEM, "inputs");
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r < 0)
                 return r;
-        exchange_broadcast(run->exchange, found, sizeof(*found));
-        r = share_bytes(run->exchange, data, size, &its, NULL, error);
+        exchange_broadcast(run->ranks.exchange, found, sizeof(*found));
+        r = share_bytes(run->ranks.exchange, data, size, &its, NULL, error);
         if (r < 0)
                 return r;
-        return exchange_agree(run->exchange, own ? 0 : take(run, found, its, error), error);
+        return exchange_agree(run->ranks.exchange, own ? 0 : take(run, found, its, error), error);
 }
 
 int run_share_inputs(struct run *run, struct error *error) {
@@ -191,5 +191,5 @@ int run_share_inputs(struct run *run, struct error *error) {
 
         if (r >= 0)
                 r = share_model(run, error);
-        return r < 0 ? r : exchange_agree(run->exchange, run_settle_inputs(run, error), error);
+        return r < 0 ? r : exchange_agree(run->ranks.exchange, run_settle_inputs(run, error), error);
 }

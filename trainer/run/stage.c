@@ -20,7 +20,7 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
         const char *path = run->options->spec_path;
 
         cleanup_free char *key = format_string("%s: data.sequence_length", path);
-        int r = key ? fit_length(spec_model_path(spec), &run->config, key, spec->data.sequence_length,
+        int r = key ? fit_length(spec_model_path(spec), &run->job->config, key, spec->data.sequence_length,
                                  BERTD_EXIT_CONFIG, error)
                     : error_errno(error, ENOMEM, "%s", path);
         if (r < 0)
@@ -29,11 +29,11 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.sequence_length: %u, expected at least 8", path,
                                    spec->data.sequence_length);
         if ((spec->data.objective == OBJECTIVE_MLM_NSP || spec->data.objective == OBJECTIVE_MLM_SOP) &&
-            run->config.type_vocab_size < 2)
+            run->job->config.type_vocab_size < 2)
                 return error_input(
                         error, BERTD_EXIT_CONFIG,
                         "%s: data.objective: pairs need a type_vocab_size of 2, but the model's is %u; expected mlm",
-                        path, run->config.type_vocab_size);
+                        path, run->job->config.type_vocab_size);
         uint64_t segments = spec->data.truncation == TRUNCATION_SEGMENTS ? spec->data.max_segments : 1;
         if (spec->train.micro_batch * spec->data.sequence_length * segments > INT32_MAX / 2 ||
             spec->train.global_batch > UINT32_MAX)
@@ -46,16 +46,16 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
 int run_check_stages(const struct run *run, struct error *error) {
         int r = 0;
 
-        for (uint32_t s = 0; r >= 0 && s < spec_n_stages(run->whole); s++)
-                r = check_stage(run, spec_at(run->whole, s), error);
+        for (uint32_t s = 0; r >= 0 && s < spec_n_stages(run->job->whole); s++)
+                r = check_stage(run, spec_at(run->job->whole, s), error);
         return r;
 }
 
 static struct samples_options make_options(const struct run *run, uint32_t stage, bool evaluation) {
-        const struct spec_data *d = &run->stages[stage].spec->data;
+        const struct spec_data *d = &run->job->stages[stage].spec->data;
 
         return (struct samples_options) {
-                .seed = run->whole->train.seed,
+                .seed = run->job->whole->train.seed,
                 .stage = stage,
                 .sequence_length = d->sequence_length,
                 .objective = d->objective,
@@ -78,7 +78,7 @@ struct source {
 };
 
 static struct source source_of(const struct run *run, uint32_t stage, bool evaluation) {
-        const struct spec_data *d = &run->stages[stage].spec->data;
+        const struct spec_data *d = &run->job->stages[stage].spec->data;
 
         return evaluation ? (struct source) { "validation", d->validation, d->n_validation, true }
                           : (struct source) { "train", d->train, d->n_train, false };
@@ -86,23 +86,23 @@ static struct source source_of(const struct run *run, uint32_t stage, bool evalu
 
 /* Of files of texts rank 0 makes a corpus, which then is the source. Collective. */
 static int make_corpus(struct run *run, uint32_t stage, struct source *source, struct error *error) {
-        char **ret_prefix = &run->stages[stage].made_prefix[source->evaluation ? PART_VALIDATION : PART_TRAIN];
-        bool *elsewhere = &run->stages[stage].made_elsewhere[source->evaluation ? PART_VALIDATION : PART_TRAIN];
-        const struct spec_data *d = &run->stages[stage].spec->data;
+        char **ret_prefix = &run->job->stages[stage].made_prefix[source->evaluation ? PART_VALIDATION : PART_TRAIN];
+        bool *elsewhere = &run->job->stages[stage].made_elsewhere[source->evaluation ? PART_VALIDATION : PART_TRAIN];
+        const struct spec_data *d = &run->job->stages[stage].spec->data;
         uint32_t n_texts = 0;
 
         for (uint32_t i = 0; i < source->n; i++)
                 n_texts += spec_is_texts(source->prefixes[i]);
-        if (n_texts == 0 || run->whole->kind != JOB_FINETUNE)
+        if (n_texts == 0 || run->job->whole->kind != JOB_FINETUNE)
                 return 0;
         if (n_texts < source->n || (d->n_train_weights > 0 && !source->evaluation))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: data.%s: either files of texts or weighed corpora",
                                    run->options->spec_path, source->name);
         *ret_prefix = format_string("%s/texts-%s-%u", run->options->run_dir, source->name, stage);
         int r = *ret_prefix ? 0 : error_errno(error, ENOMEM, "corpus");
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->ranks.own == 0)
                 r = run_make_corpus(run, d, source->prefixes, source->n, *ret_prefix, error);
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r >= 0)
                 r = run_share_corpus(run, d, source->prefixes, source->n, ret_prefix, elsewhere, error);
         source->prefixes = ret_prefix;
@@ -110,13 +110,17 @@ static int make_corpus(struct run *run, uint32_t stage, struct source *source, s
         return r;
 }
 
-static bool text_is_models(const struct run *run) { return run->text_known || run->whole->kind == JOB_FINETUNE; }
+static bool text_is_models(const struct run *run) {
+        return run->job->text_known || run->job->whole->kind == JOB_FINETUNE;
+}
 
 /* Text of all corpora was made tokens alike: as finetune's own and as the model's that the run begins with, else as the first one's. */
 static int check_text(const struct run *run, const struct corpora *corpora, struct error *error) {
-        const struct corpora *first = run->stages[0].corpora[PART_TRAIN];
-        bool models = text_is_models(run), chinese = !vocab_sentencepiece(run->vocab) /* it cuts as it was learnt */;
-        const struct text_options *want = models ? &run->text : corpus_text_options((first ? first : corpora)->part[0]);
+        const struct corpora *first = run->job->stages[0].corpora[PART_TRAIN];
+        bool models = text_is_models(run),
+             chinese = !vocab_sentencepiece(run->job->vocab) /* it cuts as it was learnt */;
+        const struct text_options *want =
+                models ? &run->job->text : corpus_text_options((first ? first : corpora)->part[0]);
 
         for (uint32_t p = 0; p < corpora->n; p++) {
                 const struct text_options *has = corpus_text_options(corpora->part[p]);
@@ -139,7 +143,7 @@ static int check_text(const struct run *run, const struct corpora *corpora, stru
 static int check_corpora(const struct run *run, const struct corpora *corpora, struct error *error) {
         char hash[VOCAB_HASH_MAX];
 
-        vocab_hash(run->vocab, hash);
+        vocab_hash(run->job->vocab, hash);
         int r = corpora_check(corpora, hash, error);
         return r < 0 ? r : check_text(run, corpora, error);
 }
@@ -147,45 +151,46 @@ static int check_corpora(const struct run *run, const struct corpora *corpora, s
 /* Collective. The corpora are closed with the stage, also after an error. */
 static int open_checked(struct run *run, uint32_t index, enum run_part part, struct error *error) {
         struct source source = source_of(run, index, part == PART_VALIDATION);
-        struct corpora **corpora = &run->stages[index].corpora[part];
+        struct corpora **corpora = &run->job->stages[index].corpora[part];
 
         int made = make_corpus(run, index, &source, error);
         int r = made < 0 ? made : corpora_open(source.prefixes, source.n, corpora, error);
-        if (run->stages[index].made_elsewhere[part])
+        if (run->job->stages[index].made_elsewhere[part])
                 run_remove_corpus(source.prefixes[0]);
         if (made < 0)
                 return made; /* on all ranks */
         if (r >= 0)
                 r = check_corpora(run, *corpora, error);
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r >= 0)
                 r = run_compare_corpora(run, index, part, error);
-        bool own = run->stages[index].made_prefix[part] != NULL; /* made just now, with this vocabulary */
+        bool own = run->job->stages[index].made_prefix[part] != NULL; /* made just now, with this vocabulary */
         return r < 0 || own ? r : run_check_ids(run, *corpora, error);
 }
 
 /* Collective: rank 0 builds the map. */
 static int open_samples(struct run *run, uint32_t index, enum run_part part, struct error *error) {
         struct samples_options options = make_options(run, index, part == PART_VALIDATION);
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
         cleanup_free char *map = format_string("%s/windows-%s-%u.map", run->options->run_dir,
                                                source_of(run, index, part == PART_VALIDATION).name, index);
         struct windows *windows = NULL;
 
         int r = map ? 0 : error_errno(error, ENOMEM, "window map");
-        if (r >= 0 && run->rank == 0)
+        if (r >= 0 && run->ranks.own == 0)
                 r = samples_build_map(map, stage->corpora[part], &options, error);
-        r = exchange_agree(run->exchange, r, error);
+        r = exchange_agree(run->ranks.exchange, r, error);
         if (r >= 0)
                 r = run_share_map(run, map, &windows, error);
         if (r < 0)
                 return r;
-        r = samples_with(windows, stage->corpora[part], &run->samples_vocab, &options, &stage->samples[part], error);
-        return exchange_agree(run->exchange, r, error);
+        r = samples_with(windows, stage->corpora[part], &run->job->samples_vocab, &options, &stage->samples[part],
+                         error);
+        return exchange_agree(run->ranks.exchange, r, error);
 }
 
 static int open_part(struct run *run, uint32_t index, enum run_part part, struct error *error) {
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
 
         int r = open_checked(run, index, part, error);
         if (r >= 0)
@@ -198,7 +203,7 @@ static int open_part(struct run *run, uint32_t index, enum run_part part, struct
 }
 
 static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], struct error *error) {
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
 
         int r = open_part(run, index, PART_TRAIN, error);
         if (r >= 0)
@@ -206,18 +211,19 @@ static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], s
         if (r >= 0 && stage->spec->data.n_validation > 0)
                 r = open_part(run, index, PART_VALIDATION, error);
         if (r >= 0)
-                r = exchange_agree(run->exchange, corpora_hash(stage->corpora[PART_TRAIN], corpus_hash, error), error);
+                r = exchange_agree(run->ranks.exchange, corpora_hash(stage->corpora[PART_TRAIN], corpus_hash, error),
+                                   error);
         return r;
 }
 
 static int fill_meta(struct run *run, uint32_t index, const char *hash, struct error *error) {
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
 
         int r = run_meta_fill(run, index, hash, error);
-        description_set_text(&stage->meta, run->vocab_path,
-                             text_is_models(run) ? &run->text
+        description_set_text(&stage->meta, run->job->vocab_path,
+                             text_is_models(run) ? &run->job->text
                                                  : corpus_text_options(stage->corpora[PART_TRAIN]->part[0]));
-        return exchange_agree(run->exchange, r, error);
+        return exchange_agree(run->ranks.exchange, r, error);
 }
 
 /* Texts are open already. */
@@ -226,39 +232,40 @@ static int open_stage(struct run *run, uint32_t index, struct error *error) {
         int r = 0;
 
         if (run_stage_classifies(run, index))
-                texts_hash(run->stages[index].texts[PART_TRAIN], hash);
+                texts_hash(run->job->stages[index].texts[PART_TRAIN], hash);
         else
                 r = open_corpora(run, index, hash, error);
         return r < 0 ? r : fill_meta(run, index, hash, error);
 }
 
 static int name_stage(const struct run *run, uint32_t index, int r, struct error *error) {
-        return r < 0 && run->n_stages > 1 ? error_prefix(error, "stage %u", index) : r;
+        return r < 0 && run->job->n_stages > 1 ? error_prefix(error, "stage %u", index) : r;
 }
 
 /* The classes of all stages are counted before any stage's meta says what the model is. */
 static int open_stages(struct run *run, struct error *error) {
         int r = 0;
 
-        for (uint32_t s = 0; r >= 0 && s < run->n_stages; s++)
+        for (uint32_t s = 0; r >= 0 && s < run->job->n_stages; s++)
                 if (run_stage_classifies(run, s))
-                        r = name_stage(run, s, exchange_agree(run->exchange, run_open_texts(run, s, error), error),
+                        r = name_stage(run, s,
+                                       exchange_agree(run->ranks.exchange, run_open_texts(run, s, error), error),
                                        error);
         if (r >= 0)
-                r = exchange_agree(run->exchange, run_set_class_ranges(run, error), error);
-        for (uint32_t s = 0; r >= 0 && s < run->n_stages; s++)
+                r = exchange_agree(run->ranks.exchange, run_set_class_ranges(run, error), error);
+        for (uint32_t s = 0; r >= 0 && s < run->job->n_stages; s++)
                 r = name_stage(run, s, open_stage(run, s, error), error);
         return r;
 }
 
 int run_open_stages(struct run *run, struct error *error) {
-        run->n_stages = spec_n_stages(run->whole);
-        run->stages = calloc(run->n_stages, sizeof(*run->stages));
-        int r = exchange_agree(run->exchange, run->stages ? 0 : error_errno(error, ENOMEM, "stages"), error);
+        run->making->n_stages = spec_n_stages(run->job->whole);
+        run->making->stages = calloc(run->job->n_stages, sizeof(*run->job->stages));
+        int r = exchange_agree(run->ranks.exchange, run->job->stages ? 0 : error_errno(error, ENOMEM, "stages"), error);
         if (r < 0)
                 return r;
-        for (uint32_t s = 0; s < run->n_stages; s++)
-                run->stages[s].spec = spec_at(run->whole, s);
+        for (uint32_t s = 0; s < run->job->n_stages; s++)
+                run->job->stages[s].spec = spec_at(run->job->whole, s);
         return open_stages(run, error);
 }
 
@@ -275,9 +282,9 @@ static struct model_limits limits_of(const struct spec *spec, const struct sampl
 struct model_limits run_model_limits(const struct run *run) {
         struct model_limits all = { .training = true };
 
-        for (uint32_t s = 0; s < run->n_stages; s++) {
-                const struct spec_train *t = &run->stages[s].spec->train;
-                struct model_limits own = limits_of(run->stages[s].spec, &run->stages[s].source[PART_TRAIN]);
+        for (uint32_t s = 0; s < run->job->n_stages; s++) {
+                const struct spec_train *t = &run->job->stages[s].spec->train;
+                struct model_limits own = limits_of(run->job->stages[s].spec, &run->job->stages[s].source[PART_TRAIN]);
                 all.max_tokens = MAX(all.max_tokens, own.max_tokens);
                 all.max_samples = MAX(all.max_samples, own.max_samples);
                 all.max_masked = MAX(all.max_masked, own.max_masked);
@@ -290,7 +297,7 @@ struct model_limits run_model_limits(const struct run *run) {
 static struct batches_limits make_limits(const struct run *run, const struct sample_source *source, uint64_t count) {
         uint64_t begin, end;
 
-        batches_share(count, run->rank, run->n_ranks, &begin, &end);
+        batches_share(count, run->ranks.own, run->ranks.n, &begin, &end);
         struct model_limits model = limits_of(run->spec, source);
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
@@ -330,10 +337,10 @@ static int make_batches(struct run *run, struct error *error) {
 
 int run_use_stage(struct run *run, uint32_t stage, struct error *error) {
         drop_batches(run);
-        run->stage = stage;
-        run->now = &run->stages[stage];
+        run->state.stage = stage;
+        run->now = &run->job->stages[stage];
         run->spec = run->now->spec;
-        return exchange_agree(run->exchange, make_batches(run, error), error);
+        return exchange_agree(run->ranks.exchange, make_batches(run, error), error);
 }
 
 static void reset_moments(struct run *run) {
@@ -343,9 +350,9 @@ static void reset_moments(struct run *run) {
 }
 
 static bool had_task(const struct run *run, const char *name) {
-        for (uint32_t s = 0; s < run->stage; s++)
-                for (uint32_t t = 0; run_stage_classifies(run, s) && t < spec_n_tasks(run->stages[s].spec); t++) {
-                        const char *task = spec_task(run->stages[s].spec, t)->task;
+        for (uint32_t s = 0; s < run->state.stage; s++)
+                for (uint32_t t = 0; run_stage_classifies(run, s) && t < spec_n_tasks(run->job->stages[s].spec); t++) {
+                        const char *task = spec_task(run->job->stages[s].spec, t)->task;
                         if (task && strcmp(task, name) == 0)
                                 return true;
                 }
@@ -356,9 +363,10 @@ static bool had_task(const struct run *run, const char *name) {
 static void say_fresh(const struct run *run) {
         bool trained = false;
 
-        for (uint32_t s = 0; s < run->stage; s++)
+        for (uint32_t s = 0; s < run->state.stage; s++)
                 trained = trained || run_stage_classifies(run, s);
-        for (uint32_t t = 0; trained && run_stage_classifies(run, run->stage) && t < spec_n_tasks(run->spec); t++) {
+        for (uint32_t t = 0; trained && run_stage_classifies(run, run->state.stage) && t < spec_n_tasks(run->spec);
+             t++) {
                 const char *name = spec_task(run->spec, t)->task;
                 if (name && !had_task(run, name))
                         (void) fprintf(stderr, "task %s: its head is initialised randomly: no earlier stage has it\n",
@@ -376,23 +384,23 @@ static int compare_again(struct run *run, uint32_t stage, struct error *error) {
 }
 
 int run_next_stage(struct run *run, struct error *error) {
-        int r = compare_again(run, run->stage + 1, error);
+        int r = compare_again(run, run->state.stage + 1, error);
         if (r >= 0)
-                r = run_use_stage(run, run->stage + 1, error);
+                r = run_use_stage(run, run->state.stage + 1, error);
         if (r < 0)
                 return r;
 
         const struct spec_stage *begin = &run->spec->stage;
-        run->stage_step = 0;
+        run->state.stage_step = 0;
         if (begin->moments == MOMENTS_RESET)
                 reset_moments(run);
         if (begin->moments == MOMENTS_RESET || begin->bias_correction == BIAS_CORRECTION_RESTART)
-                run->correction_step = 0;
+                run->state.correction_step = 0;
         run_next_best(run); /* of other data, perhaps: not to be compared */
-        if (run->rank == 0) {
-                metrics_set_stage(run->metrics, run->stage, run->spec->data.objective);
-                progress_end_line(run->progress);
-                (void) fprintf(stderr, "stage %u%s%s begins\n", run->stage, begin->name ? ": " : "",
+        if (run->ranks.own == 0) {
+                metrics_set_stage(run->out.metrics, run->state.stage, run->spec->data.objective);
+                progress_end_line(run->out.progress);
+                (void) fprintf(stderr, "stage %u%s%s begins\n", run->state.stage, begin->name ? ": " : "",
                                begin->name ? begin->name : "");
                 say_fresh(run);
         }
@@ -400,17 +408,17 @@ int run_next_stage(struct run *run, struct error *error) {
 }
 
 uint64_t run_total_steps(const struct run *run) {
-        uint64_t total = run->step - run->stage_step;
+        uint64_t total = run->state.step - run->state.stage_step;
 
-        for (uint32_t s = run->stage; s < run->n_stages; s++)
-                total += run->stages[s].spec->train.steps;
+        for (uint32_t s = run->state.stage; s < run->job->n_stages; s++)
+                total += run->job->stages[s].spec->train.steps;
         return total;
 }
 
-void run_close_stages(struct run *run) {
+void run_close_stages(struct run *run, struct run_job *job) {
         drop_batches(run);
-        for (uint32_t s = 0; run->stages && s < run->n_stages; s++) {
-                struct run_stage *stage = &run->stages[s];
+        for (uint32_t s = 0; job->stages && s < job->n_stages; s++) {
+                struct run_stage *stage = &job->stages[s];
                 for (unsigned p = 0; p < PART_MAX; p++) {
                         samples_free(stage->samples[p]);
                         corpora_close(stage->corpora[p]);
@@ -419,5 +427,5 @@ void run_close_stages(struct run *run) {
                 run_close_texts(stage);
                 checkpoint_meta_free(&stage->meta);
         }
-        free(run->stages);
+        free(job->stages);
 }

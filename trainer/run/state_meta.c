@@ -137,7 +137,7 @@ static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const st
                 if (r >= 0)
                         r = task_set_meta(m, t, task->name, task->labels.n, task->first, d, error);
         }
-        checkpoint_meta_set(m, "heads", "%s", run->n_tasks > 1 ? names : NONE);
+        checkpoint_meta_set(m, "heads", "%s", run->job->n_tasks > 1 ? names : NONE);
         return r;
 }
 
@@ -145,7 +145,7 @@ static int fill_texts(struct checkpoint_meta *m, const struct run *run, const st
         struct labels labels = {};
 
         checkpoint_meta_set(m, "task", "classification");
-        checkpoint_meta_set(m, "classes", "%u", run->n_classes);
+        checkpoint_meta_set(m, "classes", "%u", run->job->n_classes);
         description_set_cuts(m, &(struct texts_options) { .truncation = spec->data.truncation,
                                                           .head_tokens = spec->data.head_tokens,
                                                           .max_segments = spec->data.max_segments });
@@ -185,7 +185,7 @@ static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
 
 static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
         SET(m, "precision", run->spec, "train.precision");
-        checkpoint_meta_set(m, "ranks", "%u", run->n_ranks);
+        checkpoint_meta_set(m, "ranks", "%u", run->ranks.n);
         checkpoint_meta_set(m, "threads", "%d", omp_get_max_threads());
         checkpoint_meta_set(m, "backend", "%s", run->ops->name);
         checkpoint_meta_set(m, "kernel", "%s", run->ops->variant ? run->ops->variant() : "");
@@ -194,18 +194,18 @@ static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
 }
 
 int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, struct error *error) {
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
         struct checkpoint_meta *m = &stage->meta;
         bool texts = stage->spec->data.objective == OBJECTIVE_CLASSIFY;
         char hex[33];
         int r = 0;
 
-        checkpoint_meta_set(m, "name", "%s", run->whole->name ? run->whole->name : "");
-        checkpoint_meta_set(m, "seed", "%" PRIu64, run->whole->train.seed);
+        checkpoint_meta_set(m, "name", "%s", run->job->whole->name ? run->job->whole->name : "");
+        checkpoint_meta_set(m, "seed", "%" PRIu64, run->job->whole->train.seed);
         checkpoint_meta_set(m, "stage", "%u", index);
         checkpoint_meta_set(m, "stage_name", "%s", stage->spec->stage.name ? stage->spec->stage.name : "");
-        r = description_set_config(m, &run->config, error);
-        vocab_hash(run->vocab, hex);
+        r = description_set_config(m, &run->job->config, error);
+        vocab_hash(run->job->vocab, hex);
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         fill_train(m, stage->spec);
@@ -223,48 +223,31 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
 
 /* What an update of the stage trains, or learns to live with: a classifier reads a pooler that is frozen. */
 static unsigned trained_in(const struct run *run, uint32_t stage) {
-        enum objective objective = run->stages[stage].spec->data.objective;
+        enum objective objective = run->job->stages[stage].spec->data.objective;
 
         if (objective == OBJECTIVE_CLASSIFY)
-                return heads_of_classifier(&run->config);
+                return heads_of_classifier(&run->job->config);
         return HEAD(PART_MLM_HEAD) | (objective == OBJECTIVE_MLM ? 0 : HEAD(PART_SENTENCE_HEAD) | HEAD(PART_POOLER));
 }
 
 static unsigned fresh_now(const struct run *run) {
-        unsigned fresh = run->fresh & heads_of(&run->config);
+        unsigned fresh = run->out.fresh & heads_of(&run->job->config);
 
-        for (uint32_t s = 0; s < run->n_stages; s++)
-                if (s < run->stage || (s == run->stage && run->stage_step > 0))
+        for (uint32_t s = 0; s < run->job->n_stages; s++)
+                if (s < run->state.stage || (s == run->state.stage && run->state.stage_step > 0))
                         fresh &= ~trained_in(run, s);
         return fresh;
 }
 
 void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
-        char scale[64];
-
         checkpoint_meta_copy(m, &run->now->meta);
-        loss_scale_format(&run->loss_scale, scale, sizeof(scale));
-        checkpoint_meta_set(m, "loss_scale", "%s", scale);
         checkpoint_meta_set(m, "format", "%d", CHECKPOINT_FORMAT);
-        checkpoint_meta_set(m, "step", "%" PRIu64, run->step);
-        checkpoint_meta_set(m, "samples", "%" PRIu64, run->stage_step * run->spec->train.global_batch);
-        checkpoint_meta_set(m, "schedule_step", "%" PRIu64, run->stage_step);
-        checkpoint_meta_set(m, "correction_step", "%" PRIu64, run->correction_step);
-        checkpoint_meta_set(m, "best_validation_loss", "%.17g", run->best_validation_loss);
-        if (run_classifies(run))
-                checkpoint_meta_set(m, "best_validation_accuracy", "%.17g", run->best_validation_accuracy);
-        checkpoint_meta_set(m, "best_validation_step", "%" PRIu64, run->best_validation_step);
-        if (run_classifies(run) && run->validated.step == run->step && run->step > 0) {
-                checkpoint_meta_set(m, "validation_loss", "%.17g", run->validated.loss);
-                checkpoint_meta_set(m, "validation_accuracy", "%.17g", run->validated.accuracy);
-        }
-        if (run->evaluation_due)
-                checkpoint_meta_set(m, "evaluation_due", "1");
+        state_to_meta(&run->state, run->spec->train.global_batch, run_classifies(run), m);
         description_set_fresh(m, fresh_now(run));
 }
 
 static bool applies(const struct run *run, uint32_t stage, const struct rule *rule) {
-        bool texts = run->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
+        bool texts = run->job->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 
         return rule->stages == OF_ALL || rule->stages == (texts ? OF_TEXTS : OF_CORPORA);
 }
@@ -281,7 +264,7 @@ static const char *that_counts(const char *key, const char *value, bool validati
 
 /* `then` may be what an older bert-trainer left of it. */
 static bool is_same(const struct run *run, uint32_t stage, const char *key, const char *then, const char *now) {
-        bool validation = run->stages[stage].spec->data.n_validation > 0;
+        bool validation = run->job->stages[stage].spec->data.n_validation > 0;
 
         return strcmp(that_counts(key, then, validation), that_counts(key, now, validation)) == 0 ||
                (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
@@ -322,12 +305,12 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                      struct error *error) {
         char in_stage[32] = "";
 
-        if (run->n_stages > 1)
+        if (run->job->n_stages > 1)
                 (void) snprintf(in_stage, sizeof(in_stage), "stage %u, ", stage);
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
-                           *now = checkpoint_meta_get(&run->stages[stage].meta, rule->key);
+                           *now = checkpoint_meta_get(&run->job->stages[stage].meta, rule->key);
                 if (!applies(run, stage, rule))
                         continue;
                 if (!then && rule->policy == FIXED_OR_NONE)
@@ -362,8 +345,8 @@ static void say_other(const struct rule *rule, const struct spec *spec, const ch
 void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint_meta *found) {
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
-                           *now = checkpoint_meta_get(&run->stages[stage].meta, rules[i].key);
+                           *now = checkpoint_meta_get(&run->job->stages[stage].meta, rules[i].key);
                 if (rules[i].policy == SAID && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
-                        say_other(&rules[i], run->stages[stage].spec, then, now);
+                        say_other(&rules[i], run->job->stages[stage].spec, then, now);
         }
 }

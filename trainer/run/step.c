@@ -35,17 +35,17 @@ static double lap(struct timer *timer) {
 }
 
 static struct batches *take_batches(struct run *run) {
-        uint64_t begin, end, b = run->spec->train.global_batch, at = run->stage_step * b;
+        uint64_t begin, end, b = run->spec->train.global_batch, at = run->state.stage_step * b;
 
-        batches_share(b, run->rank, run->n_ranks, &begin, &end);
+        batches_share(b, run->ranks.own, run->ranks.n, &begin, &end);
         return prefetch_take(run->prefetch, at + begin, at + end, at + b + begin, at + b + end);
 }
 
 static struct plan agree_plan(struct run *run, const struct batches *batches) {
         struct plan mine = { batches_n_masked(batches), batches_n(batches), batches_hash(batches) }, total = {};
-        const struct plan *all = exchange_gather(run->exchange, &mine, sizeof(mine));
+        const struct plan *all = exchange_gather(run->ranks.exchange, &mine, sizeof(mine));
 
-        for (uint32_t r = 0; r < run->n_ranks; r++) {
+        for (uint32_t r = 0; r < run->ranks.n; r++) {
                 total.n_masked += all[r].n_masked;
                 total.n_micro = MAX(total.n_micro, all[r].n_micro);
                 total.hash += all[r].hash;
@@ -54,10 +54,10 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
 }
 
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares) {
-        const struct run_sums *all = exchange_gather(run->exchange, mine, sizeof(*mine));
+        const struct run_sums *all = exchange_gather(run->ranks.exchange, mine, sizeof(*mine));
         struct run_sums total = {};
 
-        for (uint32_t r = 0; r < run->n_ranks; r++) {
+        for (uint32_t r = 0; r < run->ranks.n; r++) {
                 total.loss.mlm_sum += all[r].loss.mlm_sum;
                 total.loss.sentence_sum += all[r].loss.sentence_sum;
                 total.loss.mlm_count += all[r].loss.mlm_count;
@@ -78,20 +78,20 @@ static uint64_t agree_flags(struct run *run) {
         uint64_t mine = (wanted & SIGNALS_STOP ? RUN_STOP : 0) | (wanted & SIGNALS_CHECKPOINT ? RUN_CHECKPOINT : 0);
 
         signals_clear(wanted & SIGNALS_CHECKPOINT);
-        if (run->rank == 0 && every > 0 && clock_boottime_usec() - run->last_checkpoint_usec >= every)
+        if (run->ranks.own == 0 && every > 0 && clock_boottime_usec() - run->out.last_checkpoint_usec >= every)
                 mine |= RUN_INTERVAL;
-        return exchange_or(run->exchange, mine);
+        return exchange_or(run->ranks.exchange, mine);
 }
 
 /* `sum`: gradients may go to the other ranks as they become ready. */
 static void run_micro_batch(struct run *run, const struct batch *batch, uint64_t n_masked, bool sum,
                             struct run_sums *sums) {
-        double scale = run->loss_scale.value;
+        double scale = run->state.loss_scale.value;
         struct model_pass pass = { .seed = run->spec->train.seed,
-                                   .stage = run->stage,
+                                   .stage = run->state.stage,
                                    .dropout = true,
                                    .classify = run_classifies(run),
-                                   .ranges = run->class_ranges,
+                                   .ranges = run->job->class_ranges,
                                    .frozen = run->spec->optimizer.freeze,
                                    .mlm_scale = n_masked > 0 ? scale / (double) n_masked : 0,
                                    .sentence_scale = scale / (double) run->spec->train.global_batch,
@@ -133,45 +133,45 @@ bool run_losses(const struct run *run, const struct model_loss *loss, struct met
 static void update(struct run *run, struct metrics_row *row) {
         const struct spec_optimizer *o = &run->spec->optimizer;
 
-        row->learning_rate = schedule_rate(o, run->stage_step, run->spec->train.steps);
+        row->learning_rate = schedule_rate(o, run->state.stage_step, run->spec->train.steps);
         if (isfinite(row->gradient_norm)) {
-                optimizer_update(run->model, o, row->learning_rate, run->correction_step + 1,
-                                 optimizer_gradient_scale(o, row->gradient_norm) / run->loss_scale.value);
-                run->correction_step++;
-                loss_scale_clean(&run->loss_scale);
+                optimizer_update(run->model, o, row->learning_rate, run->state.correction_step + 1,
+                                 optimizer_gradient_scale(o, row->gradient_norm) / run->state.loss_scale.value);
+                run->state.correction_step++;
+                loss_scale_clean(&run->state.loss_scale);
         }
-        run->step++;
-        run->stage_step++;
+        run->state.step++;
+        run->state.stage_step++;
 }
 
 /* fp16 alone: the gradients overflowed and the next step has a lower loss scale. This one's samples are spent. */
 static bool leave_out(struct run *run, const struct metrics_row *row) {
-        if (!isfinite(row->losses.loss) || isfinite(row->gradient_norm) || !loss_scale_overflow(&run->loss_scale))
+        if (!isfinite(row->losses.loss) || isfinite(row->gradient_norm) || !loss_scale_overflow(&run->state.loss_scale))
                 return false;
-        if (run->rank == 0) {
-                progress_end_line(run->progress);
+        if (run->ranks.own == 0) {
+                progress_end_line(run->out.progress);
                 (void) fprintf(stderr,
                                "step %" PRIu64 ": fp16 gradients overflow, no update; the loss scale is now %g\n",
-                               row->step, run->loss_scale.value);
+                               row->step, run->state.loss_scale.value);
         }
         return true;
 }
 
 /* Sums of a step, in the one message that all ranks send for the loss, and how long each computed for its share. */
 static struct run_sums agree_step(struct run *run, const struct run_sums *mine, struct metrics_row *row) {
-        struct pace_share *shares = run->pace ? pace_shares(run->pace) : NULL;
+        struct pace_share *shares = run->out.pace ? pace_shares(run->out.pace) : NULL;
         struct run_sums total = run_agree_sums(run, mine, shares);
         uint32_t rank;
         double ratio;
 
-        if (!run->pace)
+        if (!run->out.pace)
                 return total;
-        bool is_new = pace_step(run->pace, &row->pace);
-        row->slowest_host = exchange_host(run->exchange, row->pace.slowest);
-        if (is_new && pace_slow(run->pace, &rank, &ratio))
-                progress_slowest(run->progress, exchange_host(run->exchange, rank), rank, ratio);
+        bool is_new = pace_step(run->out.pace, &row->pace);
+        row->slowest_host = exchange_host(run->ranks.exchange, row->pace.slowest);
+        if (is_new && pace_slow(run->out.pace, &rank, &ratio))
+                progress_slowest(run->out.progress, exchange_host(run->ranks.exchange, rank), rank, ratio);
         else if (is_new)
-                progress_slowest(run->progress, NULL, 0, 0);
+                progress_slowest(run->out.progress, NULL, 0, 0);
         return total;
 }
 
@@ -180,22 +180,22 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
                    double paused) {
         double seconds = (double) MAX(clock_monotonic_usec() - begin, UINT64_C(1)) / 1e6 + paused;
         uint64_t every = MAX(run->spec->train.log_every, UINT64_C(1));
-        bool last = run->stage_step == run->spec->train.steps; /* of the stage */
+        bool last = run->state.stage_step == run->spec->train.steps; /* of the stage */
 
-        if (run->rank != 0)
+        if (run->ranks.own != 0)
                 return;
-        row->checkpoint_sec = run->checkpoint_sec;
-        run->checkpoint_sec = 0;
+        row->checkpoint_sec = run->out.checkpoint_sec;
+        run->out.checkpoint_sec = 0;
         row->steps_per_sec = 1 / seconds;
         row->samples_per_sec = (double) run->spec->train.global_batch * row->steps_per_sec;
         row->tokens_per_sec = (double) sums->tokens * row->steps_per_sec;
         row->flops_per_sec = sums->flops * row->steps_per_sec;
         row->mfu = run->peak_flops > 0 ? row->flops_per_sec / run->peak_flops : NAN;
-        if (run->step % every == 0 || last)
-                metrics_step(run->metrics, row);
+        if (run->state.step % every == 0 || last)
+                metrics_step(run->out.metrics, row);
         run_announce_samples(run);
-        progress_step(run->progress, run->step, row->losses.loss, row->samples_per_sec,
-                      last && run->stage + 1 == run->n_stages);
+        progress_step(run->out.progress, run->state.step, row->losses.loss, row->samples_per_sec,
+                      last && run->state.stage + 1 == run->job->n_stages);
 }
 
 /* Where a device is in a step: the host runs ahead of it, and its clock would tell only what was waited for. */
@@ -234,8 +234,8 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
                 if (i < batches_n(batches))
                         run_micro_batch(run, batches_get(batches, (uint32_t) i), plan->n_masked, sum && i + 1 == turns,
                                         sums);
-                if (run->rank == 0)
-                        progress_watchdog(run->progress);
+                if (run->ranks.own == 0)
+                        progress_watchdog(run->out.progress);
         }
         stamp(run, STAMP_PASSED);
         model_take_loss(run->model, &sums->loss);
@@ -245,10 +245,10 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
 }
 
 void run_announce_samples(struct run *run) {
-        uint64_t b = run->spec->train.global_batch, first = run->stage_step * b;
+        uint64_t b = run->spec->train.global_batch, first = run->state.stage_step * b;
 
-        if (run->stage_step < run->spec->train.steps)
-                progress_samples(run->progress, first, first + b - 1);
+        if (run->state.stage_step < run->spec->train.steps)
+                progress_samples(run->out.progress, first, first + b - 1);
 }
 
 /* What a rank found in its own share. */
@@ -265,22 +265,22 @@ static uint32_t find_culprit(struct run *run, const struct batches *batches, con
         uint64_t flags = 0;
 
         if (accumulate(run, batches, plan, false, &sums, &flags) > 0)
-                return run->n_ranks; /* a stop was asked for: alike on all ranks */
+                return run->ranks.n; /* a stop was asked for: alike on all ranks */
         struct finding mine = { .tensor = find_not_finite(run),
                                 .loss = !isfinite(sums.loss.mlm_sum) || !isfinite(sums.loss.sentence_sum) };
-        const struct finding *all = exchange_gather(run->exchange, &mine, sizeof(mine));
-        for (uint32_t r = 0; r < run->n_ranks; r++)
+        const struct finding *all = exchange_gather(run->ranks.exchange, &mine, sizeof(mine));
+        for (uint32_t r = 0; r < run->ranks.n; r++)
                 if (all[r].tensor >= 0 || all[r].loss) {
                         *ret = all[r];
                         return r;
                 }
-        return run->n_ranks;
+        return run->ranks.n;
 }
 
 static int not_finite(struct run *run, const struct batches *batches, const struct plan *plan,
                       const struct metrics_row *row, struct error *error) {
         struct finding found = { .tensor = find_not_finite(run) };
-        uint32_t rank = run->n_ranks > 1 ? find_culprit(run, batches, plan, &found) : 0;
+        uint32_t rank = run->ranks.n > 1 ? find_culprit(run, batches, plan, &found) : 0;
         const char *name = found.tensor >= 0 ? model_tensor(run->model, (uint32_t) found.tensor)->name : NULL;
 
         (void) error_input(error, BERTD_EXIT_NAN,
@@ -288,7 +288,7 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
                            " to %" PRIu64 ")",
                            row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
                            name ? name : "", row->first_k, row->last_k);
-        return rank < run->n_ranks ? exchange_blame(run->exchange, rank, error) : -error->code;
+        return rank < run->ranks.n ? exchange_blame(run->ranks.exchange, rank, error) : -error->code;
 }
 
 /* Of this rank: its device broke, or its corpus was spoilt meanwhile. */
@@ -296,10 +296,10 @@ static int check_rank(const struct run *run, struct error *error) {
         const char *failed = model_failed(run->model);
 
         if (failed)
-                return error_set(error, EIO, "step %" PRIu64 ": %s", run->step + 1, failed);
+                return error_set(error, EIO, "step %" PRIu64 ": %s", run->state.step + 1, failed);
         for (enum run_part part = 0; part < PART_MAX; part++)
                 if (run->now->samples[part] && samples_check(run->now->samples[part], error) < 0)
-                        return error_prefix(error, "step %" PRIu64, run->step + 1);
+                        return error_prefix(error, "step %" PRIu64, run->state.step + 1);
         return 0;
 }
 
@@ -308,22 +308,22 @@ void run_check_device(struct run *run) {
 
         if (check_rank(run, &error) >= 0)
                 return;
-        (void) exchange_blame(run->exchange, run->rank, &error);
+        (void) exchange_blame(run->ranks.exchange, run->ranks.own, &error);
         int code = error_report(&error);
         struct saver_result result;
-        if (run->n_ranks == 1) /* nobody waits: what is being written is good */
-                saver_wait(run->saver, &result);
-        exchange_abort(run->exchange, code);
+        if (run->ranks.n == 1) /* nobody waits: what is being written is good */
+                saver_wait(run->out.saver, &result);
+        exchange_abort(run->ranks.exchange, code);
 }
 
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         uint64_t begin = clock_monotonic_usec();
         struct timer timer = { begin };
-        struct metrics_row row = { .step = run->step + 1,
-                                   .stage = run->stage,
-                                   .first_k = run->stage_step * run->spec->train.global_batch };
+        struct metrics_row row = { .step = run->state.step + 1,
+                                   .stage = run->state.stage,
+                                   .first_k = run->state.stage_step * run->spec->train.global_batch };
         struct run_sums sums = {};
-        double paused = run->checkpoint_sec;
+        double paused = run->out.checkpoint_sec;
 
         row.last_k = row.first_k + run->spec->train.global_batch - 1;
         *ret_flags = 0;
@@ -343,7 +343,7 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
         sums = agree_step(run, &sums, &row);
         row.exchange_sec = lap(&timer);
         bool counted = run_losses(run, &sums.loss, &row.losses);
-        row.gradient_norm = optimizer_gradient_norm(run->model) / run->loss_scale.value;
+        row.gradient_norm = optimizer_gradient_norm(run->model) / run->state.loss_scale.value;
         run_check_device(run);
         if (((counted && !isfinite(row.losses.loss)) || !isfinite(row.gradient_norm)) && !leave_out(run, &row))
                 return not_finite(run, batches, &plan, &row, error);

@@ -34,9 +34,9 @@ static int new_texts(struct run *run, const struct spec_data *d, struct texts **
                                          .truncation = d->truncation,
                                          .head_tokens = d->head_tokens,
                                          .max_segments = d->max_segments,
-                                         .cls = run->samples_vocab.cls,
-                                         .sep = run->samples_vocab.sep };
-        return texts_new(run->encoder, &options, ret, error);
+                                         .cls = run->job->samples_vocab.cls,
+                                         .sep = run->job->samples_vocab.sep };
+        return texts_new(run->job->encoder, &options, ret, error);
 }
 
 /* ---- tasks ---- */
@@ -47,26 +47,26 @@ static const char *task_name(const struct spec_data *d) { return d->task ? d->ta
 static uint32_t find_task(const struct run *run, const struct spec_data *d) {
         uint32_t t = 0;
 
-        while (t < run->n_tasks && strcmp(run->tasks[t].name, task_name(d)) != 0)
+        while (t < run->job->n_tasks && strcmp(run->job->tasks[t].name, task_name(d)) != 0)
                 t++;
         return t;
 }
 
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *d) {
-        return &run->tasks[find_task(run, d)];
+        return &run->job->tasks[find_task(run, d)];
 }
 
 /* A task whose classes are not known yet, but where the spec says them. */
 static int new_task(struct run *run, const struct spec_data *d, struct error *error) {
-        struct run_task *task = &run->tasks[run->n_tasks];
+        struct run_task *task = &run->making->tasks[run->job->n_tasks];
 
-        if (run->n_tasks == SPEC_TASKS_MAX)
+        if (run->job->n_tasks == SPEC_TASKS_MAX)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: more than %d tasks", run->options->spec_path,
                                    SPEC_TASKS_MAX);
-        *task = (struct run_task) { .name = strdup(task_name(d)), .first = run->n_classes };
+        *task = (struct run_task) { .name = strdup(task_name(d)), .first = run->job->n_classes };
         if (!task->name)
                 return error_errno(error, ENOMEM, "task");
-        run->n_tasks++;
+        run->making->n_tasks++;
         return labels_set(&task->labels, d->labels, d->n_labels, error);
 }
 
@@ -89,9 +89,9 @@ static int read_files(struct texts *texts, const struct spec_data *d, char *cons
 static int read_train(struct run *run, const struct spec_data *d, struct texts *texts, struct texts_found *found,
                       struct error *error) {
         uint32_t t = find_task(run, d);
-        struct run_task *task = &run->tasks[t];
+        struct run_task *task = &run->making->tasks[t];
         uint64_t first = texts_n(texts);
-        bool is_new = t == run->n_tasks, learn = is_new && d->n_labels == 0;
+        bool is_new = t == run->job->n_tasks, learn = is_new && d->n_labels == 0;
 
         int r = is_new ? new_task(run, d, error) : 0;
         if (r >= 0)
@@ -100,14 +100,14 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
                 r = texts_sort_labels(texts, first, &task->labels, error);
         if (r < 0)
                 return r;
-        run->n_classes += is_new ? task->labels.n : 0;
+        run->making->n_classes += is_new ? task->labels.n : 0;
         texts_shift_labels(texts, first, task->first);
         return 0;
 }
 
 static int read_other(struct run *run, const struct spec_data *d, enum run_part part, struct texts *texts,
                       struct texts_found *found, struct error *error) {
-        struct run_task *task = &run->tasks[find_task(run, d)];
+        struct run_task *task = &run->making->tasks[find_task(run, d)];
         bool validation = part == PART_VALIDATION;
         uint64_t first = texts_n(texts);
 
@@ -139,13 +139,13 @@ static int draw_sets(struct run *run, struct run_stage *stage, struct error *err
         struct text_set *train = &stage->set[PART_TRAIN];
         int r = 0;
 
-        train->seed = run->whole->train.seed;
-        train->stage = (uint32_t) (stage - run->stages);
+        train->seed = run->job->whole->train.seed;
+        train->stage = (uint32_t) (stage - run->job->stages);
         if (d->split > 0 && stage->set[PART_VALIDATION].n == 0 && train->n > 1)
                 r = text_set_split(train, d->split, &stage->set[PART_VALIDATION], error);
         stage->set[PART_VALIDATION].shuffle = false;
         if (r >= 0 && (d->per_class > 0 || d->fraction < 1))
-                r = text_set_subset(train, run->n_classes, d->per_class, d->fraction, error);
+                r = text_set_subset(train, run->job->n_classes, d->per_class, d->fraction, error);
         train->shuffle = d->shuffle;
         return r;
 }
@@ -265,7 +265,7 @@ static void describe_task(const struct run_stage *stage, const struct run_task *
 
 static void describe_stage(const struct run *run, const struct run_stage *stage) {
         uint64_t most = MAX(stage->set[PART_TRAIN].n, MAX(stage->set[PART_VALIDATION].n, stage->set[PART_TEST].n));
-        cleanup_free uint64_t *count = calloc(run->n_classes + 1, sizeof(*count));
+        cleanup_free uint64_t *count = calloc(run->job->n_classes + 1, sizeof(*count));
         cleanup_free uint32_t *length = calloc(most + 1, sizeof(*length));
 
         for (unsigned p = 0; p < PART_MAX; p++) {
@@ -278,9 +278,9 @@ static void describe_stage(const struct run *run, const struct run_stage *stage)
 }
 
 void run_describe_texts(const struct run *run) {
-        for (uint32_t s = 0; s < run->n_stages; s++)
-                if (run->stages[s].texts[PART_TRAIN])
-                        describe_stage(run, &run->stages[s]);
+        for (uint32_t s = 0; s < run->job->n_stages; s++)
+                if (run->job->stages[s].texts[PART_TRAIN])
+                        describe_stage(run, &run->job->stages[s]);
 }
 
 static int check_classes(const struct run *run, const struct run_stage *stage, struct error *error) {
@@ -297,13 +297,14 @@ bool run_holds_out(const struct spec *spec) {
 
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error) {
         uint64_t n = stage->n[PART_TRAIN];
-        struct spec *spec = run->whole->n_stages > 0 ? run->whole->stages[stage - run->stages] : run->whole;
+        struct spec *spec =
+                run->job->whole->n_stages > 0 ? run->job->whole->stages[stage - run->job->stages] : run->job->whole;
         double batches = (double) n / (double) spec->train.global_batch;
         char epochs[32];
 
         if (spec->train.steps == 0)
                 spec->train.steps = MAX((uint64_t) ceil(spec->train.epochs * batches), UINT64_C(1));
-        if (spec->train.evaluate_every == 0 && run->whole->kind == JOB_FINETUNE && run_holds_out(spec))
+        if (spec->train.evaluate_every == 0 && run->job->whole->kind == JOB_FINETUNE && run_holds_out(spec))
                 spec->train.evaluate_every = MIN(MAX((uint64_t) ceil(batches), UINT64_C(1)), spec->train.steps);
         if (spec->optimizer.warmup_steps > spec->train.steps)
                 return error_input(error, BERTD_EXIT_CONFIG,
@@ -315,7 +316,7 @@ int run_count_steps(struct run *run, struct run_stage *stage, struct error *erro
 }
 
 int run_open_texts(struct run *run, uint32_t index, struct error *error) {
-        struct run_stage *stage = &run->stages[index];
+        struct run_stage *stage = &run->job->stages[index];
 
         int r = read_part(run, stage, PART_TRAIN, error);
         if (r >= 0)
@@ -328,7 +329,7 @@ int run_open_texts(struct run *run, uint32_t index, struct error *error) {
                 r = check_classes(run, stage, error);
         if (r < 0)
                 return r;
-        run->config.classifier.n_labels = run->n_classes;
+        run->making->config.classifier.n_labels = run->job->n_classes;
         for (unsigned p = 0; p < PART_MAX; p++) {
                 if (stage->set[p].n == 0)
                         continue;
@@ -339,15 +340,16 @@ int run_open_texts(struct run *run, uint32_t index, struct error *error) {
 }
 
 int run_set_class_ranges(struct run *run, struct error *error) {
-        if (run->n_tasks < 2)
+        if (run->job->n_tasks < 2)
                 return 0;
-        run->class_ranges = calloc(run->n_classes, sizeof(*run->class_ranges));
-        if (!run->class_ranges)
+        run->making->class_ranges = calloc(run->job->n_classes, sizeof(*run->job->class_ranges));
+        if (!run->job->class_ranges)
                 return error_errno(error, ENOMEM, "classes");
-        for (uint32_t t = 0; t < run->n_tasks; t++) {
-                struct class_range range = { run->tasks[t].first, run->tasks[t].first + run->tasks[t].labels.n };
+        for (uint32_t t = 0; t < run->job->n_tasks; t++) {
+                struct class_range range = { run->job->tasks[t].first,
+                                             run->job->tasks[t].first + run->job->tasks[t].labels.n };
                 for (uint32_t c = range.begin; c < range.end; c++)
-                        run->class_ranges[c] = range;
+                        run->job->class_ranges[c] = range;
         }
         return 0;
 }
