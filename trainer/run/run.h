@@ -87,9 +87,6 @@ int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
 int run_setup(struct run *run, struct error *error);
 void run_free(struct run *run, struct run_job *job);
 
-/* A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
-void run_check_device(struct run *run);
-
 /* inputs.c: spec, config, vocabulary. Not collective. The first two read files; the last follows from what they found. */
 int run_read_spec(struct run *run, struct error *error);
 int run_read_model(struct run *run, struct error *error);
@@ -122,14 +119,15 @@ bool run_find_odd_weights(struct run *run, uint32_t *ret_rank); /* the first ran
 /* texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);
-void run_describe_texts(
-        const struct run *run);              /* on stderr: what there is to train on, and what looks like a mistake */
 bool run_holds_out(const struct spec *spec); /* the stage has something to validate on */
 /* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
 int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
+
+/* describe.c: on stderr, what there is to train on, and what looks like a mistake. */
+void run_describe_texts(const struct run *run);
 
 /* corpus.c: a corpus RUN_DIR/NAME of the texts of such files as spec_is_texts; labels do not count. Rank 0, not collective. */
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
@@ -154,6 +152,11 @@ int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, in
 int run_restore(struct run *run, struct error *error);
 /* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */
 int run_broadcast(struct run *run, uint32_t n_runs, struct error *error);
+
+/* streams.c. Collective. Opens the corpora of one part of a stage, and its samples. */
+int run_open_part(struct run *run, uint32_t stage, enum run_part part, struct error *error);
+bool run_text_is_models(
+        const struct run *run); /* how text is folded follows from the model, not from the first corpus */
 
 /* stage.c. Collective but for the checks, limits, steps and closing. */
 int run_check_stages(const struct run *run, struct error *error);
@@ -186,7 +189,10 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
 /* Rank 0: tells progress which samples the update that begins now takes. */
 void run_announce_samples(struct run *run);
 
-/* Sums of one pass of all ranks, taken in rank order. */
+/* device_check.c. A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
+void run_check_device(struct run *run);
+
+/* sums.c: of one pass of all ranks, taken in rank order. */
 struct run_sums {
         struct model_loss loss;
         double flops;

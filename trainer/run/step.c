@@ -53,25 +53,6 @@ static struct plan agree_plan(struct run *run, const struct batches *batches) {
         return total;
 }
 
-struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares) {
-        const struct run_sums *all = exchange_gather(run->ranks.exchange, mine, sizeof(*mine));
-        struct run_sums total = {};
-
-        for (uint32_t r = 0; r < run->ranks.n; r++) {
-                total.loss.mlm_sum += all[r].loss.mlm_sum;
-                total.loss.sentence_sum += all[r].loss.sentence_sum;
-                total.loss.mlm_count += all[r].loss.mlm_count;
-                total.loss.mlm_correct += all[r].loss.mlm_correct;
-                total.loss.sentence_count += all[r].loss.sentence_count;
-                total.loss.sentence_correct += all[r].loss.sentence_correct;
-                total.flops += all[r].flops;
-                total.tokens += all[r].tokens;
-                if (ret_shares)
-                        ret_shares[r] = (struct pace_share) { all[r].compute_sec, all[r].flops };
-        }
-        return total;
-}
-
 /* What any rank wants now. The clock that counts is rank 0's. */
 static uint64_t agree_flags(struct run *run) {
         uint64_t wanted = signals_wanted(), every = run->spec->checkpoint.every_sec * USEC_PER_SEC;
@@ -116,18 +97,6 @@ static int64_t find_not_finite(const struct run *run) {
                         return i;
         }
         return -1;
-}
-
-bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret) {
-        bool mlm = loss->mlm_count > 0,
-             sentence = run->spec->data.objective != OBJECTIVE_MLM && loss->sentence_count > 0;
-
-        ret->mlm_loss = mlm ? loss->mlm_sum / (double) loss->mlm_count : NAN;
-        ret->mlm_accuracy = mlm ? (double) loss->mlm_correct / (double) loss->mlm_count : NAN;
-        ret->sentence_loss = sentence ? loss->sentence_sum / (double) loss->sentence_count : NAN;
-        ret->sentence_accuracy = sentence ? (double) loss->sentence_correct / (double) loss->sentence_count : NAN;
-        ret->loss = mlm || sentence ? (mlm ? ret->mlm_loss : 0) + (sentence ? ret->sentence_loss : 0) : NAN;
-        return mlm || sentence;
 }
 
 static void update(struct run *run, struct metrics_row *row) {
@@ -289,31 +258,6 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
                            row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
                            name ? name : "", row->first_k, row->last_k);
         return rank < run->ranks.n ? exchange_blame(run->ranks.exchange, rank, error) : -error->code;
-}
-
-/* Of this rank: its device broke, or its corpus was spoilt meanwhile. */
-static int check_rank(const struct run *run, struct error *error) {
-        const char *failed = model_failed(run->model);
-
-        if (failed)
-                return error_set(error, EIO, "step %" PRIu64 ": %s", run->state.step + 1, failed);
-        for (enum run_part part = 0; part < PART_MAX; part++)
-                if (run->now->samples[part] && samples_check(run->now->samples[part], error) < 0)
-                        return error_prefix(error, "step %" PRIu64, run->state.step + 1);
-        return 0;
-}
-
-void run_check_device(struct run *run) {
-        struct error error = {};
-
-        if (check_rank(run, &error) >= 0)
-                return;
-        (void) exchange_blame(run->ranks.exchange, run->ranks.own, &error);
-        int code = error_report(&error);
-        struct saver_result result;
-        if (run->ranks.n == 1) /* nobody waits: what is being written is good */
-                saver_wait(run->out.saver, &result);
-        exchange_abort(run->ranks.exchange, code);
 }
 
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error) {
