@@ -1,6 +1,7 @@
 /* See scores.h. Owns nothing. */
 #include "trainer/infer/scores.h"
 
+#include <math.h>
 #include <stddef.h>
 
 static double share(uint64_t part, uint64_t whole) { return whole > 0 ? (double) part / (double) whole : 0; }
@@ -28,4 +29,18 @@ double scores_macro_f1(const uint64_t *confusion, uint32_t n) {
                 occurring += scores_occurs(&x);
         }
         return occurring > 0 ? sum / occurring : 0;
+}
+
+uint32_t scores_softmax(double *row, uint32_t n) {
+        uint32_t best = 0;
+        double sum = 0;
+
+        for (uint32_t i = 1; i < n; i++)
+                best = row[i] > row[best] ? i : best;
+        double highest = row[best];
+        for (uint32_t i = 0; i < n; i++)
+                sum += row[i] = exp(row[i] - highest);
+        for (uint32_t i = 0; i < n; i++)
+                row[i] /= sum;
+        return best;
 }

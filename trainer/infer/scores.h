@@ -13,6 +13,9 @@ struct class_scores {
         double precision, recall, f1;
 };
 
+/* Turns a row of logits into probabilities; returns the greatest, the first if several are. */
+uint32_t scores_softmax(double *row, uint32_t n);
+
 struct class_scores scores_of_class(const uint64_t *confusion, uint32_t n, uint32_t k);
 
 /* The mean F1 of the classes that occur in truth or prediction; 0 where none does. */
