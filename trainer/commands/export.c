@@ -25,7 +25,7 @@
 #include "trainer/infer/bundle.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/heads.h"
-#include "trainer/model/internal.h"
+#include "trainer/model/layout.h"
 #include "trainer/text/vocab.h"
 
 static const char USAGE[] =

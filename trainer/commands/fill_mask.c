@@ -20,7 +20,8 @@
 #include "trainer/commands/text_arguments.h"
 #include "trainer/data/records.h"
 #include "trainer/infer/bundle.h"
-#include "trainer/model/internal.h"
+#include "trainer/model/model.h"
+#include "trainer/ops/ops.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/vocab.h"
 
@@ -47,6 +48,7 @@ struct fill_mask {
         struct encoder *encoder;
         struct batch batch;
         uint32_t max_tokens;
+        double *logits; /* (vocab_size) of one [MASK] */
 };
 
 /* ---- setting up ---- */
@@ -57,6 +59,9 @@ static int open_model(struct fill_mask *f, struct error *error) {
         const struct model_limits limits = { .max_tokens = n, .max_samples = 1, .max_masked = n, .max_length = n };
 
         if (encoder_new(b->vocab, &b->text, 1, &f->encoder) < 0)
+                return error_errno(error, ENOMEM, "%s", b->vocab_path);
+        f->logits = calloc(b->config.vocab_size, sizeof(*f->logits));
+        if (!f->logits)
                 return error_errno(error, ENOMEM, "%s", b->vocab_path);
         int r = model_new(&b->config, ops_cpu(), &limits, &f->model, error);
         return r < 0 ? r : weights_read(b->checkpoint, f->model, error);
@@ -95,6 +100,7 @@ static void release(struct fill_mask *f) {
         free(b->masked_rows);
         free(b->masked_labels);
         free(b->sentence_labels);
+        free(f->logits);
         model_free(f->model);
         encoder_free(f->encoder);
         bundle_close(&f->bundle);
@@ -149,14 +155,14 @@ static bool is_among(uint32_t v, const uint32_t *chosen, uint64_t n) {
 }
 
 /* softmax of one row, of all that the model has; the likeliest that has a token first, by repeated search: N is small. */
-static void print_top(const struct fill_mask *f, const float *logits) {
-        uint32_t rows = f->model->config.vocab_size, n = MIN(vocab_size(f->bundle.vocab), rows), chosen[TOP_MAX];
+static void print_top(const struct fill_mask *f, const double *logits) {
+        uint32_t rows = f->bundle.config.vocab_size, n = MIN(vocab_size(f->bundle.vocab), rows), chosen[TOP_MAX];
         double highest = -INFINITY, sum = 0;
 
         for (uint32_t v = 0; v < rows; v++)
-                highest = fmax(highest, (double) logits[v]);
+                highest = fmax(highest, logits[v]);
         for (uint32_t v = 0; v < rows; v++)
-                sum += exp((double) logits[v] - highest);
+                sum += exp(logits[v] - highest);
         for (uint64_t k = 0; k < MIN(f->top, (uint64_t) n); k++) {
                 chosen[k] = UINT32_MAX;
                 for (uint32_t v = 0; v < n; v++)
@@ -166,7 +172,7 @@ static void print_top(const struct fill_mask *f, const float *logits) {
                 if (chosen[k] == UINT32_MAX)
                         break;
                 (void) printf("%s%s %.3f", k > 0 ? "  " : "", vocab_token(f->bundle.vocab, (int32_t) chosen[k]),
-                              exp((double) logits[chosen[k]] - highest) / sum);
+                              exp(logits[chosen[k]] - highest) / sum);
         }
         (void) putchar('\n');
 }
@@ -182,8 +188,8 @@ static int fill(struct fill_mask *f, const char *text, struct error *error) {
         (void) printf("%s\n", text);
         for (uint32_t m = 0; m < f->batch.n_masked; m++) {
                 (void) printf("  %u: ", m + 1);
-                print_top(f,
-                          (const float *) f->model->buffers.logits.data + (size_t) m * f->model->buffers.logits.stride);
+                model_masked_logits(f->model, m, f->logits);
+                print_top(f, f->logits);
         }
         return 0;
 }

@@ -25,7 +25,7 @@
 #include "trainer/hf/head.h"
 #include "trainer/hf/weight_files.h"
 #include "trainer/model/heads.h"
-#include "trainer/model/internal.h"
+#include "trainer/ops/ops.h"
 #include "trainer/text/tokenizer_files.h"
 
 #define CHUNK 4096 /* elements */
@@ -126,7 +126,7 @@ static int refuse_shape(const struct weight_tensor *found, const struct model_te
 /* Elements [first, first + n) of the file's tensor become those of the model's from `to` on. */
 static int take_elements(struct reading *reading, const struct weight_tensor *found, size_t first, size_t n, size_t to,
                          struct error *error) {
-        struct model *model = reading->model;
+        const struct model_state *state = model_state(reading->model);
         double values[CHUNK];
 
         for (size_t done = 0, part; done < n; done += part) {
@@ -134,7 +134,7 @@ static int take_elements(struct reading *reading, const struct weight_tensor *fo
                 if (!widen(found->tensor, first + done, part, values))
                         return error_input(error, BERTD_EXIT_DATA, "%s: tensor %.100s has a value that is not finite",
                                            found->file, found->tensor->name);
-                model->ops->store(model->ops->master, model_state(model)->parameters, to + done, values, part);
+                state->ops->store(state->ops->master, state->parameters, to + done, values, part);
         }
         return 0;
 }
@@ -242,14 +242,14 @@ static int check_rest(struct reading *reading, struct error *error) {
 int hf_folder_read(const char *folder, struct model *model, const int32_t *rows, unsigned *fresh, struct error *error) {
         cleanup_weight_files struct weight_files *files = NULL;
 
-        int r = weight_files_open(folder, model->config.model_type, &files, error);
+        int r = weight_files_open(folder, model_config(model)->model_type, &files, error);
         if (r < 0)
                 return r;
         struct reading reading = { .folder = folder, .model = model, .files = files, .rows = rows };
         r = take_tensors(&reading, error);
         if (r >= 0)
                 r = check_rest(&reading, error);
-        *fresh |= reading.fresh | (heads_parse(weight_files_fresh(files), NULL) & heads_of(&model->config));
+        *fresh |= reading.fresh | (heads_parse(weight_files_fresh(files), NULL) & heads_of(model_config(model)));
         state_parameters_changed(model_state(model));
         return r;
 }

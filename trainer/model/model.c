@@ -140,6 +140,7 @@ const struct model_tensor *model_tensor(const struct model *model, uint32_t inde
 }
 
 const struct model_state *model_state(const struct model *model) { return &model->state; }
+const struct model_config *model_config(const struct model *model) { return &model->config; }
 uint64_t model_n_parameters(const struct model *model) { return model->layout.n_parameters; }
 
 const char *model_failed(const struct model *model) { return model->ops->failed ? model->ops->failed() : NULL; }

@@ -118,6 +118,7 @@ uint32_t model_n_tensors(const struct model *model);
 const struct model_tensor *model_tensor(const struct model *model, uint32_t index);
 uint64_t model_n_parameters(const struct model *model); /* without alignment gaps */
 const struct model_state *model_state(const struct model *model);
+const struct model_config *model_config(const struct model *model);
 
 /* What broke in the backend, or NULL. */
 const char *model_failed(const struct model *model);
@@ -146,6 +147,9 @@ enum model_stamp {
 /* Forward only; adds to *loss. */
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
                     struct model_loss *loss);
+
+/* Logits of masked position `row` of the micro-batch that was computed last: (vocab_size). */
+void model_masked_logits(struct model *model, uint32_t row, double *logits);
 
 /* Classes' logits of each text: (texts, n_labels). */
 void model_classify(struct model *model, const struct batch *batch, double *logits);

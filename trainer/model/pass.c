@@ -206,6 +206,12 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
         model_take_loss(model, loss);
 }
 
+void model_masked_logits(struct model *model, uint32_t row, double *logits) {
+        const struct tensor *all = &model->buffers.logits;
+
+        model->ops->load(all->dtype, all->data, (size_t) row * all->stride, logits, model->config.vocab_size);
+}
+
 void model_classify(struct model *model, const struct batch *batch, double *logits) {
         const struct model_pass pass = { .classify = true };
         struct model_loss loss = {};
