@@ -65,8 +65,22 @@ static void set_exceptions(json_t *root, const struct attempt_spec *a) {
 
         if (a->ends_with == ENDS_WITH_LAST)
                 (void) json_object_set_new(root, "ends_with", json_string("last"));
+        if (a->hosts) {
+                (void) json_object_set_new(root, "hosts", json_string(a->hosts));
+                (void) json_object_set_new(root, "ranks", json_integer(a->ranks));
+        }
+        if (a->name) {
+                (void) json_object_set_new(root, "name", json_string(a->name));
+                (void) json_object_set_new(root, "counters", run_counters_object(&a->counters));
+        }
+        if (a->lease_timeout_sec > 0)
+                (void) json_object_set_new(root, "lease_timeout_sec", json_integer(a->lease_timeout_sec));
         if (a->ran)
                 (void) json_object_set_new(root, "ran", json_true());
+        if (a->copy_to && a->copy_to[0]) {
+                (void) json_object_set_new(root, "copy_to", json_string(a->copy_to));
+                (void) json_object_set_new(root, "copy_keep", json_integer(a->copy_keep));
+        }
         if (a->nice != 0)
                 (void) json_object_set_new(root, "nice", json_integer(a->nice));
         if (a->cpu_list && a->cpu_list[0])
@@ -183,7 +197,12 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->log_keep = (unsigned) json_integer_value(json_object_get(object, "log_keep"));
         a->hang_sec = read_seconds(object, "hang_sec");
         a->start_sec = read_seconds(object, "start_sec");
+        a->lease_timeout_sec = (unsigned) MAX(read_seconds(object, "lease_timeout_sec"), 0);
         a->ran = json_is_true(json_object_get(object, "ran"));
+        const char *copy_to = json_string_value(json_object_get(object, "copy_to"));
+        a->copy_to = copy_to ? strdup(copy_to) : NULL;
+        json_int_t keep = json_integer_value(json_object_get(object, "copy_keep"));
+        a->copy_keep = keep >= 1 && keep <= BERTD_KEEP_MAX ? (uint32_t) keep : 1;
         a->stop_by_term = stop && strcmp(stop, "term") == 0;
         a->ends_with = ends_with && strcmp(ends_with, "last") == 0 ? ENDS_WITH_LAST : ENDS_WITH_FIRST;
         a->nonce = strdup(nonce);
@@ -193,6 +212,12 @@ static bool read_attempt(const json_t *object, struct attempt_spec *a) {
         a->environment = read_strings(json_object_get(object, "environment"));
         read_rlimits(a, json_object_get(object, "rlimits"));
         read_known(a, json_object_get(object, "checkpoints"));
+        const char *hosts = json_string_value(json_object_get(object, "hosts"));
+        a->hosts = hosts ? strdup(hosts) : NULL;
+        a->ranks = (uint32_t) json_integer_value(json_object_get(object, "ranks"));
+        const char *name = json_string_value(json_object_get(object, "name"));
+        a->name = name ? strdup(name) : NULL;
+        run_counters_read(json_object_get(object, "counters"), &a->counters);
         return a->nonce && a->cwd && a->log && a->argv && a->argv[0] && a->environment;
 }
 
@@ -219,6 +244,10 @@ void attempt_file_free(struct attempt_spec *attempt) {
         free(attempt->cwd);
         free(attempt->log);
         free(attempt->cpu_list);
+        free(attempt->name);
+        free(attempt->hosts);
+        free(attempt->counters.lost);
+        free(attempt->copy_to);
         free_strings(attempt->argv);
         free_strings(attempt->environment);
         known_free(&attempt->known);

@@ -16,6 +16,7 @@
 #include "bertd/job.h"
 #include "common/error.h"
 #include "common/known_checkpoints.h"
+#include "common/run_file.h"
 #include "common/scheduling.h"
 
 #define ATTEMPT_RLIMITS_MAX 32
@@ -40,13 +41,21 @@ struct attempt_spec {
         } rlimits[ATTEMPT_RLIMITS_MAX];
         unsigned n_rlimits;
         uint64_t grace_usec, log_max_bytes;
-        unsigned log_keep;       /* 0: not set by an older bertd */
-        int hang_sec, start_sec; /* −1: automatic, 0: no limit */
-        bool stop_by_term;       /* "stop": "term"; else SIGUSR1 to the main child */
+        unsigned log_keep;          /* 0: not set by an older bertd */
+        int hang_sec, start_sec;    /* −1: automatic, 0: no limit */
+        unsigned lease_timeout_sec; /* 0: not a lease; see shim/lease.c */
+        bool stop_by_term;          /* "stop": "term"; else SIGUSR1 to the main child */
         enum ends_with ends_with;
-        bool ran;   /* an earlier attempt has executed it: missing files may return */
-        bool lists; /* the shim lists the checkpoints; `known` has those in bertd's ledger */
+        char *copy_to;      /* DIR or HOST:DIR; NULL: no copies of checkpoints */
+        uint32_t copy_keep; /* of them; at least 1 */
+        bool ran;           /* an earlier attempt has executed it: missing files may return */
+        bool lists;         /* the shim lists the checkpoints; `known` has those in bertd's ledger */
         struct known known;
+        char *hosts; /* of a batch system's allocation, where mpirun starts `ranks` on each; NULL: of one, or of a gang
+                      */
+        uint32_t ranks;
+        char *name; /* of the job, for RUN_DIR/bertd.json; NULL: the shim writes none */
+        struct run_counters counters;
 };
 
 /* NULL: no memory. The caller frees. */

@@ -55,12 +55,17 @@ int db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, struct error *e
         return sqlite3_prepare_v2(db, sql, -1, ret, NULL) == SQLITE_OK ? 0 : db_error(error, db, "SQLite");
 }
 
+void db_clear(sqlite3_stmt *statement) {
+        (void) sqlite3_reset(statement);
+        if (statement)
+                (void) sqlite3_clear_bindings(statement);
+}
+
 int db_run(sqlite3_stmt *statement, struct error *error) {
         int code = sqlite3_step(statement), r = 0;
 
         if (code != SQLITE_DONE && code != SQLITE_ROW)
                 r = db_error(error, sqlite3_db_handle(statement), "SQLite");
-        (void) sqlite3_reset(statement);
-        (void) sqlite3_clear_bindings(statement);
+        db_clear(statement);
         return r;
 }

@@ -29,7 +29,10 @@ int db_exec(sqlite3 *db, const char *sql, struct error *error);
 /* Prepares one statement; the caller finalizes. */
 int db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, struct error *error);
 
-/* Steps a statement that returns no row, then resets it and clears its bindings. */
+/* Resets a statement and clears its bindings. NULL: it could not be prepared. */
+void db_clear(sqlite3_stmt *statement);
+
+/* Steps a statement that returns no row, then clears it. NULL: an error. */
 int db_run(sqlite3_stmt *statement, struct error *error);
 
 #endif

@@ -47,12 +47,14 @@ int command_exit(const struct ctl *ctl, int r);
         { .name = "json", .kind = OPTION_FLAG, .value = &(variable), .help = "print JSON" }
 
 int command_submit(struct ctl *ctl, int argc, char **argv);
+int command_run(struct ctl *ctl, int argc, char **argv);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_list(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
 int command_wait(struct ctl *ctl, int argc, char **argv);
 int command_cancel(struct ctl *ctl, int argc, char **argv);
 int command_pause(struct ctl *ctl, int argc, char **argv);
+int command_receive(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);
 int command_checkpoint(struct ctl *ctl, int argc, char **argv);
 int command_checkpoints(struct ctl *ctl, int argc, char **argv);
@@ -60,6 +62,9 @@ int command_events(struct ctl *ctl, int argc, char **argv);
 int command_results(struct ctl *ctl, int argc, char **argv);
 int command_rm(struct ctl *ctl, int argc, char **argv);
 int command_shutdown(struct ctl *ctl, int argc, char **argv);
+int command_lease(struct ctl *ctl, int argc, char **argv);
+int command_drain(struct ctl *ctl, int argc, char **argv);
+int command_undrain(struct ctl *ctl, int argc, char **argv);
 int command_metrics(struct ctl *ctl, int argc, char **argv);
 int command_doctor(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);

@@ -115,7 +115,12 @@ int command_rm(struct ctl *ctl, int argc, char **argv) {
         return plain_request(ctl, argc, argv, &(struct request) { .method = "Remove", .removed = true });
 }
 
-static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint64_t from, struct error *error) {
+/* 0 and, of a step, UINT64_MAX: not given. */
+struct resume {
+        uint64_t ranks, use, from;
+};
+
+static int send_resume(struct client *client, uint64_t id, const struct resume *resume, struct error *error) {
         cleanup_message sd_bus_message *message = NULL;
 
         int r = client_new_call(client, "Resume", &message, error);
@@ -124,10 +129,12 @@ static int send_resume(struct client *client, uint64_t id, uint64_t ranks, uint6
         r = sd_bus_message_append(message, "t", id);
         if (r >= 0)
                 r = sd_bus_message_open_container(message, 'a', "{sv}");
-        if (r >= 0 && ranks > 0)
-                r = sd_bus_message_append(message, "{sv}", "ranks", "u", (uint32_t) ranks);
-        if (r >= 0 && from != UINT64_MAX)
-                r = sd_bus_message_append(message, "{sv}", "from", "t", from);
+        if (r >= 0 && resume->ranks > 0)
+                r = sd_bus_message_append(message, "{sv}", "ranks", "u", (uint32_t) resume->ranks);
+        if (r >= 0 && resume->use > 0)
+                r = sd_bus_message_append(message, "{sv}", "use", "u", (uint32_t) resume->use);
+        if (r >= 0 && resume->from != UINT64_MAX)
+                r = sd_bus_message_append(message, "{sv}", "from", "t", resume->from);
         if (r >= 0)
                 r = sd_bus_message_close_container(message);
         return r < 0 ? client_bad_message(error, r, "Resume") : client_send(client, message, NULL, error);
@@ -161,18 +168,26 @@ static int check_from(struct client *client, uint64_t id, uint64_t from, struct 
 }
 
 int command_resume(struct ctl *ctl, int argc, char **argv) {
-        uint64_t ranks = 0, from = UINT64_MAX, id;
+        struct resume resume = { .from = UINT64_MAX };
+        uint64_t id;
         const struct option_spec options[] = {
                 { .name = "ranks",
                   .kind = OPTION_U64,
-                  .value = &ranks,
+                  .value = &resume.ranks,
                   .min = 1,
                   .max = BERTD_RANKS_MAX,
                   .argument = "N",
                   .help = "run with N ranks from now on" },
+                { .name = "use",
+                  .kind = OPTION_U64,
+                  .value = &resume.use,
+                  .min = 1,
+                  .max = BERTD_HOSTS_MAX,
+                  .argument = "N",
+                  .help = "run on N of its hosts from now on" },
                 { .name = "from",
                   .kind = OPTION_U64,
-                  .value = &from,
+                  .value = &resume.from,
                   .min = 0,
                   .max = INT64_MAX,
                   .argument = "STEP",
@@ -187,10 +202,10 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);
-        if (r == 0 && from != UINT64_MAX)
-                r = check_from(client, id, from, &ctl->error);
+        if (r == 0 && resume.from != UINT64_MAX)
+                r = check_from(client, id, resume.from, &ctl->error);
         if (r == 0)
-                r = send_resume(client, id, ranks, from, &ctl->error);
+                r = send_resume(client, id, &resume, &ctl->error);
         if (r == 0)
                 tell_state(ctl, client, id);
         return command_exit(ctl, r);

@@ -154,8 +154,18 @@ static bool has_nvidia_device(void) {
         return found;
 }
 
+static void check_drain(struct doctor *doctor) {
+        const struct daemon_info *d = &doctor->daemon;
+        char when[FORMAT_MAX];
+
+        if (text_of(d->draining)[0])
+                doctor_say(doctor, DOCTOR_WARN, "drained", "bertctl undrain (as root)",
+                           "since %s: %s; nothing new starts", format_local_time(d->draining_since, when), d->draining);
+}
+
 void doctor_check_gpus(struct doctor *doctor) {
         char line[200] = "";
+        check_drain(doctor);
         bool loaded = read_line("/proc/driver/nvidia/version", line, sizeof(line));
         const char *driver = line + (strncmp(line, "NVRM version: ", 14) == 0 ? 14 : 0);
 

@@ -18,6 +18,7 @@
 
 struct job_info {
         uint64_t id, uid, ranks, threads, gpus, attempts;
+        uint64_t use, world; /* hosts that it needs, ranks in all; 0: of an older bertd */
         uint64_t last_step, lost_steps;
         uint64_t memory;       /* limit in bytes, 0 = none */
         uint64_t log_max_size; /* bytes of an attempt's log, in log_keep files; 0 = from an older bertd, which does not
@@ -36,8 +37,12 @@ struct job_info {
         int64_t first_exit; /* with runs_on: of the first process: its exit code, or minus the signal */
         uint64_t runs_on;   /* processes that live on without it; 0: it lives */
         char *checkpoint_path, *run_dir, *log, *cwd, *on_exit;
-        char **lost_sec; /* "killed=12.500": seconds that ends of a class have cost */
-        char **command;  /* NULL where the caller may not see it */
+        char **lost_sec;              /* "killed=12.500": seconds that ends of a class have cost */
+        char **hosts, **hosts_in_use; /* the head first; empty: this host alone, NULL: of an older bertd */
+        char *network, *copy_to;
+        char *slowest; /* common/pace.h; "": no rank lags */
+        uint64_t slowest_since;
+        char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */
         double loss, rate;                              /* NaN = unknown */
@@ -55,7 +60,10 @@ struct daemon_info {
         uint64_t pid, slots, slots_used, gpus, gpus_used, gpus_busy, gpus_quarantined;
         uint64_t keep_ended, held; /* ended jobs that are kept, 0 = all; that stay besides, for their checkpoints */
         char **gpu_notes;          /* "GPU 2: in use outside bertd: ..."; NULL from an older daemon */
-        char *storage_error;       /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
+        char **gpu_list;           /* "free GPU-...": free, used or blocked; NULL from an older daemon */
+        char *draining;            /* why nothing new starts, and nothing is lent; "" = it is not drained */
+        uint64_t draining_since;
+        char *storage_error;            /* why state.db cannot be written now; "" = it can, NULL from an older daemon */
         uint64_t counts[JOB_STATE_MAX]; /* jobs by enum job_state */
 };
 

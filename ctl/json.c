@@ -12,6 +12,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/pace.h"
 #include "common/clock.h"
 
 json_t *json_time(uint64_t realtime_usec) {
@@ -101,6 +102,16 @@ static json_t *with_others(json_t *object, const struct dict_others *others) {
         return object;
 }
 
+/* A rank that lags. */
+static json_t *slowest_of(const struct job_info *job) {
+        struct pace pace;
+
+        if (!job->slowest || !pace_read(job->slowest, &pace))
+                return json_null();
+        return json_pack("{s:s,s:I,s:f,s:o}", "host", pace.host, "rank", (json_int_t) pace.rank, "ratio", pace.ratio,
+                         "since", json_time(job->slowest_since));
+}
+
 json_t *json_job(const struct job_info *job) {
         const bool has_progress = job->steps > 0 || job->step > 0;
         const bool has_checkpoint = job->checkpoint_step > 0 || (job->checkpoint_path && job->checkpoint_path[0]);
@@ -120,6 +131,13 @@ json_t *json_job(const struct job_info *job) {
                 { "ranks", json_count(job->ranks) },
                 { "threads", json_count(job->threads) },
                 { "gpus", json_count(job->gpus) },
+                { "hosts", strings(job->hosts) },
+                { "use", job->use > 0 ? json_count(job->use) : json_null() },
+                { "world", job->world > 0 ? json_count(job->world) : json_null() },
+                { "hosts_in_use", strings(job->hosts_in_use) },
+                { "slowest", slowest_of(job) },
+                { "network", json_text(job->network) },
+                { "copy_to", json_text(job->copy_to) },
                 { "attempts", json_count(job->attempts) },
                 { "step", steps_or_null(job->step, has_progress) },
                 { "steps", steps_or_null(job->steps, job->steps > 0) },
@@ -198,6 +216,8 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
                 { "gpus_busy", json_count(daemon->gpus_busy) },
                 { "gpus_quarantined", json_count(daemon->gpus_quarantined) },
                 { "gpu_notes", daemon->gpu_notes ? strings(daemon->gpu_notes) : json_array() },
+                { "draining", json_text(daemon->draining) },
+                { "draining_since", json_time(daemon->draining_since) },
                 { "storage_error", json_text(daemon->storage_error) },
                 { "keep_ended", daemon->keep_ended > 0 ? json_count(daemon->keep_ended) : json_null() },
                 { "held", json_count(daemon->held) },

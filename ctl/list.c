@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "ctl/command.h"
+#include "ctl/elsewhere.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 #include "ctl/surroundings.h"
@@ -39,7 +40,10 @@ static void add_row(struct table *table, const struct job_info *job) {
         table_cell(table, STYLE_NONE, "%s", format_loss(job->loss, buffer));
         table_cell(table, STYLE_NONE, "%s", format_rate(job->rate, buffer));
         table_cell(table, STYLE_NONE, "%s", job_eta(job, &eta) ? format_short_duration(eta, buffer) : "");
-        table_cell(table, STYLE_NONE, "%" PRIu64, job->ranks);
+        if (job->use > 1) /* of each host, and the hosts */
+                table_cell(table, STYLE_NONE, "%" PRIu64 "x%" PRIu64, job->ranks, job->use);
+        else
+                table_cell(table, STYLE_NONE, "%" PRIu64, job->ranks);
         if (job->gpus > 0)
                 table_cell(table, STYLE_NONE, "%" PRIu64, job->gpus);
         else
@@ -85,6 +89,7 @@ static int print_table(struct ctl *ctl, const struct job_list *list) {
 
 int command_list(struct ctl *ctl, int argc, char **argv) {
         bool json = false, all = false, active = false;
+        const char *hosts = NULL;
         uint64_t limit = 0;
         const struct option_spec options[] = {
                 { .name = "all",
@@ -104,6 +109,7 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
                   .max = 1000000,
                   .argument = "N",
                   .help = "show at most N jobs" },
+                OPTION_HOSTS(hosts),
                 OPTION_JSON(json),
         };
         struct arguments arguments;
@@ -113,6 +119,9 @@ int command_list(struct ctl *ctl, int argc, char **argv) {
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, 0, 0, &arguments);
         if (r <= 0)
                 return command_exit(ctl, r);
+        if (hosts)
+                return elsewhere_list(ctl, &(struct elsewhere_options) {
+                                                   .hosts = hosts, .active = active, .json = json, .limit = limit });
         bool bounded = limit == 0 && !all && !json && ctl->term.tty;
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0)

@@ -15,7 +15,7 @@
 
 static int command_help(struct ctl *ctl, int argc, char **argv);
 
-enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX };
+enum group { GROUP_JOBS, GROUP_LOOK, GROUP_CHECKPOINTS, GROUP_DAEMON, GROUP_MAX, GROUP_HIDDEN = GROUP_MAX };
 
 static const char *const group_names[GROUP_MAX] = {
         [GROUP_JOBS] = "Start and stop jobs",
@@ -33,7 +33,14 @@ static const struct command commands[] = {
                   "COMMAND is any program. It runs as it would in this shell, with the same folder, environment, "
                   "umask, limits, niceness and CPUs; its standard input is /dev/null.",
           .examples = "bertctl submit --set train.seed=7 train.yaml\n"
-                      "bertctl submit --gpus 1 -- python train.py" },
+                      "bertctl submit --gpus 1 -- python train.py\n"
+                      "bertctl submit --slurm --time=12:00:00 train.yaml" },
+        { "run", command_run, "[--requeue] [--set KEY=VALUE] SPEC.yaml", GROUP_JOBS,
+          .summary = "run a job here and now, e.g. inside a Slurm allocation",
+          .help = "Starts a private bertd for this job alone, with the CPUs and GPUs of the allocation, prints the "
+                  "job's output and ends with its exit code. SIGUSR1, SIGTERM and ^C stop the job after a checkpoint; "
+                  "the exit code is then 75. Everything that must outlive the allocation is in the job's run_dir.",
+          .examples = "bertctl run train.yaml" },
         { "cancel", command_cancel, "[--now] JOB...", GROUP_JOBS, .summary = "stop a job for good",
           .help = "A training job writes a checkpoint first. Any other job gets SIGTERM, and SIGKILL when its grace "
                   "time is over." },
@@ -77,16 +84,32 @@ static const struct command commands[] = {
         { "checkpoints", command_checkpoints, "[--all] [--json] JOB", GROUP_CHECKPOINTS,
           .summary = "list the checkpoints of a job" },
 
-        { "doctor", command_doctor, "[--probe] [--json] [SPEC.yaml]", GROUP_DAEMON,
+        { "drain", command_drain, "[--reason TEXT] [--move]", GROUP_DAEMON,
+          .summary = "start nothing new on this host, and lend nothing",
+          .help = "Running jobs continue. With --move, jobs of other hosts that use this one checkpoint and leave it. "
+                  "For root. Survives restarts of bertd, until `bertctl undrain`.",
+          .examples = "bertctl drain --reason 'new cooling, back at 14:00' --move" },
+        { "undrain", command_undrain, "", GROUP_DAEMON, .summary = "let jobs start again" },
+        { "doctor", command_doctor, "[--probe] [--json] [--hosts SPEC|JOB|HOST,...] [SPEC.yaml]", GROUP_DAEMON,
           .summary = "check this host for what would kill a job",
           .help = "Prints each problem with its cure. With SPEC.yaml, also checks that there is room for the job's "
                   "checkpoints. Exit status 1 if a check fails.\n"
                   "--probe submits a small job, closes the terminal it came from, kills bertd with SIGKILL if you are "
-                  "allowed to, and restarts it. Other jobs are not affected. Takes at most half a minute." },
+                  "allowed to, and restarts it. Other jobs are not affected. Takes at most half a minute.\n"
+                  "--hosts checks the hosts of a job of many: reachable, versions, GPUs, clock, data, TCP between each "
+                  "pair; and prints a line for their authorized_keys." },
         { "shutdown", command_shutdown, "[--jobs]", GROUP_DAEMON, .summary = "stop bertd; running jobs continue",
           .help = "With --jobs, jobs write a checkpoint and are queued again; they resume when bertd is started." },
         { "version", command_version, "[--json]", GROUP_DAEMON, .summary = "print the versions of bertctl and bertd" },
         { "help", command_help, "[COMMAND]", GROUP_DAEMON, .summary = "print the help of a command" },
+
+        { "lease", command_lease, "--of HOST:JOB [OPTION...]", GROUP_HIDDEN,
+          .summary = "lend this host to a job of another",
+          .help = "For bertd and bertctl on other hosts, which run it over ssh. Prints what this host is, or why it is "
+                  "not lent, as lines of JSON; then standard input and output belong to the job." },
+        { "receive", command_receive, "", GROUP_HIDDEN, .summary = "store copies of another host's checkpoints",
+          .help = "For bertd-shim on other hosts, which runs it over ssh for checkpoint.copy_to. Reads the files from "
+                  "standard input, and answers with lines of JSON. Needs no bertd." },
 };
 
 static const struct option_spec global_options[] = {
@@ -119,7 +142,7 @@ static int unknown_command(struct ctl *ctl, const char *name) {
 static void print_help(void) {
         (void) printf("Usage: bertctl [--socket PATH] COMMAND [OPTION...] [ARGUMENT...]\n\n"
                       "Submit, watch and control the jobs that bertd keeps running.\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(commands) && commands[i].group != GROUP_HIDDEN; i++) {
                 if (i == 0 || commands[i].group != commands[i - 1].group)
                         (void) printf("\n%s:\n", group_names[commands[i].group]);
                 (void) printf("  %-12s %s\n", commands[i].name, commands[i].summary);

@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "ctl/command.h"
+#include "ctl/elsewhere.h"
 #include "ctl/json.h"
 #include "ctl/status_view.h"
 
@@ -261,6 +262,7 @@ static int show_once(struct ctl *ctl, struct client *client, uint64_t id) {
 
 int command_status(struct ctl *ctl, int argc, char **argv) {
         bool json = false, follow = false;
+        const char *hosts = NULL;
         uint64_t id = 0;
         const struct option_spec options[] = {
                 { .name = "watch",
@@ -268,6 +270,7 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
                   .kind = OPTION_FLAG,
                   .value = &follow,
                   .help = "refresh the display until the job has ended or is paused" },
+                OPTION_HOSTS(hosts),
                 OPTION_JSON(json),
         };
         struct arguments arguments;
@@ -279,6 +282,14 @@ int command_status(struct ctl *ctl, int argc, char **argv) {
         if (json && follow)
                 return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
                                                      "status: --watch and --json cannot be combined"));
+        if (hosts && follow)
+                return command_exit(ctl, error_input(&ctl->error, BERTCTL_EXIT_USAGE,
+                                                     "status: --watch and --hosts cannot be combined"));
+        if (hosts)
+                return elsewhere_status(
+                        ctl, &(struct elsewhere_options) { .hosts = hosts,
+                                                           .json = json,
+                                                           .job = arguments.n > 0 ? arguments.words[0] : NULL });
         r = client_connect(ctl->socket, &client, &ctl->error);
         if (r == 0 && arguments.n == 1)
                 r = client_find_job(client, arguments.words[0], &id, &ctl->error);

@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/pace.h"
 #include "ctl/format.h"
 #include "ctl/table.h"
 
@@ -165,6 +166,18 @@ static void draw_progress(FILE *out, const struct term *term, const struct job_i
         }
 }
 
+/* "h3 rank 17 is 1.4 × the median since 14:05" */
+static void draw_slowest(FILE *out, const struct term *term, const struct job_info *job) {
+        time_t since = (time_t) (job->slowest_since / USEC_PER_SEC);
+        struct pace pace;
+        struct tm tm = {};
+
+        if (!job->slowest || !pace_read(job->slowest, &pace) || !localtime_r(&since, &tm))
+                return;
+        line_format(out, term, "slow", STYLE_YELLOW, "%s rank %u is %.1f × the median since %02d:%02d", pace.host,
+                    pace.rank, pace.ratio, tm.tm_hour, tm.tm_min);
+}
+
 static void draw_checkpoint(FILE *out, const struct term *term, const struct job_info *job, uint64_t created) {
         char age[FORMAT_MAX];
 
@@ -258,6 +271,22 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
+/* "2 of 3, 16 ranks in all"; their names, those in use and the others. */
+static void draw_hosts(FILE *out, const struct term *term, const struct job_info *job) {
+        cleanup_free char *all = join_words(job->hosts), *used = join_words(job->hosts_in_use);
+        size_t n = 0;
+
+        while (job->hosts && job->hosts[n])
+                n++;
+        if (n < 2)
+                return;
+        line_format(out, term, "hosts", STYLE_NONE, "%" PRIu64 " of %zu, %" PRIu64 " ranks in all: %s", job->use, n,
+                    job->world, text_of(all));
+        if (text_of(used)[0] && !job_has_ended(job))
+                line_format(out, term, "", STYLE_NONE, "in use: %s", used);
+        line(out, term, "network", STYLE_NONE, text_of(job->network));
+}
+
 /* Fields without a separate line: their name, as a label if it fits. */
 static void draw_others(FILE *out, const struct term *term, const struct dict_others *others) {
         for (size_t i = 0; i < others->n; i++) {
@@ -316,12 +345,15 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         if (strcmp(text_of(job->kind), "command") == 0) /* a trainer's status repeats its progress */
                 line(out, term, "status", STYLE_NONE, text_of(job->status));
         draw_progress(out, term, job);
+        draw_slowest(out, term, job);
         draw_goodput(out, term, job);
         draw_lost(out, term, job);
         draw_checkpoint(out, term, job, checkpoint_created);
         line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
+        draw_hosts(out, term, job);
+        line(out, term, "copies to", STYLE_NONE, text_of(job->copy_to));
         draw_limits(out, term, job);
         if (job->nice != 0)
                 line_format(out, term, "nice", STYLE_NONE, "%" PRId64, job->nice);
@@ -334,6 +366,20 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         draw_log(out, term, job);
         draw_hint(out, term, job);
         return ferror(out) ? -EIO : 0; /* main reports the output's error */
+}
+
+static void draw_drain(FILE *out, const struct term *term, const struct daemon_info *d) {
+        char age[FORMAT_MAX];
+        cleanup_free char *text = text_of(d->draining)[0]
+                                          ? format_string("drained for %s: %s; nothing new starts",
+                                                          format_age(d->draining_since, age), d->draining)
+                                          : NULL;
+
+        if (!text)
+                return;
+        (void) fputs(term_style(term, STYLE_YELLOW), out);
+        (void) text_put(out, term, text, term->width);
+        (void) fprintf(out, "%s\n", term_plain(term));
 }
 
 static void draw_daemon(FILE *out, const struct term *term, const struct overview *overview) {
@@ -358,6 +404,7 @@ static void draw_daemon(FILE *out, const struct term *term, const struct overvie
                 (void) text_put(out, term, text_of(trouble), term->width);
                 (void) fprintf(out, "%s\n", term_plain(term));
         }
+        draw_drain(out, term, d);
         for (char *const *note = d->gpu_notes; note && *note; note++) {
                 (void) fputs(term_style(term, STYLE_YELLOW), out);
                 (void) text_put(out, term, *note, term->width);

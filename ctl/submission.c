@@ -83,8 +83,8 @@ static int append_surroundings(sd_bus_message *m, const char *cwd, char *const *
         return r;
 }
 
-static int send_submit(struct client *client, const struct spec *spec, const char *text, const char *cwd,
-                       char *const *environment, uint64_t *ret_id, struct error *error) {
+static int send_submit(struct client *client, const struct spec *spec, const struct past *past, const char *text,
+                       const char *cwd, char *const *environment, uint64_t *ret_id, struct error *error) {
         cleanup_message sd_bus_message *message = NULL, *reply = NULL;
 
         int r = client_new_call(client, "Submit", &message, error);
@@ -95,6 +95,8 @@ static int send_submit(struct client *client, const struct spec *spec, const cha
                 r = append_spec(message, spec, text);
         if (r >= 0)
                 r = append_surroundings(message, cwd, environment);
+        if (r >= 0 && past)
+                r = past_append(message, past);
         if (r >= 0)
                 r = sd_bus_message_close_container(message);
         if (r < 0)
@@ -126,7 +128,8 @@ static int check_limits(const struct spec *spec, const char *text, const char *c
         return r;
 }
 
-int submission_send(struct client *client, const struct spec *spec, uint64_t *ret_id, struct error *error) {
+int submission_send(struct client *client, const struct spec *spec, const struct past *past, uint64_t *ret_id,
+                    struct error *error) {
         cleanup_free char *text = NULL, *cwd = NULL;
         cleanup_free char **environment = NULL;
 
@@ -141,5 +144,5 @@ int submission_send(struct client *client, const struct spec *spec, uint64_t *re
                 r = surroundings_environment(&environment, error);
         if (r == 0)
                 r = check_limits(spec, text, cwd, environment, error);
-        return r < 0 ? r : send_submit(client, spec, text, cwd, environment, ret_id, error);
+        return r < 0 ? r : send_submit(client, spec, past, text, cwd, environment, ret_id, error);
 }

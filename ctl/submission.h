@@ -8,9 +8,11 @@
 #include "common/error.h"
 #include "common/spec/spec.h"
 #include "ctl/client.h"
+#include "ctl/past.h"
 
-/* Sends it once everything that bertd would refuse is checked. */
-int submission_send(struct client *client, const struct spec *spec, uint64_t *ret_id, struct error *error);
+/* Sends it once everything that bertd would refuse is checked. `past`: of a run that is continued, else NULL. */
+int submission_send(struct client *client, const struct spec *spec, const struct past *past, uint64_t *ret_id,
+                    struct error *error);
 
 /* Whether a command can be sent: its words are UTF-8. */
 int submission_check_words(char *const *words, size_t n, struct error *error);

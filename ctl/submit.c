@@ -11,24 +11,31 @@
 #include "bertd/logs.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/paths.h"
 #include "common/spec/spec.h"
 #include "ctl/array.h"
 #include "ctl/command.h"
+#include "ctl/hosts.h"
 #include "ctl/inputs.h"
 #include "ctl/json.h"
 #include "ctl/program.h"
+#include "ctl/sbatch.h"
 #include "ctl/submission.h"
 #include "ctl/surroundings.h"
+#include "ctl/this_host.h"
 
 /* ---- options ---- */
 
 /* What the command line gave; cleared by command_submit. */
 static struct {
         bool wait, json;
-        struct option_list set, array, keys;
+        bool slurm, print;
+        const char *continued; /* a run's folder, NULL: none */
+        struct option_list set, array, keys, hosts;
 } given;
 
-static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND";
+static const char with_spec[] = "Options with SPEC.yaml", with_command[] = "Options with -- COMMAND",
+                  with_slurm[] = "Options with --slurm";
 
 #define KEY(option, row, word, text)                                                                                  \
         {                                                                                                             \
@@ -43,6 +50,35 @@ static const struct option_spec options[] = {
           .value = &given.wait,
           .help = "wait until the job ends, like `bertctl wait`" },
         OPTION_JSON(given.json),
+        { .name = "continue",
+          .kind = OPTION_STRING,
+          .value = &given.continued,
+          .argument = "RUN_DIR",
+          .help = "continue the run in this folder from its newest good checkpoint, also after its host was lost" },
+        { .name = "hosts",
+          .kind = OPTION_KEY,
+          .value = &given.hosts,
+          .key = "resources.hosts",
+          .argument = "HOST,...",
+          .help = "run it on these hosts, this one among them, each with its ranks and GPUs; node lists such as "
+                  "gpu[01-04] are expanded" },
+        { .name = "use",
+          .kind = OPTION_KEY,
+          .value = &given.hosts,
+          .key = "resources.use",
+          .argument = "N",
+          .help = "run it on N of them; the others are spares (default: all)" },
+        { .name = "slurm",
+          .kind = OPTION_FLAG,
+          .value = &given.slurm,
+          .help = "submit a Slurm job that runs the spec with `bertctl run --requeue`; other options are those of "
+                  "sbatch",
+          .section = with_slurm },
+        { .name = "print",
+          .kind = OPTION_FLAG,
+          .value = &given.print,
+          .help = "print the batch script, and submit nothing",
+          .section = with_slurm },
         { .name = "set",
           .kind = OPTION_LIST,
           .value = &given.set,
@@ -80,10 +116,15 @@ static const struct option_spec options[] = {
 };
 
 /* The settings that common/spec takes. Returns how many. */
-static size_t settings_of(const struct option_list *list, struct spec_setting *ret) {
+static size_t add_settings(const struct option_list *list, size_t n, struct spec_setting *ret) {
         for (size_t i = 0; i < list->n; i++)
-                ret[i] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
-        return list->n;
+                ret[n++] = (struct spec_setting) { list->options[i]->name, list->options[i]->key, list->items[i] };
+        return n;
+}
+
+#define SETTINGS_MAX (2 * OPTION_LIST_MAX)
+static size_t settings_of(const struct option_list *list, struct spec_setting ret[SETTINGS_MAX]) {
+        return add_settings(&given.hosts, add_settings(list, 0, ret), ret);
 }
 
 /* ---- arguments ---- */
@@ -108,6 +149,8 @@ static int check_command(const struct arguments *arguments, struct error *error)
 
 /* Exactly one of a spec file and a command, and no option that would silently do nothing. */
 static int check_usage(const struct arguments *arguments, struct error *error) {
+        if (given.slurm || given.print)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit: --slurm comes first, --print only with it");
         if (arguments->rest && given.set.n + given.array.n > 0)
                 return error_input(error, BERTCTL_EXIT_USAGE, "submit: --set and --array only apply to a spec file");
         if (arguments->rest && arguments->n_rest == 0)
@@ -181,6 +224,8 @@ static int load_spec(const struct source *source, const struct spec_setting *set
                 r = refuse_program(source->path, error);
         else if (look && (r = inputs_check(*ret_spec, error)) < 0)
                 (void) error_prefix(error, "%s", source->path);
+        if (r == 0)
+                r = this_host_first(*ret_spec, error);
         /* A wrong spec is wrong usage of bertctl. */
         if (r < 0)
                 error->exit = BERTCTL_EXIT_USAGE;
@@ -209,7 +254,7 @@ static int label_spec(struct spec *spec, const char *label, struct error *error)
 /* One job of an array: --set's keys, then its own. */
 static int load_member(const struct source *source, const struct array *array, size_t index, bool look,
                        struct spec **ret_spec, struct error *error) {
-        struct spec_setting settings[OPTION_LIST_MAX + ARRAY_AXES_MAX];
+        struct spec_setting settings[SETTINGS_MAX + ARRAY_AXES_MAX];
         size_t n = settings_of(&given.set, settings);
         char *own[ARRAY_AXES_MAX] = {};
         cleanup_free char *label = NULL;
@@ -254,7 +299,7 @@ static int send_array(struct ctl *ctl, const struct source *source, const struct
                 uint64_t id;
                 r = load_member(source, array, i, false, &spec, &ctl->error);
                 if (r == 0)
-                        r = submission_send(client, spec, &id, &ctl->error);
+                        r = submission_send(client, spec, NULL, &id, &ctl->error);
                 if (r < 0 && i > 0)
                         (void) error_prefix(&ctl->error, "after %zu of %zu jobs", i, total);
                 if (r == 0 && given.json)
@@ -275,6 +320,8 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
                 cleanup_spec struct spec *spec = NULL;
                 r = load_member(source, array, i, true, &spec, &ctl->error);
                 command = r == 0 && spec->kind == JOB_COMMAND;
+                if (r == 0 && i == 0) /* the others have the same hosts, but for one that is an axis */
+                        r = hosts_check(spec, &ctl->error);
         }
         if (r == 0)
                 r = send_array(ctl, source, array, ids);
@@ -288,14 +335,35 @@ static int submit_array(struct ctl *ctl, const struct source *source, const stru
         return r;
 }
 
+/* With --continue: the job's folder is the run's, whose past it gets. */
+static int find_past(struct spec *spec, struct past *ret, struct error *error) {
+        cleanup_free char *cwd = NULL, *run_dir = NULL;
+
+        int r = surroundings_folder(&cwd, error);
+        if (r == 0)
+                r = paths_expand(cwd, given.continued, &run_dir, error);
+        if (r == 0)
+                r = past_find(run_dir, ret, error);
+        if (r < 0)
+                return r;
+        free(spec->run_dir);
+        spec->run_dir = steal_pointer(&run_dir);
+        return 0;
+}
+
 /* One job; with --wait, waits until it ends. Returns bertctl's exit code. */
-static int submit_one(struct ctl *ctl, const struct spec *spec, bool reads_stdin) {
+static int submit_one(struct ctl *ctl, struct spec *spec, bool reads_stdin) {
         cleanup_client struct client *client = NULL;
+        cleanup_past struct past past = {};
         uint64_t id;
 
-        int r = client_connect(ctl->socket, &client, &ctl->error);
+        int r = given.continued ? find_past(spec, &past, &ctl->error) : 0;
         if (r == 0)
-                r = submission_send(client, spec, &id, &ctl->error);
+                r = hosts_check(spec, &ctl->error);
+        if (r == 0)
+                r = client_connect(ctl->socket, &client, &ctl->error);
+        if (r == 0)
+                r = submission_send(client, spec, given.continued ? &past : NULL, &id, &ctl->error);
         if (r == 0)
                 r = tell_id(ctl, id);
         if (r == 0 && spec->kind == JOB_COMMAND && !reads_stdin)
@@ -310,11 +378,13 @@ static int submit_file(struct ctl *ctl, const char *path) {
         cleanup_array struct array array = {};
         cleanup_source struct source source = {};
         cleanup_spec struct spec *spec = NULL;
-        struct spec_setting settings[OPTION_LIST_MAX];
+        struct spec_setting settings[SETTINGS_MAX];
 
         int r = array_parse(&given.array, &array, &ctl->error);
         if (r == 0 && array.n > 0 && given.wait)
                 r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --wait waits for one job, not for an array");
+        if (r == 0 && array.n > 0 && given.continued)
+                r = error_input(&ctl->error, BERTCTL_EXIT_USAGE, "submit: --continue continues one job, not an array");
         if (r == 0)
                 r = read_source(path, &source, &ctl->error);
         if (r == 0 && array.n > 0)
@@ -326,12 +396,14 @@ static int submit_file(struct ctl *ctl, const char *path) {
 
 static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
         cleanup_spec struct spec *spec = NULL;
-        struct spec_setting settings[OPTION_LIST_MAX];
+        struct spec_setting settings[SETTINGS_MAX];
 
         int r = check_command(arguments, &ctl->error);
         if (r < 0)
                 return command_exit(ctl, r);
         r = spec_of_command(arguments->rest, settings, settings_of(&given.keys, settings), &spec, &ctl->error);
+        if (r == 0)
+                r = this_host_first(spec, &ctl->error);
         if (r < 0)
                 ctl->error.exit = BERTCTL_EXIT_USAGE;
         return r < 0 ? command_exit(ctl, r) : submit_one(ctl, spec, false);
@@ -341,6 +413,8 @@ static int submit_command(struct ctl *ctl, const struct arguments *arguments) {
 int command_submit(struct ctl *ctl, int argc, char **argv) {
         struct arguments arguments;
 
+        if (sbatch_is_asked(argc, argv))
+                return sbatch_submit(ctl, argc, argv);
         memset(&given, 0, sizeof(given));
         int r = command_begin(ctl, options, ELEMENTSOF(options), argc, argv, -1, 0, &arguments);
         if (r < 0 && arguments.n > 0 && !arguments.rest)

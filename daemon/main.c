@@ -31,6 +31,7 @@
 #include "daemon/base/log.h"
 #include "daemon/bus/server.h"
 #include "daemon/manager.h"
+#include "daemon/owner.h"
 #include "daemon/passed.h"
 #include "daemon/plan/schedule.h"
 
@@ -55,6 +56,7 @@ static const char help[] = "usage: bertd [OPTION...]\n"
                            "  --keep-ended N      ended jobs to keep, besides those with checkpoints\n"
                            "                      (default: 10000)\n"
                            "  --detach            run in the background and survive the terminal\n"
+                           "  --owner PID         end with the parent process PID (for `bertctl run`)\n"
                            "  --help              print this help\n"
                            "  --version           print the version\n"
                            "\n"
@@ -64,7 +66,7 @@ static const char help[] = "usage: bertd [OPTION...]\n"
 
 struct options {
         const char *state_dir, *socket, *gpus, *launcher;
-        uint64_t slots, keep_ended;
+        uint64_t slots, keep_ended, owner; /* owner: 0 = none */
         bool detach;
 };
 #define KEEP_ENDED 10000
@@ -87,6 +89,7 @@ enum {
         OPTION_LAUNCHER,
         OPTION_KEEP_ENDED,
         OPTION_DETACH,
+        OPTION_OWNER,
         OPTION_HELP,
         OPTION_VERSION
 };
@@ -99,6 +102,7 @@ static const struct option long_options[] = {
         { "launcher", required_argument, NULL, OPTION_LAUNCHER },
         { "keep-ended", required_argument, NULL, OPTION_KEEP_ENDED },
         { "detach", no_argument, NULL, OPTION_DETACH },
+        { "owner", required_argument, NULL, OPTION_OWNER },
         { "help", no_argument, NULL, OPTION_HELP },
         { "version", no_argument, NULL, OPTION_VERSION },
         {},
@@ -138,6 +142,10 @@ static int take_option(int option, char **argv, struct options *o, struct error 
                         return error_input(error, BERTD_EXIT_USAGE, "--keep-ended: \"%.64s\", expected 1 to %d", optarg,
                                            KEEP_ENDED_MAX);
                 return 0;
+        case OPTION_OWNER:
+                if (parse_u64(optarg, 1, INT32_MAX, &o->owner) < 0)
+                        return error_input(error, BERTD_EXIT_USAGE, "--owner: \"%.64s\", expected a pid", optarg);
+                return 0;
         case OPTION_HELP:
                 return say(help, error);
         case OPTION_VERSION:
@@ -157,10 +165,12 @@ static int parse_options(int argc, char **argv, struct options *o, struct error 
 
 struct resolved {
         char *state_dir, *socket;
+        int owner_fd; /* −1: none */
         struct node_options node;
 };
 
 static void resolved_free(struct resolved *r) {
+        cleanup_close_p(&r->owner_fd);
         free(r->state_dir);
         free(r->socket);
 }
@@ -172,6 +182,8 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         if (r >= 0 && !(text_is_utf8(ret->state_dir) && text_is_utf8(ret->socket)))
                 r = error_input(error, BERTD_EXIT_USAGE, "--state-dir, --socket: not UTF-8: %s, %s", ret->state_dir,
                                 ret->socket);
+        if (r >= 0 && o->owner)
+                r = owner_open((pid_t) o->owner, ret->state_dir, &ret->owner_fd, error);
         if (r >= 0)
                 r = gpus_find(o->gpus, &ret->node.gpus, error);
         if (r >= 0)
@@ -183,6 +195,7 @@ static int resolve(const struct options *o, struct resolved *ret, struct error *
         ret->node.state_dir = ret->state_dir;
         ret->node.socket = ret->socket;
         ret->node.keep_ended = o->keep_ended;
+        ret->node.allocation = o->owner > 0;
         ret->node.slots = o->slots ? o->slots : count_cores();
         return 0;
 }
@@ -262,16 +275,23 @@ static void on_end(void *userdata) {
         bus_server_leave(node->server);
 }
 
+static void on_ignored(void *userdata) {}
+
 /* Returns the exit status, or −errno. */
-static int serve(const struct resolved *resolved, int ready_fd, bool container, struct error *error) {
+static int serve(struct resolved *resolved, int ready_fd, bool container, struct error *error) {
+        const bool owned = resolved->owner_fd >= 0;
+        loop_handler_t on_signal = owned ? on_ignored : container ? on_end_of_container : on_end;
+        struct source *owner = NULL;
         struct node *node = NULL;
 
         int r = manager_new(&resolved->node, &node, error);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(ending_signals); i++)
-                (void) loop_watch_signal(node->loop, ending_signals[i], container ? on_end_of_container : on_end, node);
+                (void) loop_watch_signal(node->loop, ending_signals[i], on_signal, node);
         r = manager_start(node, error);
+        if (r >= 0 && owned && (r = owner_watch(node, steal_fd(&resolved->owner_fd), &owner)) < 0)
+                (void) error_errno(error, -r, "event loop");
         (void) malloc_trim(0); /* memory used to open state.db and the user database */
         if (r >= 0)
                 r = announce(resolved, ready_fd, error);
@@ -280,15 +300,18 @@ static int serve(const struct resolved *resolved, int ready_fd, bool container, 
                 if (r < 0)
                         (void) error_errno(error, -r, "event loop");
                 (void) sd_notify(0, "STOPPING=1");
-                log_info("bertd exits; running jobs continue");
+                log_info(owned ? "bertd exits" : "bertd exits; running jobs continue");
         }
+        (void) source_free(owner);
         manager_free(node);
+        if (r >= 0 && owned)
+                owner_clean(resolved->state_dir);
         return r;
 }
 
 int main(int argc, char **argv) {
         struct options options = { .launcher = "auto", .keep_ended = KEEP_ENDED };
-        cleanup(resolved_free) struct resolved resolved = {};
+        cleanup(resolved_free) struct resolved resolved = { .owner_fd = -1 };
         struct error error = {};
         int ready_fd = -1;
 

@@ -19,6 +19,7 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "daemon/bus/accounts.h"
+#include "daemon/bus/act.h"
 #include "daemon/attempt/adopt.h"
 #include "daemon/attempt/run.h"
 #include "daemon/bus/server.h"
@@ -72,8 +73,10 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
         process_boot_id(m->boot_id, sizeof(m->boot_id));
         m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
         m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
+        m->gang = find_program("bertd-gang", BERTD_LIBEXECDIR "/bertd-gang");
+        m->leash = find_program("bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
         descriptors_read(&m->files);
-        int r = m->trainer && m->shim ? 0 : error_errno(error, ENOMEM, "manager");
+        int r = m->trainer && m->shim && m->gang && m->leash ? 0 : error_errno(error, ENOMEM, "manager");
         if (r >= 0)
                 r = process_check(error);
         if (r >= 0)
@@ -113,6 +116,8 @@ void manager_free(struct node *m) {
         loop_free(m->loop);
         free(m->trainer);
         free(m->shim);
+        free(m->gang);
+        free(m->leash);
         free(m);
 }
 
@@ -157,7 +162,12 @@ static void reconcile(struct node *m) {
         node_plan_soon(m);
 }
 
-static void on_gpus(void *userdata) { node_plan_soon(userdata); }
+static void on_gpus(void *userdata) {
+        struct node *m = userdata;
+
+        node_plan_soon(m);
+        settle_held(m->settle); /* leases wait for the driver's answer */
+}
 
 static void on_account(void *userdata, uid_t uid) {
         struct node *m = userdata;
@@ -183,6 +193,7 @@ int manager_start(struct node *m, struct error *error) {
                 log_info("%" PRIu64 " open files are allowed: %u connections (not %d) and %u jobs at a time; raise the "
                          "hard limit (ulimit -Hn, LimitNOFILE=)",
                          m->files.limit, m->files.clients, BERTD_CLIENTS_MAX, m->files.attempts);
+        act_load_drain(m);
         store_keep_ended(m->store, m->options.keep_ended);
         reconcile(m);
         node_commit_soon(m); /* prunes ended jobs */

@@ -14,7 +14,7 @@ int main(void) {
                 if (field->shown != SHOWN_TO_NOBODY)
                         printf("shown\t%s\t%s\t%s\n", job_field_key(field), job_field_signature(field),
                                who(field->shown));
-                if (field->asked != NO_OFFSET)
+                if (field->asked != NO_OFFSET && !field->lease_only)
                         printf("taken\t%s\t%s\t%" PRIi64 "\n", field->name, job_field_signature(field), field->initial);
         }
         JOB_COMPUTED(COMPUTED)

@@ -16,7 +16,8 @@ enum field_type {
         FIELD_PATH,
         FIELD_PROGRAM,
         FIELD_LIST,  /* of texts */
-        FIELD_PATHS, /* a list of them */
+        FIELD_NAMES, /* a list of names, or one text with commas; see names.c */
+        FIELD_PATHS, /* a list of paths */
         FIELD_I32,
         FIELD_U32,
         FIELD_U64,
@@ -42,6 +43,7 @@ struct field {
                             any */
         const char *const *names; /* enums only */
         size_t n_names;
+        bool hosts;    /* FIELD_NAMES: of hosts; may be {file: FILE}. Else of variables */
         bool required; /* lists only */
         bool optional; /* numbers only: without a text, the value is `absent` and is not written back */
         int absent;
@@ -58,7 +60,7 @@ extern const size_t spec_n_fields; /* at most SPEC_FIELDS_MAX */
 #define AT(base, offset, type) ((type *) (void *) ((char *) (base) + (offset)))
 
 static inline bool is_list(const struct field *field) {
-        return field->type == FIELD_LIST || field->type == FIELD_PATHS;
+        return field->type == FIELD_LIST || field->type == FIELD_NAMES || field->type == FIELD_PATHS;
 }
 static inline bool is_text(const struct field *field) { return field->type <= FIELD_PROGRAM; }
 static inline bool is_of_kind(const struct field *field, enum job_kind kind) { return field->kinds & (1 << kind); }
@@ -73,7 +75,7 @@ bool is_absent(const struct field *field, const void *from);
 
 /* The text given for a key. */
 struct given {
-        char *text;     /* of a scalar */
+        char *text;     /* of a scalar; of a list of names: the file that has them */
         char **entries; /* of a list, which may be empty: NULL-terminated */
         uint32_t n;
         char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: not given */

@@ -10,6 +10,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hosts.h"
 #include "common/parse.h"
 #include "common/utf8.h"
 #include "common/spec/fields.h"
@@ -109,9 +110,9 @@ void spec_walk(const struct spec *spec, spec_each_t each, void *userdata) {
 /* ---- values for Submit ---- */
 
 static const char wire_types[FIELD_TYPE_MAX] = {
-        [FIELD_TEXT] = 's',  [FIELD_PATH] = 's',   [FIELD_PROGRAM] = 's', [FIELD_LIST] = 'a',
-        [FIELD_PATHS] = 'a', [FIELD_I32] = 'i',    [FIELD_U32] = 'u',     [FIELD_U64] = 't',
-        [FIELD_SIZE] = 't',  [FIELD_DOUBLE] = 'd', [FIELD_ENUM] = 's',    [FIELD_BOOL] = 's',
+        [FIELD_TEXT] = 's',   [FIELD_PATH] = 's', [FIELD_PROGRAM] = 's', [FIELD_LIST] = 'a', [FIELD_NAMES] = 's',
+        [FIELD_PATHS] = 'a',  [FIELD_I32] = 'i',  [FIELD_U32] = 'u',     [FIELD_U64] = 't',  [FIELD_SIZE] = 't',
+        [FIELD_DOUBLE] = 'd', [FIELD_ENUM] = 's', [FIELD_BOOL] = 'u',
 };
 
 static bool is_fallback(const struct field *field, const void *from) {
@@ -138,17 +139,25 @@ int spec_each_sent(const struct spec *spec, spec_sent_t each, void *userdata) {
         for (size_t i = 0; r >= 0 && i < spec_n_fields; i++) {
                 const struct field *field = &spec_fields[i];
                 const void *from = (const char *) spec + field->offset, *value = from;
+                cleanup_free char *names = NULL;
+                unsigned truth = field->type == FIELD_BOOL && *(const bool *) from;
                 char text[64];
 
                 if (!is_sent(field, spec, from))
                         continue;
-                if (field->type <= FIELD_PATHS)
+                if (field->type == FIELD_NAMES) {
+                        value = names = hosts_join(*(char *const *const *) from, *AT(spec, field->count, uint32_t));
+                        r = names ? r : -ENOMEM;
+                } else if (field->type == FIELD_BOOL)
+                        value = &truth;
+                else if (field->type <= FIELD_PATHS)
                         value = *(void *const *) from;
                 else if (wire_types[field->type] == 's') {
                         write_field(field, from, text, sizeof(text));
                         value = text;
                 }
-                r = each(userdata, field->wire, wire_types[field->type], value);
+                if (value)
+                        r = each(userdata, field->wire, wire_types[field->type], value);
         }
         return r < 0 ? r : 0;
 }

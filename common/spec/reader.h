@@ -53,6 +53,15 @@ int spec_read_value(struct spec_reader *reader, const struct field *field, const
 /* The row's value: what is given, or its default. Requires spec->kind, except for the kind itself. */
 int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec);
 
+/* ---- names.c ---- */
+
+/* A list of names (FIELD_NAMES). Requires resources.ranks, whose row comes before. */
+int spec_read_names(struct spec_reader *reader, const struct field *field, const struct given *given,
+                    struct spec *spec);
+
+/* The keys of many hosts. Makes checkpoint.copy_to absolute. */
+int spec_check_hosts(struct spec_reader *reader, struct spec *spec);
+
 /* ---- spec.c ---- */
 
 /* Reads and checks every key. */

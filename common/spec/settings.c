@@ -13,10 +13,11 @@
 #include "common/utf8.h"
 
 static bool is_settable(const struct field *field) {
-        return !is_list(field) && field->entry == 0 && strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
+        return (!is_list(field) || field->type == FIELD_NAMES) && field->entry == 0 &&
+               strncmp(field->key, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0;
 }
 
-/* The row of a key that can be set: neither a list nor a stage's key. */
+/* The row of a key that can be set: neither a list, unless of names, nor a stage's key. */
 static size_t find_row(const char *key, size_t n) {
         size_t row = 0;
 
@@ -59,7 +60,7 @@ static bool names_list(const char *setting) {
 
         for (size_t i = 0; setting[n] && i < spec_n_fields; i++)
                 if (strlen(spec_fields[i].key) == n && strncmp(spec_fields[i].key, setting, n) == 0)
-                        return is_list(&spec_fields[i]) || spec_fields[i].entry > 0;
+                        return !is_settable(&spec_fields[i]);
         return false;
 }
 
@@ -95,13 +96,21 @@ static char *name_setting(const struct spec_setting *setting, const struct field
                             : format_string("--%s %s", setting->option, field->key);
 }
 
-static int replace(struct given *given, char *name, const char *value, struct error *error) {
-        char *text = strdup(value);
+/* A list of names is one text with commas. */
+static int replace(struct given *given, bool names, char *name, const char *value, struct error *error) {
+        char *text = strdup(value), **entries = names ? calloc(2, sizeof(*entries)) : NULL;
 
         given_clear(given);
         given->name = name;
-        given->text = text;
-        return name && text ? 0 : error_errno(error, ENOMEM, "a setting");
+        if (entries && text) {
+                entries[0] = text;
+                given->entries = entries;
+                given->n = 1;
+        } else {
+                free(entries);
+                given->text = text;
+        }
+        return name && text && !names == !entries ? 0 : error_errno(error, ENOMEM, "a setting");
 }
 
 int spec_apply_setting(struct part *file, const char *path, const struct spec_setting *setting, struct error *error) {
@@ -121,7 +130,8 @@ int spec_apply_setting(struct part *file, const char *path, const struct spec_se
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: stages[%u] sets %s itself; change it there", path,
                                    own, spec_fields[row].key);
         struct given *given = &file->given[row];
-        int r = replace(given, name_setting(setting, &spec_fields[row]), value, error);
+        int r = replace(given, spec_fields[row].type == FIELD_NAMES, name_setting(setting, &spec_fields[row]), value,
+                        error);
         if (r < 0)
                 return r;
         if (!setting->key && yaml_is_null(value))

@@ -92,6 +92,8 @@ int spec_read_values(struct spec_reader *reader, struct spec *spec) {
         spec->resources.ranks_given = is_given(reader, "resources.ranks");
         if (r == 0)
                 r = check_backoff(reader, &spec->restart);
+        if (r == 0)
+                r = spec_check_hosts(reader, spec);
         if (r == 0 && !spec->name)
                 r = name_of_file(reader, &spec->name);
         if (r == 0)

@@ -62,12 +62,20 @@ enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 #define DEVICE_KIND_NAMES \
         { "auto", "cpu", "cuda" }
 
-/* 1, 0, 1; ranks 1..BERTD_RANKS_MAX */
+/* 1, 0, 1; ranks 1..BERTD_RANKS_MAX; all of one host */
 struct spec_resources {
         uint32_t ranks, gpus, threads;
-        bool ranks_given; /* the file has ranks: else they are not written back */
-        uint64_t memory;  /* bytes, in the file with K, M, G or T; 0 = no limit */
-        double cpus;      /* 0 = no limit */
+        char **hosts; /* (n_hosts) names; none: the host of the bertd it is submitted to */
+        uint32_t n_hosts;
+        uint32_t use;       /* number of them that run it; 0 = all, the rest are spares */
+        char *network;      /* CIDR or interface of MPI's connections; NULL: Open MPI chooses */
+        char **environment; /* (n_environment) further variables that the ranks of other hosts get */
+        uint32_t n_environment;
+        bool unmanaged;            /* false; true: hosts without a bertd may be used */
+        uint32_t host_timeout_sec; /* 20; silence after which another host is lost */
+        bool ranks_given;          /* the file has ranks: else they are not written back */
+        uint64_t memory;           /* bytes, in the file with K, M, G or T; 0 = no limit */
+        double cpus;               /* 0 = no limit */
 };
 struct spec_restart {
         uint32_t max_without_progress; /* 5 */
@@ -75,12 +83,15 @@ struct spec_restart {
         uint32_t grace_sec;            /* 120 */
         int32_t hang_sec, start_sec;   /* without a step, to the first step; 0 = never, absent: -1 = bertd's own */
         enum on_nan on_nan;            /* stop */
+        bool shrink;                   /* false; true: starts with fewer hosts if there are no more */
+        uint32_t host_cooldown_sec[2]; /* of a lost host, first and longest: [10, 600] */
 };
 /* 0 = off; 0, 600, 3, 0 */
 struct spec_checkpoint {
         uint64_t every_steps, every_sec;
         uint32_t keep;
         uint64_t keep_every;
+        char *copy_to; /* NULL; folder, or HOST:FOLDER, that gets a copy of each */
 };
 /* Of an attempt's output: bytes of its files together, in the file with K, M, G or T; and how many files; 64M, 2 */
 struct spec_log {

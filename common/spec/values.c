@@ -240,6 +240,8 @@ int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec) {
         if (given->text || given->n > 0) {
                 if (!fits)
                         return spec_refuse(reader, field->key, "not a key of kind %s", job_kind_name(spec->kind));
+                if (field->type == FIELD_NAMES)
+                        return spec_read_names(reader, field, given, spec);
                 return is_list(field) ? read_list(reader, field, given, spec)
                                       : spec_read_value(reader, field, given->text, to);
         }

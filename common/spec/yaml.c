@@ -152,6 +152,40 @@ static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct g
         return r < 0 || given->entries ? r : no_memory(reader);
 }
 
+/* {file: FILE} */
+static int read_file_of_names(struct reader *reader, struct given *given) {
+        char name[NAME_SIZE + 16];
+
+        (void) snprintf(name, sizeof(name), "%s.file", given->name);
+        int r = next(reader);
+        if (r < 0)
+                return r;
+        if (reader->event.type != YAML_SCALAR_EVENT || strcmp(text_of(reader), "file") != 0)
+                return refuse(reader, line_of(reader), given->name, "expected a list of names, or {file: FILE}");
+        r = next(reader);
+        if (r == 0)
+                r = read_text(reader, name, &given->text);
+        if (r == 0)
+                r = next(reader);
+        if (r < 0 || reader->event.type == YAML_MAPPING_END_EVENT)
+                return r;
+        return refuse(reader, line_of(reader), given->name, "expected {file: FILE} alone");
+}
+
+/* One name as a text, a list of them, or a file that has them. */
+static int read_names(struct reader *reader, struct given *given) {
+        if (reader->event.type == YAML_MAPPING_START_EVENT)
+                return read_file_of_names(reader, given);
+        if (reader->event.type != YAML_SCALAR_EVENT)
+                return read_list(reader, 1, SPEC_LIST_MAX, given);
+        if (is_plain(reader) && yaml_is_null(text_of(reader)))
+                return refuse(reader, line_of(reader), given->name, "null; give a value or leave the key out");
+        given->entries = calloc(2, sizeof(*given->entries));
+        int r = given->entries ? read_text(reader, given->name, &given->entries[0]) : no_memory(reader);
+        given->n = r == 0;
+        return r;
+}
+
 /* A list of two numbers, each with its row. */
 static int read_pair(struct reader *reader, struct given *first) {
         struct given *second = first + 1;
@@ -182,6 +216,8 @@ static int read_value(struct reader *reader, size_t row, const char *name, struc
                 return r;
         if (field->entry == 1)
                 return read_pair(reader, given);
+        if (field->type == FIELD_NAMES)
+                return read_names(reader, given);
         return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, given) : read_scalar(reader, given);
 }
 

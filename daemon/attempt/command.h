@@ -14,6 +14,9 @@ struct command_input {
         const char *resume;  /* checkpoint path, or "" */
         const char *scratch; /* short folder of this attempt for Open MPI, or NULL */
         bool private_shm;    /* the launcher gives the attempt a private /dev/shm */
+        bool gang;           /* another program starts mpirun */
+        uint32_t hosts;      /* of an allocation, where mpirun starts ranks itself; else 1 */
+        const char *rank;    /* path of bertd-gang, by which a command's ranks are started there */
         const char *command; /* as submitted, packed */
         size_t command_size;
 };

@@ -20,6 +20,7 @@
 #include "daemon/launch/cgroup.h"
 #include "daemon/launch/user_task.h"
 #include "daemon/attempt/folder.h"
+#include "daemon/attempt/hosts.h"
 #include "daemon/launch/keeper.h"
 #include "daemon/launch/launcher.h"
 #include "daemon/rules/ledger.h"
@@ -87,12 +88,15 @@ static uint64_t starts_wait(struct node *node, const struct job *job, uint64_t n
 }
 
 /* The ledger is whole. `good` is what the ending borrows. */
-static struct ending gather(struct node *node, const struct job *job, bool asked, uint64_t good[LEDGER_MAX]) {
+static struct ending gather(struct node *node, const struct job *job, bool asked, uint64_t good[LEDGER_MAX],
+                            const struct hosts_choice *hosts) {
         uint64_t now = loop_realtime();
         struct ending e = { .attempt = &job->attempt,
                             .stop_reason = job->stop_reason,
                             .asked = asked,
                             .command = job->kind == JOB_COMMAND,
+                            .allocation = node->options.allocation,
+                            .lease = job_is_lease(job),
                             .stepped = job_has_stepped(job),
                             .ran = has_run(node, job),
                             .config = { .max_without_progress = job->max_without_progress,
@@ -106,6 +110,8 @@ static struct ending gather(struct node *node, const struct job *job, bool asked
                             .good = good,
                             .n_good = ledger_good_steps(job, good, LEDGER_MAX),
                             .starts_wait_usec = starts_wait(node, job, now),
+                            .hosts_wait_usec = hosts->wait_usec,
+                            .waits_for = hosts->waits_for,
                             .now_usec = now };
 
         (void) !getrandom(&e.random, sizeof(e.random), GRND_NONBLOCK);
@@ -129,7 +135,8 @@ static void change_ledger(struct node *node, struct job *job, const struct outco
 
 static void count(struct job *job, const struct outcome *o) {
         job_set_counters(job, o->counters);
-        if (o->counted && job_history_add(job, &o->last_death) < 0)
+        /* Nothing died while it waited for hosts, however often: the deaths before stay in the history. */
+        if (o->counted && o->last_death.exit_class != EXIT_CLASS_WAIT && job_history_add(job, &o->last_death) < 0)
                 log_error("job %" PRIu64 ": out of memory for its history of deaths; this one is skipped", job->id);
 }
 
@@ -166,7 +173,7 @@ static void apply(struct node *node, struct job *job, const struct step_clock *c
 }
 
 static void drop_scratch(struct node *node, struct job *job) {
-        if (job->kind == JOB_COMMAND || job->ranks <= 1)
+        if (!job_uses_mpirun(job))
                 return;
         cleanup_free char *path =
                 files_scratch(job, node->launchers[job->launcher] && node->launchers[job->launcher]->private_shm);
@@ -185,6 +192,7 @@ static void close_attempt(struct attempt_run *run) {
         struct error error = {};
         struct step_clock clock = run->clock;
         uint64_t good[LEDGER_MAX];
+        cleanup(hosts_choice_clear) struct hosts_choice hosts = {};
         struct outcome o;
         bool asked = run->asked;
 
@@ -199,7 +207,9 @@ static void close_attempt(struct attempt_run *run) {
         job->attempt.checkpoint_step = newest ? newest->step : 0;
         job->attempt.open = false;
         job->attempt.ended = loop_realtime();
-        const struct ending ending = gather(node, job, asked, good);
+        if (!node->options.allocation)
+                attempt_judge_hosts(job, job->attempt.ended, &hosts);
+        const struct ending ending = gather(node, job, asked, good, &hosts);
         outcome(&ending, &o);
         apply(node, job, &clock, &o);
 }

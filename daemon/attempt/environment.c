@@ -64,6 +64,8 @@ int attempt_environment(const struct environment_input *input, struct strv *ret,
                 set(ret, "OMPI_ALLOW_RUN_AS_ROOT", "1");
                 set(ret, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         }
+        if (input->hosts && job->kind == JOB_COMMAND && !strv_environment(ret, "MASTER_ADDR"))
+                strv_format(ret, "MASTER_ADDR=%.*s", (int) strcspn(input->hosts, ","), input->hosts);
         if (input->visible_gpus)
                 set(ret, "CUDA_VISIBLE_DEVICES", input->visible_gpus);
         return ret->failed ? error_errno(error, ENOMEM, "environment") : 0;

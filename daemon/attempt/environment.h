@@ -11,6 +11,7 @@ struct environment_input {
         const char *run_dir;
         const char *resume;       /* checkpoint path, or "" */
         const char *visible_gpus; /* CUDA_VISIBLE_DEVICES, or NULL to leave it alone */
+        const char *hosts;        /* of an allocation, the head first; NULL: of one host */
         const char *submitted;    /* as submitted, packed */
         size_t submitted_size;
 };

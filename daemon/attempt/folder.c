@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/gang_file.h"
 #include "common/space.h"
 #include "daemon/rules/ledger.h"
 #include "daemon/rules/states.h"
@@ -132,6 +133,17 @@ static void add_rlimits(const struct job_inputs *inputs, struct attempt_spec *a)
         }
 }
 
+/* For RUN_DIR/bertd.json. */
+static void add_counters(const struct job *job, struct attempt_spec *a) {
+        a->name = job->name;
+        a->counters = (struct run_counters) { .deaths = (uint32_t) MAX(job->deaths, 0),
+                                              .free_deaths = (uint32_t) MAX(job->free_deaths, 0),
+                                              .run_steps = job->run_steps,
+                                              .run_usec = job->run_usec,
+                                              .active_usec = job->active_usec,
+                                              .lost = job_lost_text(job) };
+}
+
 static char *attempt_document(const struct job *job, const struct files_attempt *c) {
         struct attempt_spec a = { .job = job->id,
                                   .number = job->attempt.number,
@@ -150,14 +162,22 @@ static char *attempt_document(const struct job *job, const struct files_attempt 
                                   .log_keep = job->log_keep,
                                   .hang_sec = (int) job->hang_sec,
                                   .start_sec = (int) job->start_sec,
+                                  .lease_timeout_sec = job_is_lease(job) ? job->host_timeout_sec : 0,
                                   .stop_by_term = job->kind == JOB_COMMAND,
                                   .ends_with = job->ends_with,
+                                  .copy_to = job->copy_to,
+                                  .copy_keep = job->keep,
+                                  .hosts = (char *) c->hosts,
+                                  .ranks = job->ranks,
                                   .ran = c->ran };
 
         add_rlimits(c->inputs, &a);
+        if (job->run_dir || job->copy_to)
+                add_counters(job, &a);
         (void) scheduling_read(c->inputs->scheduling, &a.scheduling);
         char *text = add_known(job, c->run_dir, &a.known) ? attempt_file_write(&a) : NULL;
         known_free(&a.known);
+        free(a.counters.lost);
         return text;
 }
 
@@ -172,6 +192,8 @@ static int write_attempt_files(int folder, const struct job *job, const struct f
         if (!text)
                 return -ENOMEM;
         int r = write_file(folder, "attempt.json", job, text, strlen(text));
+        if (r >= 0 && contents->gang)
+                r = write_file(folder, GANG_FILE, job, contents->gang, strlen(contents->gang));
         return r < 0 ? r : write_file(folder, "lock", job, "", 0);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, lock, tombstone, exit.json, log,
- * shim.log}}.
+ * The files of an attempt: STATE/jobs/N/{spec.yaml, attempt-K/{attempt.json, gang.json, lock, tombstone, exit.json,
+ * log, shim.log}}.
  *
  * The folders belong to the job's user, so bertd (often root) trusts no name in them: every access is relative to the
  * descriptor of a folder, follows no link, enters no other file system (users can mount on their folders, and a mount
@@ -30,7 +30,9 @@ struct files_attempt {
         const struct strv *argv, *environment;
         const struct job_inputs *inputs;
         const char *spec, *socket, *run_dir, *log, *scratch;
-        bool ran; /* an earlier attempt has executed the program */
+        const char *gang;  /* text of gang.json; NULL: of one host */
+        const char *hosts; /* of an allocation; NULL: of one host, or of a gang */
+        bool ran;          /* an earlier attempt has executed the program */
 };
 
 /* STATE/jobs, created if missing. −errno, also without openat2(2); the caller closes. */

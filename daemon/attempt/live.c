@@ -171,6 +171,8 @@ int attempt_hello(struct node *node, struct shim_link *link, uid_t uid, pid_t pi
         run->newer = NULL;
         if (job->state == JOB_STOPPING)
                 attempt_stop(job);
+        if (job_is_lease(job) && node->drain.move)
+                link->calls->move(link, node->drain.reason);
         *ret_answer = BERTD_ATTEMPT_GO;
         return 0;
 }
@@ -228,6 +230,11 @@ int attempt_checkpoint(struct job *job) {
         if (!job->run || !job->run->link || job->run->newer || job->run->phase != PHASE_LIVE)
                 return -ENOTCONN;
         return job->run->link->calls->checkpoint(job->run->link);
+}
+
+void attempt_move(struct job *job, const char *reason) {
+        if (job->run && job->run->link && !job->run->newer)
+                job->run->link->calls->move(job->run->link, reason);
 }
 
 bool attempt_takes_checkpoints(const struct job *job) { return job->run && job->run->takes_checkpoints; }

@@ -26,6 +26,9 @@ void attempt_stop(struct job *job);
 /* Requests a checkpoint from the ranks; −ENOTCONN while the shim is not connected. */
 int attempt_checkpoint(struct job *job);
 
+/* Lets a lease's head know why it should move, if its shim is connected; else attempt_hello does. */
+void attempt_move(struct job *job, const char *reason);
+
 /* Whether a command's program has declared a checkpoint signal. */
 bool attempt_takes_checkpoints(const struct job *job);
 

@@ -9,6 +9,7 @@
 
 /* `scratch`: a short folder of this attempt, NULL = none; private_shm: the launcher gives the attempt a private
  * /dev/shm. */
-void open_mpi_arguments(uint32_t ranks, const char *scratch, bool private_shm, struct strv *argv);
+/* `hosts` > 1: the batch system's allocation, `ranks` on each; then without the folders, which other hosts lack. */
+void open_mpi_arguments(uint32_t ranks, uint32_t hosts, const char *scratch, bool private_shm, struct strv *argv);
 
 #endif

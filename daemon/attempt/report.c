@@ -11,6 +11,8 @@
 
 #include "bertd/limits.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
+#include "common/pace.h"
 #include "common/utf8.h"
 #include "daemon/attempt/folder.h"
 #include "daemon/attempt/live.h"
@@ -229,6 +231,41 @@ static void take_news(struct attempt_run *run, const struct attempt_report *repo
                 job_ledger_trim(job);
 }
 
+/* Spares may have taken the places of others. */
+static void take_hosts(struct attempt_run *run, const char *names) {
+        struct job *job = run->job;
+        char name[BERTD_HOST_MAX + 1];
+        uint32_t n = 0;
+
+        if (job->hosts_in_use && strcmp(names, job->hosts_in_use) == 0)
+                return;
+        for (const char *at = names; hosts_next(&at, name); n++)
+                if (n == job_n_hosts(job) || !hosts_contain(job->hosts, name))
+                        return;
+        if (n == 0 || n != hosts_count(names))
+                return;
+        char *copy = strdup(names); /* bounded by the job's own list */
+        if (!copy)
+                return;
+        free(job->hosts_in_use);
+        job->hosts_in_use = copy;
+        store_mark(run->node->store, job);
+        node_commit_soon(run->node);
+}
+
+/* The ratio changes often; the time is that of the rank's first report. */
+static void take_slowest(struct attempt_run *run, const char *text) {
+        struct pace now = {}, before = {};
+        bool lags = pace_read(text, &now);
+        bool same = lags && run->slowest && pace_read(run->slowest, &before) && before.rank == now.rank &&
+                    host_is(before.host, now.host);
+
+        if (!same)
+                run->slowest_since = lags ? loop_realtime() : 0;
+        free(run->slowest);
+        run->slowest = lags ? strdup(text) : NULL;
+}
+
 int attempt_report(struct node *node, uid_t uid, const struct attempt_report *report) {
         struct job *job = store_find(node->store, report->job);
 
@@ -240,6 +277,10 @@ int attempt_report(struct node *node, uid_t uid, const struct attempt_report *re
         struct attempt_run *run = job->run;
         if (report->status && text_is_utf8(report->status))
                 job_set_text(&job->status, report->status);
+        if (report->hosts_in_use && job_n_hosts(job) > 1)
+                take_hosts(run, report->hosts_in_use);
+        if (report->slowest)
+                take_slowest(run, report->slowest);
         run->first_exit = report->first_exit;
         run->runs_on = report->runs_on;
         run->takes_checkpoints = report->takes_checkpoints > 0;

@@ -11,7 +11,7 @@
 struct attempt_report {
         uint64_t job;
         uint32_t attempt;
-        const char *nonce, *status, *checkpoint_path, *record;
+        const char *nonce, *status, *slowest, *checkpoint_path, *record, *hosts_in_use;
         bool has_step, has_steps, has_loss, has_rate, has_checkpoint, has_at, has_stall, has_write, exited;
         bool has_resumed;
         uint64_t step, steps, checkpoint_step, checkpoint_at, checkpoint_size, samples_first, samples_last,

@@ -46,6 +46,7 @@ void attempt_run_free(struct attempt_run *run) {
                 launcher->forget(run->launch);
         free(run->cgroup);
         free(run->newer);
+        free(run->slowest);
         run->job->run = NULL;
         free(run);
 }

@@ -45,6 +45,8 @@ struct attempt_run {
         int32_t first_exit;     /* of the first process if others still run: its exit code, or minus the signal */
         uint32_t runs_on;       /* number of these; 0: the first process lives */
         bool takes_checkpoints; /* a command that has declared a checkpoint signal */
+        char *slowest;          /* common/pace.h; NULL: no rank lags */
+        uint64_t slowest_since; /* usec since the epoch: since when this rank does */
         struct step_clock clock;
 };
 

@@ -10,7 +10,8 @@ struct shim_link_calls {
         /* One-way calls; the caller's timer handles losses. */
         void (*stop)(struct shim_link *link, uint64_t grace_usec);
         int (*checkpoint)(struct shim_link *link);
-        void (*drop)(struct shim_link *link); /* after the running handler has returned */
+        void (*move)(struct shim_link *link, const char *reason); /* of a lease: its head is asked to go */
+        void (*drop)(struct shim_link *link);                     /* after the running handler has returned */
 };
 
 struct shim_link {

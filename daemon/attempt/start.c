@@ -16,6 +16,7 @@
 #include "daemon/attempt/end.h"
 #include "daemon/attempt/environment.h"
 #include "daemon/attempt/folder.h"
+#include "daemon/attempt/hosts.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
 #include "daemon/base/process.h"
@@ -52,7 +53,8 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
                 return;
         }
         char *gpus = gpus_visible(&node->options.gpus, gpu_mask);
-        struct attempt_run *run = gpus && make_nonce(nonce) >= 0 ? attempt_run_new(node, job, PHASE_COMMITTING) : NULL;
+        bool ready = gpus && make_nonce(nonce) >= 0 && attempt_choose_hosts(job, loop_realtime()) >= 0;
+        struct attempt_run *run = ready ? attempt_run_new(node, job, PHASE_COMMITTING) : NULL;
         if (!run) {
                 free(gpus);
                 log_error("job %" PRIu64 " cannot be started now: out of memory", job->id);
@@ -93,10 +95,10 @@ void attempt_start(struct node *node, struct job *job, uint64_t gpu_mask) {
 void attempt_await_hello(struct attempt_run *run) { attempt_run_deadline(run, HELLO_TIMEOUT_USEC, on_hello_timeout); }
 
 struct launch_parts {
-        char *spec_path, *spec, *run_dir, *log, *scratch, *gpus, *command;
+        char *spec_path, *spec, *run_dir, *log, *scratch, *gpus, *command, *gang;
         size_t command_size;
         struct job_inputs inputs;
-        struct strv argv, environment, shim_argv;
+        struct strv argv, program, environment, shim_argv; /* `program`: what bertd-gang starts */
 };
 
 static void launch_parts_free(struct launch_parts *p) {
@@ -107,8 +109,10 @@ static void launch_parts_free(struct launch_parts *p) {
         free(p->scratch);
         free(p->gpus);
         free(p->command);
+        free(p->gang);
         free(p->inputs.environment);
         strv_free(&p->argv);
+        strv_free(&p->program);
         strv_free(&p->environment);
         strv_free(&p->shim_argv);
 }
@@ -120,7 +124,7 @@ static int gather_paths(struct node *node, struct job *job, struct launch_parts 
         p->spec_path = job_dir ? format_string("%s/spec.yaml", job_dir) : NULL;
         p->run_dir = files_run_dir(state, job);
         p->log = files_attempt_path(state, job, "log");
-        if (job->kind != JOB_COMMAND && job->ranks > 1)
+        if (job_uses_mpirun(job))
                 p->scratch = files_scratch(job, node->launchers[job->launcher]->private_shm);
         if (node->options.gpus.n > 0)
                 p->gpus = strdup(job->attempt.gpus ? job->attempt.gpus : "");
@@ -134,6 +138,15 @@ static int gather_paths(struct node *node, struct job *job, struct launch_parts 
         return r < 0 ? r : store_load_inputs(node->store, job->id, &p->inputs, error);
 }
 
+/* By bertd-gang: with leases of the other hosts. */
+static bool has_gang(const struct node *node, const struct job *job) {
+        return job_n_hosts(job) > 1 && !node->options.allocation;
+}
+
+static uint32_t n_allocated(const struct node *node, const struct job *job) {
+        return node->options.allocation ? job_n_hosts(job) : 1;
+}
+
 static int gather_command(struct node *node, struct job *job, struct launch_parts *p, struct error *error) {
         const struct checkpoint *from = job->attempt.resumed ? job_checkpoint(job, job->attempt.first_step) : NULL;
         const char *resume = from ? from->path : "";
@@ -145,6 +158,9 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
                 .resume = resume,
                 .scratch = p->scratch,
                 .private_shm = node->launchers[job->launcher]->private_shm,
+                .gang = has_gang(node, job),
+                .hosts = n_allocated(node, job),
+                .rank = node->gang,
                 .command = p->command,
                 .command_size = p->command_size,
         };
@@ -153,12 +169,33 @@ static int gather_command(struct node *node, struct job *job, struct launch_part
                 .run_dir = p->run_dir,
                 .resume = resume,
                 .visible_gpus = p->gpus,
+                .hosts = n_allocated(node, job) > 1 ? job->hosts_in_use : NULL,
                 .submitted = p->inputs.environment,
                 .submitted_size = p->inputs.environment_size,
         };
 
-        int r = command_argv(&command, &p->argv, error);
+        int r = command_argv(&command, command.gang ? &p->program : &p->argv, error);
         return r < 0 ? r : attempt_environment(&environment, &p->environment, error);
+}
+
+/* Its main child is bertd-gang, which starts the program on all hosts. */
+static int gather_gang(struct node *node, const struct job *job, bool ran, struct launch_parts *p,
+                       struct error *error) {
+        /* Attempts that only waited may have pushed the one that ran out of the rows. */
+        const struct gang_input input = { .job = job,
+                                          .argv = &p->program,
+                                          .spec = p->spec_path,
+                                          .scratch = p->scratch,
+                                          .private_shm = node->launchers[job->launcher]->private_shm,
+                                          .ran = ran || job_has_stepped(job),
+                                          .now_usec = loop_realtime() };
+        cleanup_free char *dir = files_attempt_path(node->options.state_dir, job, "");
+
+        p->gang = attempt_gang_document(&input);
+        strv_add(&p->argv, node->gang);
+        strv_add(&p->argv, "--dir");
+        strv_take(&p->argv, steal_pointer(&dir));
+        return p->gang && !p->argv.failed ? 0 : error_errno(error, ENOMEM, "gang");
 }
 
 static int gather_shim(struct node *node, const struct job *job, struct launch_parts *p, struct error *error) {
@@ -226,8 +263,12 @@ static int launch(struct attempt_run *run, struct error *error) {
                                        .socket = node->options.socket,
                                        .run_dir = p.run_dir,
                                        .log = p.log,
+                                       .hosts = n_allocated(node, job) > 1 ? job->hosts_in_use : NULL,
                                        .scratch = p.scratch };
         r = store_has_run(node->store, job, &files.ran, error);
+        if (r >= 0 && has_gang(node, job))
+                r = gather_gang(node, job, files.ran, &p, error);
+        files.gang = p.gang;
         if (r >= 0)
                 r = files_find_jobs(node, error);
         if (r >= 0)

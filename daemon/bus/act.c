@@ -13,6 +13,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
 #include "daemon/attempt/live.h"
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
@@ -21,6 +22,7 @@
 #include "daemon/node/transition.h"
 #include "daemon/plan/schedule.h"
 #include "daemon/rules/ledger.h"
+#include "daemon/rules/past.h"
 
 void act_clear(struct act *a) {
         job_free(a->loaded);
@@ -108,12 +110,12 @@ static int take_limits(const struct act *a, struct submission *submission, struc
 /* Two trainers would take each other's checkpoints for their own. Another user's job keeps no one out: the folder's
  * permissions and the trainer's own lock there decide. */
 static const struct job *other_trainer_in(const struct node *node, const struct submission *s, uid_t uid) {
-        bool trains = s->kind != JOB_COMMAND;
+        bool trains = s->kind != JOB_COMMAND || s->continues;
 
         for (size_t i = 0; s->run_dir && trains && i < store_count(node->store); i++) {
                 const struct job *job = store_at(node->store, i);
-                if (job->kind != JOB_COMMAND && job->run_dir && job->uid == uid && !state_has_ended(job->state) &&
-                    strcmp(job->run_dir, s->run_dir) == 0)
+                if ((job->kind != JOB_COMMAND || s->continues) && job->run_dir && job->uid == uid &&
+                    !state_has_ended(job->state) && strcmp(job->run_dir, s->run_dir) == 0)
                         return job;
         }
         return NULL;
@@ -150,6 +152,10 @@ int act_submit(struct act *a, const struct submission *submission, gid_t gid, co
         if (r < 0)
                 return act_refuse(a, BERTD_ERROR_STORAGE, "%s: nothing was changed", error.text);
         a->inserted = true;
+        if (submission->continues) {
+                past_take(a->job, submission);
+                store_mark(node->store, a->job);
+        }
         return 0;
 }
 
@@ -168,6 +174,12 @@ static int wrong_state(struct act *a, const char *what) {
                                 a->job->id, state == JOB_STOPPING ? "waits until it has ended" : "ends it", what);
         return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " is %s: cannot %s it%s", a->job->id,
                           job_state_name(state), what, cure);
+}
+
+static int refuse_lease(struct act *a, const char *what) {
+        return act_refuse(a, BERTD_ERROR_WRONG_STATE,
+                          "job %" PRIu64 " is a lease of %s: cannot %s it; `bertctl cancel %" PRIu64 "` ends it",
+                          a->job->id, a->job->lease_of, what, a->job->id);
 }
 
 /* Before the first thing that a change alters. */
@@ -214,7 +226,9 @@ int act_cancel(struct act *a, bool now) {
         return stop_job(a, EVENT_CANCEL, now ? STOP_CANCEL_NOW : STOP_CANCEL, "cancel");
 }
 
-int act_pause(struct act *a) { return stop_job(a, EVENT_PAUSE, STOP_PAUSE, "pause"); }
+int act_pause(struct act *a) {
+        return job_is_lease(a->job) ? refuse_lease(a, "pause") : stop_job(a, EVENT_PAUSE, STOP_PAUSE, "pause");
+}
 
 static int check_resume(struct act *a, const struct resume_options *o) {
         const struct job *job = a->job;
@@ -227,6 +241,9 @@ static int check_resume(struct act *a, const struct resume_options *o) {
                 return act_refuse(a, BERTD_ERROR_TOO_LARGE,
                                   "ranks × threads: %u × %u = %" PRIu64 " slots, this host has %" PRIu64, o->ranks,
                                   job->threads, slots, host);
+        if (o->has_use && (o->use < 1 || o->use > MAX(hosts_count(job->hosts), 1u)))
+                return act_refuse(a, BERTD_ERROR_INVALID_SPEC, "use: is %u, but job %" PRIu64 " has %u hosts", o->use,
+                                  job->id, MAX(hosts_count(job->hosts), 1u));
         if (!o->has_from)
                 return 0;
         const struct checkpoint *c = job_checkpoint(job, o->from);
@@ -263,6 +280,9 @@ static void resume_from(struct job *job, uint64_t step) {
 int act_resume(struct act *a, const struct resume_options *o) {
         struct job *job = a->job;
 
+        if (job_is_lease(job))
+                return act_refuse(a, BERTD_ERROR_WRONG_STATE, "job %" PRIu64 " was a lease of %s: cannot resume it",
+                                  job->id, job->lease_of);
         if (state_after(job->state, EVENT_RESUME).verdict != STATE_MOVE)
                 return wrong_state(a, "resume");
         int r = wait_for_exit(a);
@@ -278,6 +298,8 @@ int act_resume(struct act *a, const struct resume_options *o) {
                 return r;
         if (o->has_ranks)
                 job->ranks = o->ranks;
+        if (o->has_use)
+                job->use = o->use;
         if (o->has_from)
                 resume_from(job, o->from);
         job->n_history = 0;
@@ -291,6 +313,8 @@ int act_resume(struct act *a, const struct resume_options *o) {
 }
 
 int act_checkpoint(struct act *a) {
+        if (job_is_lease(a->job))
+                return refuse_lease(a, "take a checkpoint of");
         if (a->job->state != JOB_RUNNING)
                 return wrong_state(a, "take a checkpoint of");
         if (a->job->kind == JOB_COMMAND && !attempt_takes_checkpoints(a->job))

@@ -55,11 +55,22 @@ int act_submit(struct act *act, const struct submission *submission, gid_t gid, 
 /* It is durable. */
 void act_submitted(struct act *act);
 
+/* ---- lending: lend.c ---- */
+
+int act_may_lend(struct act *act);
+/* Grants it at once or refuses: it never waits, and takes nothing that a queued job waits for. */
+int act_lend(struct act *act, const struct submission *submission, gid_t gid, const char *user);
+int act_drain(struct act *act, const char *reason, bool move);
+void act_drained(struct act *act, const char *reason, bool move); /* it is durable */
+int act_undrain(struct act *act);
+void act_undrained(struct act *act);
+void act_load_drain(struct node *node); /* as the last bertd left it */
+
 /* ---- of the job ---- */
 
 struct resume_options {
-        bool has_ranks, has_from;
-        uint32_t ranks;
+        bool has_ranks, has_from, has_use;
+        uint32_t ranks, use;
         uint64_t from;
 };
 

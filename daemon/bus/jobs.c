@@ -46,26 +46,36 @@ static int insert(struct call *call, sd_bus_message *m) {
         return act_submit(&call->act, call->submission, call->gid, call->user);
 }
 
-static int read_submission(struct call *call, sd_bus_message *m, struct submission *ret) {
+static int lend(struct call *call, sd_bus_message *m) {
+        call->done = submitted;
+        return act_lend(&call->act, call->submission, call->gid, call->user);
+}
+
+static int read_submission(struct call *call, sd_bus_message *m, bool lease, struct submission *ret) {
         struct error error = {};
 
         submission_defaults(ret);
-        if (submission_read(ret, m, &error) < 0)
+        int r = submission_read(ret, m, &error);
+        if (r >= 0 && lease)
+                r = submission_make_lease(ret, call->act.node->leash, &error);
+        else if (r >= 0)
+                r = submission_check_no_lease(ret, &error);
+        if (r < 0)
                 return act_refuse(&call->act, BERTD_ERROR_INVALID_SPEC, "%s", error.text);
-        return act_check_submission(&call->act, ret);
+        r = act_check_submission(&call->act, ret);
+        if (r >= 0 && lease)
+                submission_unlock_memory(ret);
+        return r;
 }
 
 /* Reads and checks the submission at once and looks up its user; then it is a change like others. */
-int method_submit(struct call *call, sd_bus_message *m) {
+static int submit(struct call *call, sd_bus_message *m, bool lease) {
         const struct account *account;
 
-        int r = act_may_submit(&call->act);
-        if (r < 0)
-                return r;
         call->submission = calloc(1, sizeof(*call->submission));
         if (!call->submission)
                 return -ENOMEM;
-        r = read_submission(call, m, call->submission);
+        int r = read_submission(call, m, lease, call->submission);
         if (r >= 0)
                 r = find_account(call, m, submission_size(call->submission), &account);
         if (r < 0)
@@ -74,7 +84,59 @@ int method_submit(struct call *call, sd_bus_message *m) {
         call->user = strdup(account->name);
         if (!call->user || (account->home && submission_add_home(call->submission, account->home) < 0))
                 return -ENOMEM;
-        return call_queue(call, m, insert);
+        return call_queue(call, m, lease ? lend : insert);
+}
+
+int method_submit(struct call *call, sd_bus_message *m) {
+        int r = act_may_submit(&call->act);
+
+        return r < 0 ? r : submit(call, m, false);
+}
+
+int method_lease(struct call *call, sd_bus_message *m) {
+        int r = act_may_lend(&call->act);
+
+        return r < 0 ? r : submit(call, m, true);
+}
+
+/* ---- draining ---- */
+
+static int read_drain(sd_bus_message *m, const char **ret_reason, bool *ret_move) {
+        int move;
+
+        int r = sd_bus_message_rewind(m, 1);
+        if (r >= 0)
+                r = sd_bus_message_read(m, "sb", ret_reason, &move);
+        *ret_move = r >= 0 && move;
+        return r;
+}
+
+static void drained(struct call *call, sd_bus_message *m) {
+        const char *reason;
+        bool move;
+
+        if (read_drain(m, &reason, &move) >= 0)
+                act_drained(&call->act, reason, move);
+        (void) call_reply_nothing(m);
+}
+
+int method_drain(struct call *call, sd_bus_message *m) {
+        const char *reason;
+        bool move;
+
+        int r = read_drain(m, &reason, &move);
+        call->done = drained;
+        return r < 0 ? r : act_drain(&call->act, reason, move);
+}
+
+static void undrained(struct call *call, sd_bus_message *m) {
+        act_undrained(&call->act);
+        (void) call_reply_nothing(m);
+}
+
+int method_undrain(struct call *call, sd_bus_message *m) {
+        call->done = undrained;
+        return act_undrain(&call->act);
 }
 
 /* ---- changing ---- */
@@ -102,7 +164,12 @@ static int read_resume_option(struct call *call, sd_bus_message *m, struct resum
                 o->has_from = true;
                 return sd_bus_message_read(m, "v", "t", &o->from);
         }
-        return act_refuse(&call->act, BERTD_ERROR_INVALID_SPEC, "unknown key \"%.64s\", expected ranks or from", key);
+        if (strcmp(key, "use") == 0) {
+                o->has_use = true;
+                return sd_bus_message_read(m, "v", "u", &o->use);
+        }
+        return act_refuse(&call->act, BERTD_ERROR_INVALID_SPEC, "unknown key \"%.64s\", expected ranks, from or use",
+                          key);
 }
 
 static int read_resume(struct call *call, sd_bus_message *m, struct resume_options *o) {

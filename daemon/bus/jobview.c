@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/hosts.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
 #include "daemon/attempt/live.h"
@@ -108,6 +109,10 @@ struct view {
         const struct jobview_command *command;
 };
 
+static void view_kind(struct view *v, const char *key) {
+        add_string(v->m, &v->r, key, job_is_lease(v->job) ? JOB_KIND_LEASE : job_kind_name(v->job->kind));
+}
+
 static void view_id(struct view *v, const char *key) { add_u64(v->m, &v->r, key, v->job->id); }
 
 /* Why free GPUs are not given to this job. */
@@ -120,6 +125,14 @@ static void add_gpu_reasons(const struct node *node, const struct job *job, char
         }
 }
 
+static void add_drain(const struct node *node, char *text, size_t size) {
+        size_t length = strlen(text);
+
+        if (node->drain.since > 0)
+                (void) snprintf(text + length, size - length, "%sthis host is drained: %s", length > 0 ? "; " : "",
+                                node->drain.reason);
+}
+
 /* The owner and root see more of a death than others (struct job). Marks a transition that is not durable yet. */
 static void view_reason(struct view *v, const char *key) {
         const struct job *job = v->job;
@@ -128,6 +141,7 @@ static void view_reason(struct view *v, const char *key) {
         if (job->state == JOB_QUEUED) {
                 (void) reason_of_waiting(&job->wait, node_free_resources(v->node), wait, sizeof(wait));
                 add_gpu_reasons(v->node, job, wait, sizeof(wait));
+                add_drain(v->node, wait, sizeof(wait));
         }
         if (job->run && job->run->newer)
                 (void) snprintf(wait, sizeof(wait),
@@ -274,6 +288,41 @@ static void view_command(struct view *v, const char *key) {
         add_strings(v->m, &v->r, key, words);
 }
 
+/* A list that the job has as one text. */
+static void add_names(struct view *v, const char *key, const char *text) {
+        char *words[BERTD_HOSTS_MAX + 1] = {}, name[BERTD_HOST_MAX + 1];
+        size_t n = 0;
+
+        while (n < BERTD_HOSTS_MAX && hosts_next(&text, name) && (words[n] = strdup(name)))
+                n++;
+        add_strings(v->m, &v->r, key, words);
+        for (size_t i = 0; i < n; i++)
+                free(words[i]);
+}
+
+static void view_hosts(struct view *v, const char *key) { add_names(v, key, v->job->hosts); }
+
+static void view_use(struct view *v, const char *key) { add_u32(v->m, &v->r, key, job_n_hosts(v->job)); }
+
+/* Of the newest attempt, which may have been started with fewer hosts. */
+static void view_world(struct view *v, const char *key) {
+        uint32_t n = job_n_hosts(v->job);
+
+        if (n > 1 && v->job->attempt.open && v->job->hosts_in_use)
+                n = hosts_count(v->job->hosts_in_use);
+        add_u32(v->m, &v->r, key, v->job->ranks * n);
+}
+
+static void view_hosts_in_use(struct view *v, const char *key) { add_names(v, key, v->job->hosts_in_use); }
+
+static void view_slowest(struct view *v, const char *key) {
+        add_string(v->m, &v->r, key, v->job->run ? v->job->run->slowest : NULL);
+}
+
+static void view_slowest_since(struct view *v, const char *key) {
+        add_u64(v->m, &v->r, key, v->job->run ? v->job->run->slowest_since : 0);
+}
+
 #define COMPUTED(key, signature, who) { #key, who, view_##key },
 static const struct computed {
         const char *key;
@@ -373,6 +422,23 @@ static void add_gpu_notes(sd_bus_message *m, int *r, const struct node *node) {
         add_strings(m, r, "gpu_notes", notes);
 }
 
+/* "free GPU-...": what a head is shown before it asks for a lease. */
+static void add_gpu_list(sd_bus_message *m, int *r, const struct node *node) {
+        char texts[GPUS_MAX][GPU_NAME_MAX + 16];
+        char *words[GPUS_MAX + 1] = {};
+
+        for (uint32_t i = 0; i < node->options.gpus.n; i++) {
+                const uint64_t bit = UINT64_C(1) << i;
+                const char *state = node->gpus_used & bit                      ? "used"
+                                    : gpu_watch_blocked(node->gpu_watch) & bit ? "blocked"
+                                                                               : "free";
+                (void) snprintf(texts[i], sizeof(texts[i]), "%s %.*s", state, GPU_NAME_MAX - 1,
+                                node->options.gpus.names[i]);
+                words[i] = texts[i];
+        }
+        add_strings(m, r, "gpu_list", words);
+}
+
 int jobview_daemon(sd_bus_message *m, const struct node *node) {
         uint64_t counts[JOB_STATE_MAX];
         struct queue_free free = node_free_resources(node);
@@ -392,6 +458,10 @@ int jobview_daemon(sd_bus_message *m, const struct node *node) {
         add_u32(m, &r, "gpus_quarantined", count_gpus(node, GPU_QUARANTINED));
         add_gpu_notes(m, &r, node);
         add_string(m, &r, "storage_error", node->storage_error);
+        add_string(m, &r, "draining", node->drain.since > 0 ? node->drain.reason : "");
+        add_u64(m, &r, "draining_since", node->drain.since);
+        add_u32(m, &r, "draining_move", node->drain.move);
+        add_gpu_list(m, &r, node);
         add_u64(m, &r, "keep_ended", node->options.keep_ended);
         add_u64(m, &r, "held", store_held(node->store));
         for (int i = 0; i < JOB_STATE_MAX; i++)

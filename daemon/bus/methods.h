@@ -47,6 +47,7 @@ typedef int (*handler_t)(struct call *call, sd_bus_message *m);
 
 #define METHODS(X)                                                                  \
         X("Submit", "a{sv}", "t", ANYONE, AT_ONCE, submit)                          \
+        X("Lease", "a{sv}", "t", ANYONE, AT_ONCE, lease)                            \
         X("GetJob", "t", "a{sv}", JOB_ANYONE, AT_ONCE, get_job)                     \
         X("ListJobs", "tub", "aa{sv}", ANYONE, AT_ONCE, list_jobs)                  \
         X("FindJob", "s", "t", ANYONE, AT_ONCE, find_by_name)                       \
@@ -63,6 +64,8 @@ typedef int (*handler_t)(struct call *call, sd_bus_message *m);
         X("WaitChange", "t", "t", ANYONE, AT_ONCE, wait_change)                     \
         X("GetDaemon", "", "a{sv}", ANYONE, AT_ONCE, get_daemon)                    \
         X("Shutdown", "b", "", ADMIN, AT_ONCE, shutdown_daemon)                     \
+        X("Drain", "sb", "", ADMIN, CHANGE, drain)                                  \
+        X("Undrain", "", "", ADMIN, CHANGE, undrain)                                \
         X("AttemptHello", "tuss", "u", ANYONE, AT_ONCE, hello)                      \
         X("AttemptReport", "a{sv}", "", ANYONE, AT_ONCE, report)
 

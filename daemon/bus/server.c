@@ -145,13 +145,16 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *ret_
         return 0;
 }
 
-static int call_shim(struct peer *peer, const char *member, const char *types, uint64_t value) {
+static int call_shim(struct peer *peer, const char *member, const char *types, ...) {
         sd_bus_message *m = NULL;
+        va_list values;
 
         int r = sd_bus_message_new_method_call(peer->bus, &m, NULL, BERTD_BUS_ATTEMPT_PATH, BERTD_BUS_ATTEMPT_INTERFACE,
                                                member);
-        if (r >= 0 && types[0])
-                r = sd_bus_message_append(m, types, value);
+        va_start(values, types);
+        if (r >= 0)
+                r = sd_bus_message_appendv(m, types, values);
+        va_end(values);
         if (r >= 0)
                 r = sd_bus_message_set_expect_reply(m, 0);
         if (r >= 0)
@@ -166,11 +169,19 @@ static void send_stop(struct shim_link *link, uint64_t grace_usec) {
                 log_error("job %" PRIu64 ": Stop cannot be sent: %s", link->job, strerror(-r));
 }
 
-static int send_checkpoint(struct shim_link *link) { return call_shim((struct peer *) link, "Checkpoint", "", 0); }
+static int send_checkpoint(struct shim_link *link) { return call_shim((struct peer *) link, "Checkpoint", ""); }
+
+static void send_move(struct shim_link *link, const char *reason) {
+        int r = call_shim((struct peer *) link, "Move", "s", reason);
+        if (r < 0)
+                log_error("job %" PRIu64 ": Move cannot be sent: %s", link->job, strerror(-r));
+}
 
 static void drop_link(struct shim_link *link) { peer_doom((struct peer *) link); }
 
-const struct shim_link_calls peer_shim_calls = { .stop = send_stop, .checkpoint = send_checkpoint, .drop = drop_link };
+const struct shim_link_calls peer_shim_calls = {
+        .stop = send_stop, .checkpoint = send_checkpoint, .move = send_move, .drop = drop_link
+};
 
 /* Shims of open attempts are bounded by the host's slots and do not count for their user. Some connections are reserved
  * for root. */

@@ -39,6 +39,7 @@ static const struct report_field {
         { "attempt", 'u', AT(attempt), 0 },
         { "nonce", 's', AT(nonce), 0 },
         { "status", 's', AT(status), 0 },
+        { "slowest", 's', AT(slowest), 0 },
         { "step", 't', AT(step), AT(has_step) },
         { "steps", 't', AT(steps), AT(has_steps) },
         { "loss", 'd', AT(loss), AT(has_loss) },
@@ -56,6 +57,7 @@ static const struct report_field {
         { "resumed_step", 't', AT(resumed_step), AT(has_resumed) },
         { "first_exit", 'i', AT(first_exit), 0 },
         { "runs_on", 'u', AT(runs_on), 0 },
+        { "hosts_in_use", 's', AT(hosts_in_use), 0 },
         { "takes_checkpoints", 'u', AT(takes_checkpoints), 0 },
 #undef AT
 };

@@ -17,8 +17,10 @@
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/file.h"
+#include "common/hosts.h"
 #include "common/limits.h"
 #include "common/scheduling.h"
+#include "daemon/rules/past.h"
 #include "daemon/rules/states.h"
 
 /* NULL: Submit does not take it. */
@@ -47,6 +49,39 @@ static int read_rlimits(struct submission *submission, sd_bus_message *m, struct
                 submission->rlimits[submission->n_rlimits++] = limit;
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int read_past_row(struct past_checkpoint *row, sd_bus_message *m, struct error *error) {
+        const char *state, *path;
+
+        int r = sd_bus_message_read(m, "(tttss)", &row->step, &row->size, &row->created, &state, &path);
+        if (r <= 0)
+                return r;
+        int number = past_state_from_name(state);
+        if (number < 0)
+                return error_set(error, EINVAL, "past_checkpoints: \"%.64s\", expected good, demoted or unconfirmed",
+                                 state);
+        row->state = (enum checkpoint_state) number;
+        row->path = strdup(path);
+        return row->path ? 1 : -ENOMEM;
+}
+
+static int read_past(struct submission *s, sd_bus_message *m, struct error *error) {
+        int r = sd_bus_message_enter_container(m, 'a', "(tttss)");
+        if (r < 0)
+                return r;
+        s->past_checkpoints = calloc(BERTD_PAST_CHECKPOINTS_MAX, sizeof(*s->past_checkpoints));
+        if (!s->past_checkpoints)
+                return -ENOMEM;
+        while (sd_bus_message_at_end(m, false) == 0) {
+                if (s->n_past == BERTD_PAST_CHECKPOINTS_MAX)
+                        return error_set(error, EINVAL, "past_checkpoints: more than %d", BERTD_PAST_CHECKPOINTS_MAX);
+                r = read_past_row(&s->past_checkpoints[s->n_past], m, error);
+                if (r <= 0)
+                        return r < 0 ? r : -EBADMSG;
+                s->n_past++;
+        }
+        return sd_bus_message_exit_container(m);
 }
 
 /* "stop or rollback" */
@@ -94,6 +129,8 @@ static int read_value(const struct job_field *field, struct submission *submissi
                 return r < 0 ? r : *(char ***) at && **(char ***) at;
         case FIELD_RLIMITS:
                 return read_rlimits(submission, m, error);
+        case FIELD_PAST:
+                return read_past(submission, m, error);
         default:
                 return sd_bus_message_read_basic(m, job_field_signature(field)[0], at);
         }
@@ -164,6 +201,8 @@ size_t submission_size(const struct submission *submission) {
                 else if (at && field->type == FIELD_STRINGS)
                         size += strings_size(*(char *const *const *) at);
         }
+        for (uint32_t i = 0; i < submission->n_past; i++)
+                size += sizeof(submission->past_checkpoints[i]) + strlen(submission->past_checkpoints[i].path);
         return size;
 }
 
@@ -334,6 +373,23 @@ static int check_kind(const struct submission *submission, struct error *error) 
         return 0;
 }
 
+/* Names become arguments of ssh. */
+static int check_hosts(const struct submission *submission, struct error *error) {
+        cleanup_hosts struct host_list list = {};
+        struct error own = {};
+
+        if (submission->hosts && submission->hosts[0] && hosts_add(&list, submission->hosts, &own) < 0)
+                return error_set(error, EINVAL, "hosts: %s", own.text);
+        if (submission->hosts && strpbrk(submission->hosts, "[ \t"))
+                return error_set(error, EINVAL, "hosts: expected names separated by commas");
+        if (submission->use > list.n)
+                return error_set(error, EINVAL, "use: is %u, but hosts has %u", submission->use, list.n);
+        if (submission->host_cooldown_min_sec > submission->host_cooldown_max_sec)
+                return error_set(error, EINVAL, "host_cooldown_min_sec: is %u, above host_cooldown_max_sec %u",
+                                 submission->host_cooldown_min_sec, submission->host_cooldown_max_sec);
+        return 0;
+}
+
 int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
                      struct error *error) {
         int r;
@@ -342,11 +398,14 @@ int submission_check(const struct submission *submission, const struct submit_ho
         if ((r = check_sizes(submission, error)) < 0)
                 return r;
         if ((r = check_fields(submission, error)) < 0 || (r = check_kind(submission, error)) < 0 ||
-            (r = check_rlimits(submission, error)) < 0 || (r = check_limits(submission, error)) < 0)
+            (r = check_rlimits(submission, error)) < 0 || (r = check_limits(submission, error)) < 0 ||
+            (r = past_check(submission, error)) < 0)
                 return r;
         if (submission->backoff_min_sec > submission->backoff_max_sec)
                 return error_set(error, EINVAL, "backoff_min_sec: is %u, above backoff_max_sec %u",
                                  submission->backoff_min_sec, submission->backoff_max_sec);
+        if (check_hosts(submission, error) < 0)
+                return -EINVAL;
         if (submission->name && submission->name[strspn(submission->name, "0123456789")] == '\0')
                 return error_set(error, EINVAL, "name: '%.64s' is ambiguous: it looks like a job id", submission->name);
         uint64_t slots = (uint64_t) submission->ranks * submission->threads;

@@ -37,6 +37,12 @@ int submission_add_home(struct submission *submission, const char *home);
 /* Client-supplied limits are untrusted: lowers each to `own`, from the kernel, and adds missing ones. */
 void submission_clamp_limits(struct submission *submission, const struct rlimit own[RLIM_NLIMITS]);
 
+/* A submission of Lease, before submission_check: the path of bertd-leash. Afterwards an unlimited RLIMIT_MEMLOCK, as
+ * MPI over InfiniBand needs it. */
+int submission_make_lease(struct submission *submission, const char *leash, struct error *error);
+int submission_check_no_lease(const struct submission *submission, struct error *error); /* one of Submit */
+void submission_unlock_memory(struct submission *submission);
+
 /* Checks the bounds of every field. ret_too_large: valid, but more than the host will ever have. */
 int submission_check(const struct submission *submission, const struct submit_host *host, bool *ret_too_large,
                      struct error *error);

@@ -46,6 +46,9 @@ static int read_list(const char *option, struct gpus *gpus, struct error *error)
 
         if (!copy)
                 return error_errno(error, ENOMEM, "--gpus");
+        size_t n = strlen(copy);
+        if (n > 1 && copy[n - 1] == ',') /* "0,": a list of one, not a number */
+                copy[n - 1] = '\0';
         for (char *rest = copy, *name; (name = strsep(&rest, ","));) {
                 if (!text_is_utf8(name))
                         return error_input(error, BERTD_EXIT_USAGE, "--gpus: \"%.80s\" is not UTF-8", name);

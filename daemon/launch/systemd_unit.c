@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +139,16 @@ static int add_order(sd_bus_message *m) {
                                      "local-fs.target", "nss-user-lookup.target");
 }
 
+/* A stopped shim falls to the watchdog, and with it the whole lease; see shim/lease.c. PrivateTmp: a rank that is
+ * killed leaves Open MPI's folder there. */
+static int add_lease(sd_bus_message *m, const struct job *job) {
+        if (!job_is_lease(job))
+                return 0;
+        return sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "KillMode", "s", "control-group", "PrivateTmp", "b", true,
+                                     "WatchdogUSec", "t", job->host_timeout_sec * USEC_PER_SEC, "WatchdogSignal", "i",
+                                     SIGKILL);
+}
+
 int unit_add_properties(sd_bus_message *m, const struct job *job, const struct launch_request *request) {
         char user[32], group[32];
         /* No control character can be in a name: submit.c and the user database see to it. */
@@ -168,6 +179,8 @@ int unit_add_properties(sd_bus_message *m, const struct job *job, const struct l
                 r = add_journal(m, job);
         if (r >= 0)
                 r = add_order(m);
+        if (r >= 0)
+                r = add_lease(m, job);
         if (r >= 0)
                 r = add_limits(m, request->inputs);
         if (r >= 0)

@@ -36,6 +36,14 @@ struct node_options {
         uint64_t slots, keep_ended;     /* keep_ended: see store_keep_ended */
         struct gpus gpus;
         enum launcher_kind launcher;
+        bool allocation; /* of a batch system, which starts the ranks of other hosts: no leases (bertd --owner) */
+};
+
+/* `bertctl drain`: nothing new starts, and no lease is granted. Kept in state.db. */
+struct node_drain {
+        uint64_t since; /* wall time; 0: not drained */
+        bool move;      /* leases are asked to go */
+        char reason[BERTD_DRAIN_REASON_MAX + 1];
 };
 
 /* Callbacks to the bus. */
@@ -73,13 +81,14 @@ struct node {
         int lock_fd, dir_fd;          /* STATE/bertd.lock and STATE itself, both locked */
         int reserve_fd;               /* reserve.h; < 0: none */
         char boot_id[BOOT_ID_SIZE];
-        char *trainer, *shim;                /* paths of bert-trainer and bertd-shim */
+        char *trainer, *shim, *gang, *leash; /* paths of bert-trainer, bertd-shim, bertd-gang and bertd-leash */
         char storage_error[256];             /* why the last commit failed, "" = it succeeded */
         bool exits_wait;                     /* an on_exit program waits for a turn */
         uid_t exit_turns[BERTD_ON_EXIT_MAX]; /* on_exit.c: users whose on_exit the next commit starts */
         unsigned n_exit_turns;
         struct timer exit_retry; /* armed while one could not be started */
-        bool draining;           /* shutdown with jobs: start no job, exit when all have stopped */
+        struct node_drain drain;
+        bool draining; /* shutdown with jobs: start no job, exit when all have stopped */
 };
 
 /* Commits the marked changes at the end of this turn. */

@@ -46,7 +46,7 @@ enum verdict node_move_privately(struct node *m, struct job *job, enum job_event
         job->state = t.next;
         job_set_reason(job, reason, private);
         set_times(job, event);
-        job->holds_checkpoints = state_has_ended(job->state) && ledger_is_below_job(job);
+        job->holds_checkpoints = state_has_ended(job->state) && !job_is_lease(job) && ledger_is_below_job(job);
         store_note_move(m->store, job, from, job_event_name(event));
         node_commit_soon(m);
         log_transition(job->id, job_state_name(from), job_state_name(job->state), job->reason);

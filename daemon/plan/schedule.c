@@ -21,10 +21,12 @@
 
 /* ---- the queue ---- */
 
-static struct queue_entry entry_of(const struct job *job) {
-        return (struct queue_entry) {
-                .id = job->id, .priority = job->priority, .slots = job_slots(job), .gpus = job->gpus
-        };
+struct queue_entry schedule_entry(const struct job *job) {
+        return (struct queue_entry) { .id = job->id,
+                                      .priority = job->priority,
+                                      .slots = job_slots(job),
+                                      .gpus = job->gpus,
+                                      .lease = job_is_lease(job) };
 }
 
 static size_t collect_queued(const struct store *store, struct queue_entry *entries) {
@@ -35,7 +37,7 @@ static size_t collect_queued(const struct store *store, struct queue_entry *entr
                 if (job->state != JOB_QUEUED)
                         continue;
                 if (entries)
-                        entries[n] = entry_of(job);
+                        entries[n] = schedule_entry(job);
                 n++;
         }
         return n;
@@ -64,9 +66,13 @@ static void plan(struct node *m) {
         /* No job starts while state.db cannot be written. */
         bool may_start = !store_pending(m->store) && !m->draining;
         for (size_t i = 0; i < n && may_start; i++) {
-                if (entries[i].wait != WAIT_NONE)
-                        continue;
                 struct job *job = store_find(m->store, entries[i].id);
+                bool starts = entries[i].wait == WAIT_NONE && m->drain.since == 0;
+                if (!starts && entries[i].lease && gpu_watch_fresh(m->gpu_watch))
+                        (void) node_move(m, job, EVENT_CANCEL,
+                                         m->drain.since > 0 ? "this host is drained" : "no longer free");
+                if (!starts)
+                        continue;
                 uint64_t taken = m->gpus_used | gpu_watch_blocked(m->gpu_watch);
                 attempt_start(m, job, gpus_take(&m->options.gpus, taken, job->gpus));
         }
@@ -114,7 +120,7 @@ static void on_plan(void *userdata) {
 }
 
 void schedule_add(struct node *m, struct job *job) {
-        job->wait = entry_of(job);
+        job->wait = schedule_entry(job);
         if (!queue_is_behind(&m->heads, &job->wait))
                 node_plan_soon(m);
 }

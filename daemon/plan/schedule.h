@@ -8,6 +8,9 @@
 int schedule_new(struct node *node);
 void schedule_free(struct node *node);
 
+/* The job as an entry of the queue. */
+struct queue_entry schedule_entry(const struct job *job);
+
 /* A job was queued: plans soon, or sets its wait at once if it must wait for the head of the queue. */
 void schedule_add(struct node *node, struct job *job);
 

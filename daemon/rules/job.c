@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/hosts.h"
 #include "common/utf8.h"
 #include "daemon/rules/states.h"
 
@@ -98,6 +99,12 @@ void job_set_reason(struct job *job, const char *reason, const char *private) {
 
 void attempt_set_reason(struct attempt *attempt, const char *reason, const char *private) {
         set_reasons(&attempt->reason, &attempt->private, reason, private);
+}
+
+uint32_t job_n_hosts(const struct job *job) {
+        uint32_t n = hosts_count(job->hosts);
+
+        return n <= 1 ? 1 : job->use == 0 ? n : MIN(job->use, n);
 }
 
 void attempt_clear(struct attempt *attempt) {

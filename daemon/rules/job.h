@@ -118,6 +118,19 @@ struct job {
         size_t texts; /* bytes counted by the store against its user's share */
 };
 
+/* Hosts that run it: 1 for a job of this host alone. More: it is started by bertd-gang. */
+uint32_t job_n_hosts(const struct job *job);
+
+/* bertd starts it by mpirun. */
+static inline bool job_uses_mpirun(const struct job *job) {
+        return (job->kind != JOB_COMMAND && job->ranks > 1) || job_n_hosts(job) > 1;
+}
+
+/* On this host. */
+/* Of a job of another host: never retried, paused or resumed. Shown as kind "lease"; otherwise a command. */
+#define JOB_KIND_LEASE "lease"
+static inline bool job_is_lease(const struct job *job) { return job->lease_of != NULL; }
+
 static inline uint64_t job_slots(const struct job *job) { return (uint64_t) job->ranks * job->threads; }
 
 /* One shared copy per text; NULL without memory or for NULL. Reference counted; pair each call with text_unshare. */

@@ -22,7 +22,8 @@
                  : FIELD_SHARED, uint64_t *                   \
                  : FIELD_LOST, char **                        \
                  : FIELD_STRINGS, struct job_rlimit *         \
-                 : FIELD_RLIMITS)
+                 : FIELD_RLIMITS, struct past_checkpoint *    \
+                 : FIELD_PAST)
 #define ROW(version, of, member, in_job, in_submission, ...) \
         { .name = #member,                                   \
           .type = TYPE_OF(of, member),                       \
@@ -44,9 +45,9 @@ const struct job_field job_fields[] = { JOB_ASKED(ASKED_ROW) JOB_KEPT(KEPT_ROW) 
 
 const char *job_field_signature(const struct job_field *field) {
         static const char *const signatures[] = {
-                [FIELD_U32] = "u",      [FIELD_U64] = "t",          [FIELD_I32] = "i",    [FIELD_BOOL] = "b",
-                [FIELD_DOUBLE] = "d",   [FIELD_TEXT] = "s",         [FIELD_SHARED] = "s", [FIELD_LOST] = "s",
-                [FIELD_STRINGS] = "as", [FIELD_RLIMITS] = "a(utt)",
+                [FIELD_U32] = "u",      [FIELD_U64] = "t",          [FIELD_I32] = "i",         [FIELD_BOOL] = "b",
+                [FIELD_DOUBLE] = "d",   [FIELD_TEXT] = "s",         [FIELD_SHARED] = "s",      [FIELD_LOST] = "s",
+                [FIELD_STRINGS] = "as", [FIELD_RLIMITS] = "a(utt)", [FIELD_PAST] = "a(tttss)",
         };
         static_assert(ELEMENTSOF(signatures) == FIELD_TYPE_MAX, "a signature for each");
 

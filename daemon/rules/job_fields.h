@@ -33,7 +33,7 @@
 /* In Submit and in struct job. */
 #define JOB_ASKED(X) \
         X(1, char *, name, FIXED, EVERYBODY, BYTES(1, BERTD_NAME_MAX), .required = true) \
-        X(1, enum job_kind, kind, FIXED, EVERYBODY, NAMES(JOB_KIND_NAMES, JOB_KIND_MAX), .by_name = true, \
+        X(1, enum job_kind, kind, FIXED, NAMES(JOB_KIND_NAMES, JOB_KIND_MAX), .by_name = true, \
           .initial = JOB_KIND_MAX, .required = true) \
         X(1, int32_t, priority, FIXED, EVERYBODY, \
           RANGE(BERTD_PRIORITY_MIN, BERTD_PRIORITY_MAX, BERTD_PRIORITY_DEFAULT)) \
@@ -61,7 +61,23 @@
           RANGE(BERTD_LOG_SIZE_MIN, BERTD_LOG_SIZE_MAX, BERTD_LOG_SIZE_DEFAULT)) \
         X(4, uint32_t, log_keep, FIXED, EVERYBODY, RANGE(1, BERTD_LOG_KEEP_MAX, BERTD_LOG_KEEP_DEFAULT)) \
         X(4, int32_t, nice, FIXED, EVERYBODY, RANGE(BERTD_NICE_MIN, BERTD_NICE_MAX, 0)) \
-        X(6, char *, comment, FIXED, OWNER, BYTES(0, BERTD_COMMENT_MAX)) /* NULL: none */
+        X(6, char *, comment, FIXED, OWNER, BYTES(0, BERTD_COMMENT_MAX)) /* NULL: none */ \
+        X(8, char *, hosts, FIXED, BYTES(0, BERTD_HOSTS_BYTES_MAX)) /* see common/hosts.h; this host first; NULL: alone */ \
+        X(8, uint32_t, use, CHANGES, RANGE(0, BERTD_HOSTS_MAX, 0)) /* of them; 0 = all */ \
+        X(8, char *, network, FIXED, EVERYBODY, BYTES(0, BERTD_NETWORK_MAX)) \
+        X(8, char *, travels, FIXED, BYTES(0, BERTD_TRAVELS_MAX)) /* names of variables, with commas */ \
+        X(8, uint32_t, unmanaged, FIXED, RANGE(0, 1, 0)) /* 1: hosts without a bertd may be used */ \
+        X(8, uint32_t, host_timeout_sec, FIXED, \
+          RANGE(BERTD_HOST_TIMEOUT_MIN, BERTD_HOST_TIMEOUT_MAX, BERTD_HOST_TIMEOUT_DEFAULT)) \
+        X(8, uint32_t, shrink, FIXED, RANGE(0, 1, 0)) /* 1: starts with fewer hosts if there are no more */ \
+        X(8, uint32_t, host_cooldown_min_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_FIRST_DEFAULT)) \
+        X(8, uint32_t, host_cooldown_max_sec, FIXED, RANGE(1, BERTD_COOLDOWN_MAX, BERTD_COOLDOWN_LAST_DEFAULT)) \
+        X(8, char *, copy_to, FIXED, OWNER, BYTES(0, BERTD_PATH_MAX)) /* NULL: no copies of checkpoints */ \
+        X(8, uint32_t, keep, FIXED, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) /* of the copies; the program reads it in its spec */ \
+        /* of a lease, as the next two: "h1:42", the job of another host that has it; NULL: not a lease */ \
+        X(8, char *, lease_of, FIXED, EVERYBODY, BYTES(0, BERTD_LEASE_OF_MAX), .lease_only = true) \
+        X(8, uint32_t, lease_attempt, FIXED, EVERYBODY, RANGE(0, INT32_MAX, 0), .lease_only = true) \
+        X(8, char *, lease_name, FIXED, EVERYBODY, BYTES(0, BERTD_NAME_MAX), .lease_only = true) /* of that job */
 
 /* Set by bertd. Times are microseconds since the epoch, 0 = not yet. */
 #define JOB_KEPT(X) \
@@ -99,24 +115,36 @@
         X(3, int32_t, free_deaths, CHANGES) \
         X(3, uint64_t *, lost_usec, CHANGES) /* wall time lost, by exit class; NULL: none */ \
         X(3, bool, holds_checkpoints, CHANGES) /* has ended with checkpoints in its folder: kept until rm */ \
-        X(4, enum exit_owed, exit_owed, CHANGES, .n_names = EXIT_OWED_MAX)
+        X(4, enum exit_owed, exit_owed, CHANGES, .n_names = EXIT_OWED_MAX) \
+        X(8, char *, hosts_in_use, CHANGES) /* of the newest attempt, the head first; NULL: this one alone */ \
+        X(8, char *, host_state, CHANGES) /* cool-downs, see rules/hosts.h; NULL: none */
 
 #define JOB_STORED(X) JOB_ASKED(X) JOB_KEPT(X)
 
-/* In Submit but not in struct job: C type, name and the rest as above. keep and keep_every are not used: the program reads them from its spec. */
+/* In Submit but not in struct job: C type, name and the rest as above. keep_every is not used: the program reads it from its spec. */
 #define JOB_INPUTS(X) \
-        X(uint32_t, keep, RANGE(1, BERTD_KEEP_MAX, BERTD_KEEP_DEFAULT)) \
         X(uint64_t, keep_every, RANGE(0, INT64_MAX, 0)) \
         X(char *, spec, BYTES(0, BERTD_SPEC_MAX), .lines = true) \
         X(char **, command, .command_only = true) \
         X(char **, environment) \
         X(typeof(struct job_rlimit[JOB_RLIMITS_MAX]), rlimits) \
         X(char *, cpu_list, BYTES(0, BERTD_CPU_LIST_MAX)) /* NULL: any CPU */ \
-        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */
+        X(char *, scheduling, BYTES(0, BERTD_SCHEDULING_MAX)) /* see common/scheduling.h; NULL: default */ \
+        /* of a run that is continued from its folder: see rules/past.h */ \
+        X(bool, continues, RANGE(0, 1, 0)) \
+        X(uint32_t, past_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint32_t, past_free_deaths, RANGE(0, BERTD_RETRIES_MAX, 0)) \
+        X(uint64_t, past_run_steps, RANGE(0, BERTD_STEPS_MAX, 0)) \
+        X(uint64_t, past_run_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(uint64_t, past_active_usec, RANGE(0, BERTD_SECONDS_MAX * INT64_C(1000000), 0)) \
+        X(char *, past_lost, BYTES(0, BERTD_LOST_MAX)) \
+        X(struct past_checkpoint *, past_checkpoints) \
+        X(char *, channel, BYTES(0, 32), .lease_only = true) /* see common/handover.h */
 
 /* Computed for clients: key, D-Bus type, who may see it. bus/jobview.c has a function for each. */
 #define JOB_COMPUTED(X) \
         X(id, "t", SHOWN_TO_ALL) \
+        X(kind, "s", SHOWN_TO_ALL) \
         X(reason, "s", SHOWN_TO_ALL) \
         X(attempts, "u", SHOWN_TO_ALL) \
         X(attempt_started, "t", SHOWN_TO_ALL) \
@@ -134,6 +162,12 @@
         X(last_step, "t", SHOWN_TO_ALL) \
         X(first_exit, "i", SHOWN_TO_ALL) \
         X(runs_on, "u", SHOWN_TO_ALL) \
+        X(hosts, "as", SHOWN_TO_ALL) \
+        X(use, "u", SHOWN_TO_ALL) \
+        X(world, "u", SHOWN_TO_ALL) \
+        X(hosts_in_use, "as", SHOWN_TO_ALL) \
+        X(slowest, "s", SHOWN_TO_ALL) \
+        X(slowest_since, "t", SHOWN_TO_ALL) \
         X(run_dir, "s", SHOWN_TO_ALL) \
         X(log, "s", SHOWN_TO_ALL) \
         X(evidence, "s", SHOWN_TO_OWNER) \
@@ -155,6 +189,7 @@ enum job_field_type {
         FIELD_LOST,    /* uint64_t *, by exit class: job_lost_text */
         FIELD_STRINGS, /* char **; of an input; also the next */
         FIELD_RLIMITS,
+        FIELD_PAST, /* struct past_checkpoint * */
         FIELD_TYPE_MAX
 };
 
@@ -181,6 +216,7 @@ struct job_field {
         bool lines;        /* may have control characters */
         bool sentence;     /* see job_set_text */
         bool command_only; /* refused for another kind */
+        bool lease_only;   /* taken by Lease, not by Submit */
 };
 
 #define JOB_ONE(...) +1

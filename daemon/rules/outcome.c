@@ -110,6 +110,9 @@ static void judge(const struct ending *e, struct outcome *ret, struct policy_dec
                                                   a->exit_code == BERTD_EXIT_STOPPED,
                                        .random = e->random };
         policy_decide(&e->config, &c, decision);
+        ret->waits = decision->action == POLICY_RETRY && e->hosts_wait_usec > decision->delay_usec;
+        if (ret->waits)
+                decision->delay_usec = e->hosts_wait_usec;
 }
 
 /* The newest good one except `step`; 0: none. */
@@ -154,7 +157,10 @@ static void explain(const struct ending *e, const struct policy_decision *decisi
         if (decision->cause == CAUSE_SAME_STEP && a->samples_last > 0)
                 (void) snprintf(samples, sizeof(samples), " (samples %" PRIu64 " to %" PRIu64 ")", a->samples_first,
                                 a->samples_last);
-        if (ret->event == EVENT_RETRY)
+        if (ret->waits)
+                (void) snprintf(delay, sizeof(delay), "no spare host: waiting %.0f s for %.64s",
+                                (double) ret->delay_usec / (double) USEC_PER_SEC, e->waits_for);
+        else if (ret->event == EVENT_RETRY)
                 (void) reason_of_delay(decision, e->now_usec + ret->delay_usec, delay, sizeof(delay));
         put_reason(ret->reason, sizeof(ret->reason), death_reason(a, ret), parts);
         if (a->private)
@@ -203,9 +209,28 @@ static void decide_death(const struct ending *e, struct outcome *ret) {
         ret->event = events[decision.action];
         ret->cause = decision.cause;
         ret->delay_usec = decision.delay_usec;
+        if (e->allocation && ret->exit_class == EXIT_CLASS_HOST_LOST)
+                ret->event = EVENT_GAVE_UP;
         change_ledger(e, &decision, ret);
         if (ret->event != EVENT_FINISHED)
                 explain(e, &decision, ret);
+}
+
+/* A stop of bertd with its jobs ends a lease, too: its head asks for another. */
+static void decide_lease(const struct ending *e, struct outcome *ret) {
+        const struct attempt *a = e->attempt;
+        bool finished = ret->exit_class == EXIT_CLASS_FINISHED;
+
+        if (e->stop_reason != STOP_NONE) {
+                ret->event = EVENT_CANCELLED;
+                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", stops[e->stop_reason].reason);
+                return;
+        }
+        ret->event = finished ? EVENT_FINISHED : EVENT_GAVE_UP;
+        if (finished)
+                return;
+        (void) snprintf(ret->reason, sizeof(ret->reason), "%s", death_reason(a, ret) ? death_reason(a, ret) : "");
+        (void) snprintf(ret->private, sizeof(ret->private), "%s", a->private ? a->private : "");
 }
 
 void outcome(const struct ending *e, struct outcome *ret) {
@@ -213,7 +238,9 @@ void outcome(const struct ending *e, struct outcome *ret) {
         explain_death(e->attempt, ret);
         if (is_missing(e))
                 ret->exit_class = EXIT_CLASS_MISSING;
-        if (e->stop_reason == STOP_NONE)
+        if (e->lease)
+                decide_lease(e, ret);
+        else if (e->stop_reason == STOP_NONE)
                 decide_death(e, ret);
         else
                 decide_stop(e, ret);

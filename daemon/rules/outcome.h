@@ -26,6 +26,8 @@ struct ending {
         enum stop_reason stop_reason;  /* the current stop */
         bool asked;                    /* ended on request, by its record */
         bool command;                  /* JOB_COMMAND: may exit 0 unfinished after a stop */
+        bool allocation;               /* of a batch system: no host takes the place of a lost one */
+        bool lease;                    /* never tried again */
         bool stepped;                  /* the job has completed a step, in this attempt or before it */
         bool ran;                      /* an earlier attempt executed the program (store_has_run) */
         struct policy_config config;
@@ -35,6 +37,8 @@ struct ending {
         const uint64_t *good;            /* steps of the good checkpoints, newest first */
         size_t n_good;
         uint64_t starts_wait_usec; /* of policy_starts_wait */
+        uint64_t hosts_wait_usec;  /* of hosts_choose: until enough hosts have cooled down */
+        const char *waits_for;     /* the last of those */
         uint64_t now_usec;         /* wall time */
         uint32_t random;           /* any 32 bits: the jitter */
 };
@@ -52,6 +56,7 @@ struct outcome {
         char reason[OUTCOME_REASON_MAX];  /* the job's, for everybody */
         char private[OUTCOME_REASON_MAX]; /* for the owner and root; "" = reason */
         uint64_t delay_usec;              /* EVENT_RETRY: from now_usec */
+        bool waits;                       /* the delay is that of hosts which cool down */
         enum policy_cause cause;          /* the policy's cause, also in `reason` */
         bool counted;                     /* judged by the policy: last_death is added to the history */
         struct policy_death last_death;

@@ -20,6 +20,7 @@ static const struct class_rule {
         bool free;       /* costs no budget */
         bool repeatable; /* twice at the same step means data or code */
         bool loading;    /* before the first step the checkpoint may be the cause */
+        bool elsewhere;  /* of another host: started again after the floor, at least once in FREE_MAX_USEC */
 } rules[] = {
         [EXIT_CLASS_FINISHED] = { .free = true },
         [EXIT_CLASS_STOPPED] = { .free = true },
@@ -37,6 +38,8 @@ static const struct class_rule {
         [EXIT_CLASS_LOST] = { .free = true },
         [EXIT_CLASS_LAUNCH] = { .free = false },
         [EXIT_CLASS_MISSING] = { .free = true }, /* a mount may be late after a reboot */
+        [EXIT_CLASS_HOST_LOST] = { .free = true, .elsewhere = true },
+        [EXIT_CLASS_WAIT] = { .free = true, .elsewhere = true },
 };
 static_assert(ELEMENTSOF(rules) == EXIT_CLASS_MAX, "a class without a rule");
 
@@ -64,10 +67,11 @@ uint64_t policy_starts_wait(uint32_t n, uint64_t oldest_usec, uint64_t now_usec)
         return n >= POLICY_STARTS_MAX && age < most ? most - age : 0;
 }
 
-/* A job that exits in order to be restarted (`asked`) starts again after the floor. */
+/* A job that exits in order to be restarted (`asked`), or lacks another host, starts again after the floor. */
 static uint64_t backoff(const struct policy_config *config, const struct policy_case *c, bool asked) {
-        uint64_t delay = asked ? 0 : (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
-                 most = (uint64_t) config->backoff_max_sec * USEC_PER_SEC,
+        bool elsewhere = rules[c->history[c->n - 1].exit_class].elsewhere;
+        uint64_t delay = asked || elsewhere ? 0 : (uint64_t) config->backoff_min_sec * USEC_PER_SEC,
+                 most = elsewhere ? 0 : (uint64_t) config->backoff_max_sec * USEC_PER_SEC,
                  deaths = (uint64_t) c->counters.costing + c->counters.free;
 
         delay = MAX(delay, FLOOR_USEC);

@@ -9,6 +9,8 @@
 static int compare(const void *a, const void *b) {
         const struct queue_entry *x = a, *y = b;
 
+        if (x->lease != y->lease)
+                return x->lease ? -1 : 1;
         if (x->priority != y->priority)
                 return x->priority > y->priority ? -1 : 1;
         return x->id < y->id ? -1 : x->id > y->id;
@@ -56,6 +58,8 @@ size_t queue_plan(struct queue_entry *entries, size_t n, struct queue_free free,
                 if (queue_is_behind(ret, e))
                         continue;
                 e->wait = judge(e, &free);
+                if (e->wait != WAIT_NONE && e->lease)
+                        continue;
                 if (e->wait == WAIT_GPUS) {
                         ret->gpus = *e;
                 } else if (e->wait != WAIT_NONE) {

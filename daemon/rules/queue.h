@@ -27,6 +27,7 @@ struct queue_entry {
         int32_t priority;
         uint64_t slots; /* ranks × threads */
         uint32_t gpus;
+        bool lease;          /* granted: the first of all, and reserves nothing */
         enum wait_kind wait; /* out */
         uint64_t behind;     /* out, WAIT_BEHIND, WAIT_BEHIND_GPUS */
 };

@@ -23,6 +23,12 @@ static void free_strings(char **strings) {
         free(strings);
 }
 
+static void free_past(struct past_checkpoint *rows, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++)
+                free(rows[i].path);
+        free(rows);
+}
+
 void submission_free(struct submission *submission) {
         for (size_t i = 0; i < JOB_N_FIELDS; i++) {
                 void *at = asked(submission, &job_fields[i]);
@@ -30,6 +36,8 @@ void submission_free(struct submission *submission) {
                         free(*(char **) at);
                 else if (at && job_fields[i].type == FIELD_STRINGS)
                         free_strings(*(char ***) at);
+                else if (at && job_fields[i].type == FIELD_PAST)
+                        free_past(*(struct past_checkpoint **) at, submission->n_past);
         }
         *submission = (struct submission) {};
 }

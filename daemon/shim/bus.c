@@ -74,6 +74,18 @@ static int append_running_on(sd_bus_message *m, const struct shim *shim) {
                                      (uint32_t) shim->left.running);
 }
 
+/* The job's own, or what is wrong. */
+static int append_status(sd_bus_message *m, const struct shim *shim) {
+        const char *own = shim->progress.status, *problem = shim->copies.problem;
+        char both[2 * SHIM_STATUS_MAX], text[SHIM_STATUS_MAX];
+
+        if (!problem[0])
+                return sd_bus_message_append(m, "{sv}", "status", "s", own);
+        int n = snprintf(both, sizeof(both), "checkpoints are not copied: %s", problem);
+        (void) shim_clean_text(text, sizeof(text), both, (size_t) n);
+        return sd_bus_message_append(m, "{sv}", "status", "s", text);
+}
+
 static int append_progress(sd_bus_message *m, const struct shim *shim) {
         const struct progress *p = &shim->progress;
         int r = 0;
@@ -84,11 +96,13 @@ static int append_progress(sd_bus_message *m, const struct shim *shim) {
                 r = sd_bus_message_append(m, "{sv}{sv}{sv}", "ready", "b", (int) p->ready, "step", "t", p->step,
                                           "steps", "t", p->steps);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "status", "s", p->status);
+                r = append_status(m, shim);
         if (r >= 0 && !isnan(p->loss))
                 r = sd_bus_message_append(m, "{sv}", "loss", "d", p->loss);
         if (r >= 0 && !isnan(p->rate))
                 r = sd_bus_message_append(m, "{sv}", "rate", "d", p->rate);
+        if (r >= 0 && p->paced)
+                r = sd_bus_message_append(m, "{sv}", "slowest", "s", p->slowest);
         if (r >= 0 && shim->declared.checkpoint != 0)
                 r = sd_bus_message_append(m, "{sv}", "takes_checkpoints", "u", 1);
         if (r >= 0 && p->samples_last > 0)
@@ -133,6 +147,10 @@ static int append_numbers(sd_bus_message *m, const char *key, const uint64_t *nu
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+static int append_hosts(sd_bus_message *m, const struct shim *shim) {
+        return shim->gang.in_use ? sd_bus_message_append(m, "{sv}", "hosts_in_use", "s", shim->gang.in_use) : 0;
+}
+
 static bool has_news(const struct shim *shim) { return shim->began || shim->news.n_found > 0 || shim->news.n_gone > 0; }
 
 /* The resumed step is in the report with the last of the found files: bertd must know the file first. */
@@ -163,6 +181,8 @@ static int new_report(struct shim *shim, const struct checkpoint_note *note, boo
                 r = append_progress(m, shim);
         if (r >= 0)
                 r = append_running_on(m, shim);
+        if (r >= 0)
+                r = append_hosts(m, shim);
         if (r >= 0)
                 r = append_news(m, shim);
         if (r >= 0 && note)
@@ -338,7 +358,7 @@ static int on_hello_answer(sd_bus_message *m, void *userdata, sd_bus_error *erro
                 shim_go(shim);
         else if (shim->state == SHIM_RUNNING)
                 shim_bus_changed(shim, true);
-        else
+        else if (!shim->copies.ending)
                 send_last(shim);
         return 0;
 }
@@ -362,6 +382,16 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return r;
 }
 
+static int method_move(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *reason;
+
+        int r = sd_bus_message_read(m, "s", &reason);
+        if (r < 0)
+                return r;
+        shim_lease_move(userdata, reason);
+        return sd_bus_reply_method_return(m, "");
+}
+
 static int method_checkpoint(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         shim_checkpoint(userdata);
         return sd_bus_reply_method_return(m, "");
@@ -371,6 +401,7 @@ static const sd_bus_vtable attempt_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Stop", "t", "", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Checkpoint", "", "", method_checkpoint, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Move", "s", "", method_move, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 

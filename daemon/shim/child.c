@@ -205,7 +205,8 @@ static void look_at_program(const char *name, struct exec_report *said) {
 }
 
 /* In the child. Returns the failed step, with errno set; does not return on success. */
-static int become_job(const struct attempt_spec *attempt, char **environment, int output_fd, pid_t parent) {
+static int become_job(const struct attempt_spec *attempt, char **environment, int output_fd, int extra_fd,
+                      pid_t parent) {
         int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null_fd < 0)
@@ -215,7 +216,8 @@ static int become_job(const struct attempt_spec *attempt, char **environment, in
         (void) setsid();
         inherited_drop_signals();
         raise_oom_score();
-        if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0)
+        if (dup2(null_fd, 0) < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0 ||
+            (extra_fd >= 0 && fcntl(extra_fd, F_SETFD, 0) < 0))
                 return STEP_SETUP;
         set_limits(attempt);
         set_scheduling(attempt);
@@ -228,7 +230,7 @@ static int become_job(const struct attempt_spec *attempt, char **environment, in
         return STEP_EXEC;
 }
 
-int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path,
+int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path, int extra_fd,
                 struct error *error) {
         int output[2], report[2];
         pid_t parent = getpid();
@@ -250,7 +252,7 @@ int child_spawn(struct main_child *child, const struct attempt_spec *attempt, co
         if (pid < 0)
                 return error_errno(error, errno, "fork");
         if (pid == 0) {
-                struct exec_report said = { .step = become_job(attempt, environment, output_write, parent) };
+                struct exec_report said = { .step = become_job(attempt, environment, output_write, extra_fd, parent) };
                 said.code = errno;
                 if (said.step == STEP_EXEC && (said.code == ENOENT || said.code == EACCES || said.code == ENOTDIR))
                         look_at_program(attempt->argv[0], &said);

@@ -41,9 +41,9 @@ struct main_child {
         int report_fd; /* read end of the report of a failed exec; −1 */
 };
 
-/* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET. Takes nothing; child_close releases the descriptors.
- */
-int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path,
+/* Starts the main child. `notify_path` becomes its NOTIFY_SOCKET; it inherits `extra_fd` (−1: none). Takes nothing;
+ * child_close releases the descriptors. */
+int child_spawn(struct main_child *child, const struct attempt_spec *attempt, const char *notify_path, int extra_fd,
                 struct error *error);
 void child_close(struct main_child *child);
 

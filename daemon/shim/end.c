@@ -11,7 +11,8 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/space.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
+#include "daemon/shim/allocation.h"
 #include "daemon/shim/torchrun.h"
 
 static void add_words(char text[EXIT_RECORD_REASON_MAX], const char *words) {
@@ -35,6 +36,8 @@ static void name_inodes(const struct shim *shim, struct exit_verdict *verdict) {
 }
 
 static void judge_death(struct shim *shim, int status, struct exit_verdict *ret) {
+        if (shim_lease_verdict(shim, ret))
+                return;
         if (shim->hang.found) {
                 *ret = *shim_hang_verdict(shim);
                 return;
@@ -43,9 +46,12 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 shim_log_note(&shim->log, "%s", ret->private[0] ? ret->private : ret->reason);
                 return;
         }
+        if (shim_gang_verdict(shim, NULL, ret))
+                return;
         size_t size = 0;
         cleanup_free char *tail = shim_log_tail(&shim->log, &size);
         cleanup_free char *exception = torchrun_exception(shim->dir_fd);
+        const char *hosts = shim->gang.is ? shim->gang.in_use : shim->attempt.hosts;
         uint64_t oom_kills = memory_oom_kills();
         struct shim_evidence evidence = {
                 .wait_status = status,
@@ -54,18 +60,29 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .oom_kills = oom_kills > shim->oom_kills ? oom_kills - shim->oom_kills : 0,
                 .memory_limit = memory_limit(),
                 .exception = exception,
-                .host = shim->attempt.kind == JOB_COMMAND ? "" : shim->host, /* bertd's mpirun stays on this host */
+                .host = shim->attempt.kind == JOB_COMMAND && !hosts ? "" : shim->host,
+                .hosts = hosts, /* else bertd's mpirun stays on this host */
+                .ranks = shim->gang.is ? shim->gang.ranks_of_host : shim->attempt.ranks,
+                .oom_hosts = shim->gang.oom,
                 .stop_asked = shim->stop_asked,
                 .saved = shim->saved_in_stop,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
         };
+        if (shim->attempt.hosts && !shim->stop_asked && allocation_lost(evidence.tail, evidence.tail_size, ret))
+                return;
         shim_classify(&evidence, ret);
+        const struct exit_verdict judged = *ret;
+        (void) shim_gang_verdict(shim, &judged, ret);
         if (ret->exit_class == EXIT_CLASS_DISK_FULL)
                 name_inodes(shim, ret);
 }
 
 void shim_judge(struct shim *shim, struct exit_verdict *ret) {
         judge_death(shim, shim->child.status, ret);
+        if (shim->gang.drain[0] && ret->exit_class == EXIT_CLASS_STOPPED) {
+                (void) snprintf(ret->reason, sizeof(ret->reason), "%s", shim->gang.drain);
+                ret->private[0] = '\0';
+        }
         shim_left_describe(shim, ret);
 }
 
@@ -111,9 +128,10 @@ void shim_end(struct shim *shim, const struct exit_verdict *verdict) {
         make_record(shim, verdict);
         write_record(shim);
         shim->state = SHIM_ENDED;
+        shim_heartbeat_end(shim, verdict);
         if (shim->closed)
                 (void) sd_event_exit(shim->event, 0);
-        else
+        else if (!shim_copies_end(shim, verdict))
                 shim_bus_ended(shim);
 }
 

@@ -35,10 +35,12 @@ static bool name_stopped_rank(struct shim *shim, struct exit_verdict *v) {
 
         if (shim->hang.ranks_fd < 0 || read(shim->hang.ranks_fd, &ranks, sizeof(ranks)) != sizeof(ranks))
                 return false;
-        if (ranks.stopped != 1 || ranks.ranks <= 1)
+        bool here = ranks.stopped == 1;
+        const struct evidence_ranks *others = &shim->gang.ranks;
+        if (ranks.stopped + others->stopped != 1 || ranks.ranks + others->ranks <= 1)
                 return false;
-        v->first_rank = ranks.rank;
-        (void) snprintf(v->host, sizeof(v->host), "%s", shim->host);
+        v->first_rank = here ? ranks.rank : others->rank;
+        (void) snprintf(v->host, sizeof(v->host), "%s", here ? shim->host : shim->gang.stopped_host);
         return true;
 }
 
@@ -76,12 +78,19 @@ const struct exit_verdict *shim_hang_verdict(struct shim *shim) {
         return &h->verdict;
 }
 
+static void end_hung(struct shim *shim) {
+        shim->hang.timer = sd_event_source_disable_unref(shim->hang.timer);
+        shim->hang.collector = 0;
+        (void) shim_hang_verdict(shim);
+        shim_kill_all(shim);
+}
+
 static int on_evidence_late(sd_event_source *source, uint64_t usec, void *userdata) {
         struct shim *shim = userdata;
 
         if (shim->hang.collector > 0)
                 (void) kill(shim->hang.collector, SIGKILL);
-        shim_hang_collected(shim);
+        end_hung(shim);
         return 0;
 }
 
@@ -94,6 +103,7 @@ static void begin_end(struct shim *shim) {
         h->collector = evidence_start(shim->dir_fd, &procs, h->folder, &h->ranks_fd);
         h->found = true;
         procs_free(&procs);
+        shim_gang_ask_stacks(shim);
         h->timer = sd_event_source_disable_unref(h->timer);
         if (h->collector < 0 ||
             sd_event_add_time_relative(shim->event, &h->timer, CLOCK_BOOTTIME, EVIDENCE_LIMIT_SEC * USEC_PER_SEC, 0,
@@ -101,11 +111,16 @@ static void begin_end(struct shim *shim) {
                 shim_hang_collected(shim);
 }
 
+/* The timer runs as long as other hosts are waited for. */
 void shim_hang_collected(struct shim *shim) {
-        shim->hang.timer = sd_event_source_disable_unref(shim->hang.timer);
         shim->hang.collector = 0;
-        (void) shim_hang_verdict(shim);
-        shim_kill_all(shim);
+        if (shim->gang.stacks_due == 0 || !shim->hang.timer)
+                end_hung(shim);
+}
+
+void shim_hang_gathered(struct shim *shim) {
+        if (shim->hang.found && shim->hang.collector <= 0 && !shim->hang.described)
+                end_hung(shim);
 }
 
 static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/proc_files.h"
 #include "daemon/shim/tree.h"
 
 #define LEFT_USEC (2 * USEC_PER_SEC)     /* helpers and readers of a pipe exit within this time */
@@ -38,7 +39,7 @@ struct name {
 /* `file`: comm, or cmdline without the folder of the program; arguments are separated by blanks. */
 static void read_name(pid_t pid, const char *file, struct name *ret) {
         cleanup_free char *text = NULL;
-        ssize_t n = tree_read_proc(pid, file, 4096, &text), from = 0;
+        ssize_t n = proc_read_file(pid, file, 4096, &text), from = 0;
 
         while (n > 0 && (text[n - 1] == '\0' || text[n - 1] == '\n'))
                 n--;

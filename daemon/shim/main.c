@@ -26,7 +26,7 @@
 #include "common/file.h"
 #include "common/inherited.h"
 #include "common/parse.h"
-#include "daemon/shim/cgroup.h"
+#include "common/own_cgroup.h"
 #include "daemon/shim/tree.h"
 
 #define PATIENCE_USEC (60 * USEC_PER_SEC) /* for the answer to the first hello */
@@ -96,8 +96,10 @@ static void child_ended(struct shim *shim) {
                 shim_log_note(&shim->log, "%u processes of this attempt could not be killed", left);
         drain_output(shim);
         shim_progress_read(shim);
+        shim_gang_read(shim);
         shim_reported_end(shim);
         shim_checkpoints_end(shim);
+        shim_carry_end(shim);
         shim_judge(shim, &verdict); /* before an inode is freed */
         shim_program_end(shim);
         shim_end(shim, &verdict);
@@ -110,10 +112,11 @@ static void note_reaped(struct shim *shim, int status) {
         shim->child.status = shim->left.first = status;
 }
 
-/* Processes left behind by a command's first process may still have something to save. */
+/* Processes left behind by a command's first process may still have something to save; not those of a gang: mpirun has
+ * ended all ranks, or has been killed. */
 static bool is_over(const struct shim *shim) {
-        return shim->child.reaped &&
-               (shim->attempt.kind != JOB_COMMAND || shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
+        return shim->child.reaped && (shim->attempt.kind != JOB_COMMAND || shim_is_lease(shim) || shim->gang.is ||
+                                      shim->killed || shim->hang.found || !tree_lives(shim_first(shim)));
 }
 
 void shim_look(struct shim *shim) {
@@ -147,6 +150,7 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *si, 
                 else if (!helper)
                         note_orphan(shim, status);
                 collected = collected || pid == shim->hang.collector;
+                shim_heartbeat_reaped(shim, pid);
         }
         shim_look(shim);
         if (collected && shim->state == SHIM_RUNNING)
@@ -212,10 +216,14 @@ void shim_begin(struct shim *shim) {
                 return;
         }
         shim->started_usec = clock_realtime_usec();
-        shim_program_prepare(shim);
-        int r = shim_progress_open(shim, &error);
+        if (!shim_is_lease(shim)) /* the head prepares its programs */
+                shim_program_prepare(shim);
+        int r = shim_progress_open(shim, &error), gang = shim_gang_open(shim);
+        if (r >= 0 && gang < 0)
+                r = error_errno(&error, -gang, "socket pair of bertd-gang");
         if (r >= 0)
-                r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, &error);
+                r = child_spawn(&shim->child, &shim->attempt, shim->notify_path, shim->gang.peer, &error);
+        shim_gang_started(shim);
         if (r < 0) {
                 shim_end_unstarted(shim, EXIT_CLASS_LAUNCH, error.text);
                 return;
@@ -227,10 +235,16 @@ void shim_begin(struct shim *shim) {
                                                LOG_LOOK_USEC / 4, on_log_look, shim);
         if (r >= 0)
                 r = shim_hang_start(shim);
+        if (r >= 0)
+                r = shim_lease_start(shim);
+        if (r >= 0)
+                r = shim_heartbeat_start(shim);
         if (r < 0) {
                 shim_kill_all(shim); /* unread output would block it eventually */
                 return;
         }
+        shim_carry_changed(shim);
+        shim_copies_start(shim);
         shim_bus_changed(shim, true);
 }
 
@@ -309,6 +323,8 @@ static int run(struct shim *shim, const char *socket, struct error *error) {
                 r = sd_event_add_time_relative(shim->event, &shim->patience, CLOCK_BOOTTIME, PATIENCE_USEC, 0,
                                                on_patience, shim);
         if (r >= 0)
+                r = shim_lease_prepare(shim);
+        if (r >= 0)
                 r = shim_checkpoints_start(shim);
         if (r >= 0)
                 r = shim_bus_start(shim, socket);
@@ -322,12 +338,16 @@ static void release(struct shim *shim) {
         shim_progress_close(shim);
         shim_reported_close(shim);
         shim_checkpoints_close(shim);
+        shim_carry_close(shim);
+        shim_copies_close(shim);
+        shim_heartbeat_close(shim);
         sd_event_source **const sources[] = { &shim->output_source, &shim->child_source, &shim->term_source,
                                               &shim->int_source,    &shim->patience,     &shim->grace,
                                               &shim->continued,     &shim->hang.timer,   &shim->left.timer,
-                                              &shim->log_look };
+                                              &shim->log_look,      &shim->lease.timer };
         for (size_t i = 0; i < ELEMENTSOF(sources); i++)
                 *sources[i] = sd_event_source_disable_unref(*sources[i]);
+        shim_gang_close(shim);
         child_close(&shim->child);
         shim_log_close(&shim->log);
         term_free(&shim->term);
@@ -359,7 +379,10 @@ static int supervise(const char *dir, const char *socket, uint64_t job, uint64_t
                 .lock_fd = -1,
                 .exit_fd = -1,
                 .hang.ranks_fd = -1,
+                .gang = { .fd = -1, .peer = -1 },
+                .carry.fd = -1,
                 .list = { .fd = -1, .pidfd = -1 },
+                .copies.copy = { .fd = -1, .pidfd = -1 },
                 .reported.confirm = { .fd = -1, .pidfd = -1 },
                 .progress = { .loss = NAN, .rate = NAN },
         };

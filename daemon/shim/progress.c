@@ -45,6 +45,7 @@ void shim_checkpoint_done(struct shim *shim, const struct checkpoint_note *note)
                   note->unconfirmed);
         shim->saved_in_stop = shim->stop_asked;
         shim_checkpoints_changed(shim);
+        shim_carry_changed(shim);
         shim_bus_changed(shim, true);
 }
 
@@ -105,6 +106,7 @@ static void note_trainer_checkpoint(struct shim *shim, const struct told *told) 
         (void) snprintf(note.path, sizeof(note.path), "%s", told->path);
         shim->progress.step = MAX(shim->progress.step, note.step); /* the last one may be missing */
         shim_checkpoint_done(shim, &note);
+        shim_copies_add(shim, note.path);
 }
 
 static void note_checkpoint(struct shim *shim, const struct told *told) {
@@ -130,6 +132,7 @@ static void note_step(struct shim *shim, uint64_t step) {
         shim->progress.step = step;
         shim->progress.busy = false;
         shim_hang_step(shim, step);
+        shim_carry_step(shim, step);
 }
 
 static bool is_key(const char *line, size_t length, const char *key) {
@@ -147,6 +150,15 @@ static void note_samples(struct progress *p, const char *text) {
                 return;
         p->samples_first = from;
         p->samples_last = to;
+}
+
+static void note_slowest(struct progress *p, const char *text) {
+        struct pace pace;
+
+        if (!text[0] || pace_read(text, &pace)) {
+                (void) snprintf(p->slowest, sizeof(p->slowest), "%s", text);
+                p->paced = true;
+        }
 }
 
 /* A value that is not a step does not fall back to another step: the checkpoint is refused. */
@@ -176,6 +188,8 @@ static void note_line(struct shim *shim, pid_t sender, char *line, struct told *
                 note_number(value, &p->loss);
         else if (is_key(line, n, BERTD_NOTIFY_RATE))
                 note_number(value, &p->rate);
+        else if (is_key(line, n, BERTD_NOTIFY_SLOWEST))
+                note_slowest(p, value);
         else if (is_key(line, n, BERTD_NOTIFY_SAMPLES))
                 note_samples(p, value);
         else if (is_key(line, n, BERTD_NOTIFY_STALL))
@@ -224,15 +238,20 @@ static void note_datagram(struct shim *shim, pid_t sender, char *text) {
 
 /* ---- the socket ---- */
 
-/* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. */
-static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_sender) {
+/* The size of one datagram of the job's user, 0: of another user, −1: none is waiting. `ret_from`: its address. */
+static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_sender, struct shim_address *ret_from) {
         union {
                 struct cmsghdr header;
                 char space[CMSG_SPACE(sizeof(struct ucred))];
         } control;
         struct iovec iov = { .iov_base = buffer, .iov_len = size - 1 };
         struct msghdr m = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+                .msg_name = &ret_from->address,
+                .msg_namelen = sizeof(ret_from->address),
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof(control),
         };
         struct ucred sender = { .uid = (uid_t) -1 };
 
@@ -244,22 +263,26 @@ static ssize_t receive_datagram(int fd, char *buffer, size_t size, pid_t *ret_se
                         memcpy(&sender, CMSG_DATA(c), sizeof(sender));
         buffer[n] = '\0';
         *ret_sender = sender.pid;
+        ret_from->size = m.msg_namelen;
         return sender.uid == geteuid() && !(m.msg_flags & MSG_TRUNC) ? n : 0;
 }
 
 void shim_progress_read(struct shim *shim) {
         char buffer[BERTD_NOTIFY_MAX + 1];
         bool news = false;
+        struct shim_address from;
         pid_t sender = 0;
 
         for (unsigned i = 0; shim->notify_fd >= 0 && i < DATAGRAMS_A_TURN; i++) {
-                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer), &sender);
+                ssize_t n = receive_datagram(shim->notify_fd, buffer, sizeof(buffer), &sender, &from);
                 if (n < 0)
                         break;
                 if (n == 0)
                         continue;
                 news = true;
                 note_datagram(shim, sender, buffer);
+                if (sender == shim_first(shim))
+                        shim_lease_heard(shim, &from);
         }
         if (news)
                 shim_bus_changed(shim, false);

@@ -13,11 +13,17 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bertd/limits.h"
+#include "common/pace.h"
 #include "daemon/shim/child.h"
 #include "daemon/shim/confirm.h"
+#include "daemon/shim/gang.h"
+#include "daemon/shim/copy.h"
 #include "daemon/shim/list.h"
 #include "daemon/shim/log.h"
 #include "daemon/shim/verdict.h"
@@ -42,6 +48,8 @@ struct progress {
         bool ready, busy;             /* busy: working between two steps */
         bool spoke;                   /* an X_BERTD_ key was received from any rank */
         char status[SHIM_STATUS_MAX]; /* valid UTF-8 */
+        char slowest[PACE_TEXT_MAX];  /* common/pace.h; "": no rank lags */
+        bool paced;                   /* noted once */
         uint64_t step, steps;
         double loss, rate;
         uint64_t samples_first, samples_last; /* of the current step; both 0 = unknown */
@@ -71,6 +79,22 @@ struct shim_reported {
         struct confirm confirm;
         uint64_t begun_usec;             /* boot time */
         sd_event_source *source, *timer; /* timer: the limit of the current one, or the pause after it */
+};
+
+/* See copies.c. */
+struct shim_copies {
+        char *want, *now, *last; /* checkpoint to copy next, being copied, copied; NULL: none */
+        struct copy copy;
+        sd_event_source *source, *timer; /* timer: the limit of the current one, or the wait after a failure */
+        uint64_t again_usec;             /* that wait; 0: the last one succeeded */
+        bool ending;                     /* the job has ended, and bertd hears of it after this copy */
+        char problem[COPY_REASON_MAX];   /* why the last one failed; "" = it did not */
+};
+
+/* See heartbeat.c. */
+struct shim_heartbeat {
+        sd_event_source *timer;
+        pid_t writer; /* 0: none */
 };
 
 struct shim;
@@ -104,6 +128,14 @@ struct shim_hang {
         struct exit_verdict verdict;
 };
 
+/* See carry.c. */
+struct shim_carry {
+        int fd;     /* pidfd of the writer; −1: none */
+        bool again; /* something has changed since it began */
+        sd_event_source *source, *timer;
+        uint64_t first_step, first_usec, last_usec; /* boot time of the attempt's first step and of the last */
+};
+
 /* See left.c. */
 #define LEFT_LOOKED_AT_MAX 64 /* processes whose names are read */
 struct shim_left {
@@ -114,6 +146,18 @@ struct shim_left {
         bool killed;        /* alive when the grace time of a stop expired */
         char names[224];    /* their names, for everybody */
         char commands[224]; /* their command lines, for the owner and root */
+};
+
+/* See lease.c. */
+struct shim_lease {
+        sd_event_source *timer;
+        uint64_t heard_usec; /* boot time: last sign of life of bertd-leash */
+        bool silent;         /* it was killed for want of one */
+        struct shim_address {
+                struct sockaddr_un address;
+                socklen_t size;
+        } leash;                               /* its socket; size 0: not known yet */
+        char move[BERTD_DRAIN_REASON_MAX + 1]; /* why its head should go, not sent yet; "": it need not */
 };
 
 struct shim {
@@ -127,6 +171,9 @@ struct shim {
         struct shim_reported reported;
         struct shim_bus bus;
         struct shim_hang hang;
+        struct shim_carry carry;
+        struct shim_copies copies;
+        struct shim_heartbeat heartbeat;
         struct list list;      /* the running lister */
         struct list_news news; /* changes not yet reported */
         sd_event_source *list_source, *list_timer;
@@ -142,6 +189,8 @@ struct shim {
         sd_event_source *output_source, *notify_source, *child_source, *term_source, *int_source, *patience, *grace,
                 *continued, *log_look;
         struct shim_left left;
+        struct shim_gang gang;
+        struct shim_lease lease;
         struct term term;                          /* processes that got SIGTERM in a stop */
         bool stop_asked, saved_in_stop;            /* a checkpoint has been recorded since then */
         bool killed;                               /* the whole job got SIGKILL: no process is waited for */
@@ -177,6 +226,15 @@ void shim_look(struct shim *shim);
 
 /* The job's first process while it lives, else 0. */
 pid_t shim_first(const struct shim *shim);
+
+/* ---- lease.c ---- */
+
+bool shim_is_lease(const struct shim *shim);
+int shim_lease_prepare(const struct shim *shim); /* call at the start; 0 or −errno, as the next */
+int shim_lease_start(struct shim *shim);         /* bertd-leash was started */
+void shim_lease_heard(struct shim *shim, const struct shim_address *from);  /* it has sent a datagram */
+void shim_lease_move(struct shim *shim, const char *reason);                /* its head is asked to go */
+bool shim_lease_verdict(const struct shim *shim, struct exit_verdict *ret); /* false: judge it like others */
 
 /* ---- stop.c ---- */
 
@@ -225,6 +283,28 @@ void shim_reported_refuse(struct shim *shim, const char *path, const char *why);
 void shim_reported_end(struct shim *shim); /* the job has ended: confirms the rest, for a bounded time */
 void shim_reported_close(struct shim *shim);
 
+/* ---- carry.c ---- */
+
+void shim_carry_changed(struct shim *shim);             /* a new checkpoint, or the program starts: writes soon */
+void shim_carry_step(struct shim *shim, uint64_t step); /* the program has reported a step */
+void shim_carry_end(struct shim *shim);                 /* the job has ended: writes a last time, with a limit */
+void shim_carry_close(struct shim *shim);
+/* ---- copies.c ---- */
+
+void shim_copies_start(struct shim *shim); /* the checkpoint that the job starts from, if it was not copied */
+void shim_copies_add(struct shim *shim, const char *path); /* a trainer's checkpoint is durable */
+/* The job has ended and its record is written. True: a last copy is being made, and shim_bus_ended follows it. */
+bool shim_copies_end(struct shim *shim, const struct exit_verdict *verdict);
+void shim_copies_close(struct shim *shim);
+
+/* ---- heartbeat.c ---- */
+
+int shim_heartbeat_start(struct shim *shim); /* RUN_DIR/heartbeat: the run lives on this host */
+void shim_heartbeat_reaped(struct shim *shim, pid_t pid);
+void shim_heartbeat_end(struct shim *shim,
+                        const struct exit_verdict *verdict); /* removes it, unless the job has died */
+void shim_heartbeat_close(struct shim *shim);
+
 /* ---- program.c ---- */
 
 /* Before a command is started: the environment of Python, torch.distributed and torchrun, unless the submitter set it.
@@ -266,6 +346,7 @@ int shim_hang_start(struct shim *shim); /* call when the job was started */
 void shim_hang_step(struct shim *shim, uint64_t step);
 void shim_hang_alive(struct shim *shim);                         /* a sign of life, or the shim itself was stopped */
 void shim_hang_collected(struct shim *shim);                     /* the collector has ended */
+void shim_hang_gathered(struct shim *shim);                      /* the other hosts have sent their stacks */
 const struct exit_verdict *shim_hang_verdict(struct shim *shim); /* verdict of a hung job */
 
 /* ---- writing.c ---- */

@@ -77,6 +77,8 @@ static bool stops_by_itself(struct shim *shim) {
 
 /* Without a free descriptor SIGTERM goes at least to the first process. */
 void shim_ask_next(struct shim *shim) {
+        if (shim_is_lease(shim)) /* it ends its processes itself */
+                return;
         if (stops_by_usr1(shim) || stops_by_itself(shim)) {
                 (void) term_continue(shim_first(shim));
                 return;
@@ -106,8 +108,12 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
                 shim_kill_all(shim);
                 return;
         }
-        if (stops_by_usr1(shim))
+        if (shim->gang.is)
+                shim_gang_ask(shim, "stop", shim->declared.stop);
+        else if (stops_by_usr1(shim))
                 (void) kill(shim_first(shim), SIGUSR1);
+        if (shim_is_lease(shim) && shim_first(shim) > 0)
+                (void) kill(shim_first(shim), SIGTERM);
         if (shim->stop_asked)
                 (void) shim_declared_signal(shim, shim->declared.stop);
         shim_end_all(shim, grace_usec);
@@ -123,8 +129,12 @@ void shim_end_all(struct shim *shim, uint64_t grace_usec) {
 void shim_checkpoint(struct shim *shim) {
         bool understands = shim->attempt.kind != JOB_COMMAND && shim->progress.ready;
 
-        if (shim->state == SHIM_RUNNING && understands)
+        if (shim->state != SHIM_RUNNING)
+                return;
+        if (shim->gang.is && (understands || shim->declared.checkpoint != 0))
+                shim_gang_ask(shim, "checkpoint", shim->declared.checkpoint);
+        else if (understands)
                 (void) kill(shim->child.pid, SIGUSR2);
-        else if (shim->state == SHIM_RUNNING)
+        if (!understands)
                 (void) shim_declared_signal(shim, shim->declared.checkpoint);
 }

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/proc_files.h"
+#include "common/proc_program.h"
 #include "daemon/shim/tree.h"
 
 /* The pipes that a process reads and writes. */
@@ -37,28 +39,11 @@ static bool was_asked(const struct term *term, const struct proc *proc) {
 
 /* ---- kinds of processes ---- */
 
-/* "/usr/bin/ksh93 (deleted)" is ksh. */
 static bool has_name(const struct proc *proc, const char *const *names, size_t n_names) {
-        char exe[4096];
-
-        tree_read_link(proc->pid, "exe", exe, sizeof(exe));
-        const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
-        for (size_t i = 0; i < n_names; i++) {
-                size_t n = strlen(names[i]);
-                if (strncmp(name, names[i], n) != 0)
-                        continue;
-                n += strspn(name + n, "0123456789.-"); /* its version */
-                if (name[n] == '\0' || strcmp(name + n, "static") == 0 || strcmp(name + n, " (deleted)") == 0)
-                        return true;
-        }
-        return false;
+        return proc_runs(proc->pid, names, n_names);
 }
 
-static bool is_shell(const struct proc *proc) {
-        static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
-
-        return has_name(proc, names, ELEMENTSOF(names));
-}
+static bool is_shell(const struct proc *proc) { return proc_is_shell(proc->pid); }
 
 static bool has_child(const struct procs *procs, const struct proc *proc, const char *const *names, size_t n_names) {
         for (size_t i = 0; i < procs->n; i++)
@@ -67,16 +52,30 @@ static bool has_child(const struct procs *procs, const struct proc *proc, const 
         return false;
 }
 
+static const char *const mpirun_names[] = { "mpirun", "mpiexec", "orterun", "prterun" };
+static const char *const gang_names[] = { "bertd-gang" };
+
+/* What connects a gang to its other hosts: the ssh of bertd-gang, its agents below mpirun. They end with it. */
+static bool is_link(const struct procs *procs, const struct proc *proc) {
+        const struct proc *parent = procs_find(procs, proc->parent);
+
+        if (!parent || parent->pid == getpid())
+                return false;
+        if (has_name(parent, gang_names, ELEMENTSOF(gang_names)))
+                return !has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names));
+        return has_name(proc, gang_names, ELEMENTSOF(gang_names)) &&
+               has_name(parent, mpirun_names, ELEMENTSOF(mpirun_names));
+}
+
 /* A carrier ends with its children and must not get the signal before them: Open MPI's mpirun, su and runuser give them
  * only a second or two, timeout and dumb-init signal their whole group, script and expect hang up the terminal, unshare
  * and strace forward nothing. Ranks on other hosts can only be reached through mpirun. */
 static bool is_carrier(const struct procs *procs, const struct proc *proc) {
-        static const char *const mpi[] = { "mpirun", "mpiexec", "orterun", "prterun" }, *const remote[] = { "ssh",
-                                                                                                            "srun" };
-        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",  "doas",
-                                             "script",  "expect",    "dumb-init", "unshare", "strace" };
+        static const char *const remote[] = { "ssh", "srun" };
+        static const char *const names[] = { "timeout", "coreutils", "su",        "runuser", "sudo",   "doas",
+                                             "script",  "expect",    "dumb-init", "unshare", "strace", "bertd-gang" };
 
-        if (has_name(proc, mpi, ELEMENTSOF(mpi)))
+        if (has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names)))
                 return has_child(procs, proc, NULL, 0) && !has_child(procs, proc, remote, ELEMENTSOF(remote));
         return has_name(proc, names, ELEMENTSOF(names)) && has_child(procs, proc, NULL, 0);
 }
@@ -92,7 +91,7 @@ static uint64_t read_pipe(pid_t pid, const char *name) {
         char link[64];
         uint64_t number;
 
-        tree_read_link(pid, name, link, sizeof(link));
+        proc_read_link(pid, name, link, sizeof(link));
         return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
 }
 
@@ -132,7 +131,7 @@ static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         const struct procs *procs = round->procs;
         bool below = false;
 
-        if (was_asked(round->term, top) || ends_with_writer(round, top))
+        if (was_asked(round->term, top) || is_link(procs, top) || ends_with_writer(round, top))
                 return false;
         bool shell = is_shell(top), through = shell || is_carrier(procs, top);
         bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));

@@ -32,14 +32,4 @@ unsigned tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 /* Whether any process of the job is alive. True if /proc cannot be read because no descriptor is free. */
 bool tree_lives(pid_t main);
 
-/* A file below /proc/PID, at most `max` bytes and a NUL; −1: gone or not readable. Caller frees. Files that read the
- * process's memory (cmdline, environ) may block as long as the process hangs in the kernel. */
-ssize_t tree_read_proc(pid_t pid, const char *name, size_t max, char **ret);
-
-/* The target of a link below /proc/PID, e.g. "exe" or "fd/0"; "" if it cannot be read. Never blocks. */
-void tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
-
-/* Its rank as set by Open MPI, PMIx, Slurm or torchrun; −1: not a rank. May block as above. */
-int tree_rank(pid_t pid);
-
 #endif

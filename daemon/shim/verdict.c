@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -211,10 +212,11 @@ static void read_node(struct span line, struct exit_verdict *v) {
         (void) shim_clean_text(v->host, sizeof(v->host), node, n);
 }
 
-/* mpirun's message about the first rank to fail. */
+/* mpirun's message about the first rank to fail: "[[9477,1],3]", and of Open MPI 5 "[prterun-h1-9477@1,3]". */
 static void read_mpirun(struct span text, struct exit_verdict *v) {
         struct span noticed = find_last(text, "noticed that process rank ");
         struct span name = find_last(text, "Process name: [[");
+        struct span newer = find_last(text, "Process name: [prterun-");
 
         if (noticed.p) {
                 v->first_rank = number_after(noticed, "process rank ");
@@ -224,9 +226,10 @@ static void read_mpirun(struct span text, struct exit_verdict *v) {
                         v->signal = number;
                         v->exit_code = -1;
                 }
-        } else if (name.p) {
-                struct span rest = { name.p, (size_t) (text.p + text.n - name.p) };
-                v->first_rank = number_after(name, "],");
+        } else if (name.p || newer.p) {
+                struct span from = name.p ? name : newer;
+                struct span rest = { from.p, (size_t) (text.p + text.n - from.p) };
+                v->first_rank = name.p ? number_after(name, "],") : number_after(newer, "@1,");
                 int code = number_after(rest, "Exit code:");
                 if (code >= 0 && code < 256)
                         v->exit_code = code;
@@ -245,10 +248,46 @@ static const char *memory_words(const struct shim_evidence *evidence, char *buff
         return buffer;
 }
 
+/* Whether a list of names joined by commas has this one. */
+static bool has_name(const char *names, const char *name) {
+        for (size_t n; names && *names; names += n + (names[n] == ','))
+                if ((n = strcspn(names, ",")) == strlen(name) && strncmp(names, name, n) == 0)
+                        return true;
+        return false;
+}
+
+/* The host of a rank that the output does not name. */
+static void find_host(const struct shim_evidence *evidence, struct exit_verdict *v) {
+        const char *name = evidence->hosts;
+
+        if (v->first_rank < 0 || v->host[0])
+                return;
+        for (unsigned i = 0; name && evidence->ranks > 0 && i < (unsigned) v->first_rank / evidence->ranks; i++)
+                name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL;
+        if (name)
+                (void) snprintf(v->host, sizeof(v->host), "%.*s", (int) strcspn(name, ","), name);
+        else
+                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
+}
+
+/* Open MPI may print a host's whole name. */
+static bool is_here(const struct shim_evidence *evidence, const char *host) {
+        size_t n = strcspn(host, ".");
+
+        return strlen(evidence->host) == n && strncasecmp(evidence->host, host, n) == 0;
+}
+
+/* On another host, that one's memory counts. */
+static bool is_oom(const struct shim_evidence *evidence, const struct exit_verdict *v) {
+        bool elsewhere = evidence->hosts && v->host[0] && !is_here(evidence, v->host);
+
+        return elsewhere ? has_name(evidence->oom_hosts, v->host) : evidence->oom_kills > 0;
+}
+
 static void judge_signal(const struct shim_evidence *evidence, struct exit_verdict *v) {
         char word[96];
 
-        v->oom = v->signal == SIGKILL && evidence->oom_kills > 0;
+        v->oom = v->signal == SIGKILL && is_oom(evidence, v);
         v->exit_class = v->oom ? EXIT_CLASS_OOM : from_outside(v->signal) ? EXIT_CLASS_KILLED : EXIT_CLASS_SIGNAL;
         if (v->oom)
                 set_reason(v, "killed by the kernel: %s", memory_words(evidence, word, sizeof(word)));
@@ -410,8 +449,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         read_mpirun(text, v);
         read_torchrun(text, v);
         read_python_launcher(evidence, text, v);
-        if (v->first_rank >= 0 && !v->host[0])
-                (void) snprintf(v->host, sizeof(v->host), "%s", evidence->host);
+        find_host(evidence, v);
         if (v->signal == 0 && judge_launch(text, v))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
@@ -449,8 +487,9 @@ static void quote_last_line(const struct shim_evidence *evidence, struct span te
                 [EXIT_CLASS_USER_ERROR] = true, [EXIT_CLASS_BAD_CHECKPOINT] = true, [EXIT_CLASS_NAN] = true,
                 [EXIT_CLASS_FAILED] = true,     [EXIT_CLASS_SIGNAL] = true,         [EXIT_CLASS_MPI] = true
         };
-        static const char *const reports[] = { "Primary job  terminated ", "mpirun noticed that process ",
-                                               "mpirun detected that one ", "MPI_ABORT was invoked on rank " };
+        static const char *const reports[] = { "Primary job  terminated ",   "mpirun noticed that process ",
+                                               "mpirun detected that one ",  "prterun noticed that process ",
+                                               "prterun detected that one ", "MPI_ABORT was invoked on rank " };
         char line[SHIM_LINE_MAX + 1];
         struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
         size_t size = torchrun_program_size(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n);

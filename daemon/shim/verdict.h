@@ -20,6 +20,9 @@ struct shim_evidence {
         uint64_t memory_limit; /* of that cgroup, in bytes; 0: none or unknown */
         const char *exception; /* the failing process's entry in torchrun's error file; NULL: none */
         const char *host;      /* host of ranks without a host in the output; "" = unknown */
+        const char *hosts;     /* of a gang: all hosts, joined by commas, each with `ranks` ranks; NULL: none */
+        unsigned ranks;
+        const char *oom_hosts; /* of these, those where the kernel killed a process; NULL: none */
         bool stop_asked;
         bool saved;   /* a checkpoint has been recorded since then */
         bool reports; /* bert-trainer, or a program that has reported progress: exit codes 75, 76 and 77 have their

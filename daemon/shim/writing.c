@@ -6,6 +6,7 @@
 
 #include "bertd/progress.h"
 #include "common/cleanup.h"
+#include "common/copies.h"
 #include "common/file.h"
 #include "common/parse.h"
 #include "daemon/shim/shim.h"
@@ -33,7 +34,8 @@ static void mark_folder(struct marks *marks, int at, const char *path, unsigned 
         for (const struct dirent *entry; dir && marks->files < WRITING_FILES_MAX && (entry = readdir(dir));) {
                 struct stat st;
                 marks->files++;
-                if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                if (strncmp(entry->d_name, COPIES_HEARTBEAT, strlen(COPIES_HEARTBEAT)) == 0 || /* the shim's own */
+                    strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
                     text_ends_with(entry->d_name, ".ckpt") ||
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;

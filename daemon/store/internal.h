@@ -17,7 +17,7 @@ struct pending_event {
 struct removal {
         uint64_t id;
         enum job_state state;
-        bool held;
+        bool held, lease;
 };
 
 /* Memory used by a user's jobs. */
@@ -50,6 +50,8 @@ struct store {
         struct removal *removals; /* for the next flush */
         size_t n_removals;
         uint64_t held;                   /* of `ended`: with checkpoints */
+        uint64_t leases;                 /* of `ended`: leases, which keep_ended does not count */
+        uint64_t expired_leases;         /* by this flush */
         uint64_t keep_ended;             /* number of others to keep, 0: all */
         uint64_t expired[JOB_STATE_MAX]; /* by this flush */
         uint64_t trash;                  /* rows of trash */

@@ -16,6 +16,7 @@
 #include "daemon/store/internal.h"
 
 #define EXPIRE_MAX 32      /* ended jobs removed per flush, because the loop blocks meanwhile */
+#define LEASES_KEPT 64     /* ended ones */
 #define TRASH_ROWS_MAX 256 /* with this many folders waiting, no further job is removed */
 
 static void bind_u64(sqlite3_stmt *s, int i, uint64_t v) {
@@ -30,8 +31,7 @@ static int read_row(sqlite3_stmt *s, uint64_t *columns, int n, struct error *err
                 r = db_error(error, sqlite3_db_handle(s), "SQLite");
         for (int i = 0; r > 0 && i < n; i++)
                 columns[i] = (uint64_t) sqlite3_column_int64(s, i);
-        (void) sqlite3_reset(s);
-        (void) sqlite3_clear_bindings(s);
+        db_clear(s);
         return r;
 }
 
@@ -91,17 +91,27 @@ int store_add_trash(struct store *store, uint64_t job, uint64_t first, uint64_t 
 
 int store_drop_attempts(struct store *store, const struct job *job, struct error *error) {
         sqlite3_stmt *s = store_statement(store, STATEMENT_DROP_ATTEMPTS);
-        uint64_t newest = job->attempt.number;
+        uint64_t newest = job->attempt.number, n = 0, first = 0, last = 0;
+        int r = 0, code = SQLITE_DONE;
 
         if (newest <= BERTD_ATTEMPTS_HEAD + BERTD_ATTEMPTS_TAIL)
                 return 0;
         bind_u64(s, 1, job->id);
         bind_u64(s, 2, newest);
-        int r = db_run(s, error);
-        uint64_t n = (uint64_t) sqlite3_changes(store->db), last = newest - BERTD_ATTEMPTS_TAIL;
+        (void) sqlite3_bind_int(s, 3, EXIT_CLASS_WAIT);
+        while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                uint64_t number = (uint64_t) sqlite3_column_int64(s, 0);
+                if (n++ > 0 && number != last + 1)
+                        r = store_add_trash(store, job->id, first, last, error);
+                first = n == 1 || number != last + 1 ? number : first;
+                last = number;
+        }
+        if (r >= 0 && code != SQLITE_DONE)
+                r = db_error(error, store->db, "attempts");
+        (void) sqlite3_reset(s);
         if (r < 0 || n == 0)
                 return r;
-        r = store_add_trash(store, job->id, last - n + 1, last, error);
+        r = store_add_trash(store, job->id, first, last, error);
         return r < 0 ? r : note_dropped(store, job->id, 0, n, 0, loop_realtime(), error);
 }
 
@@ -113,13 +123,14 @@ static uint64_t count_surplus(const struct store *store) {
 
         for (int state = 0; state < JOB_STATE_MAX; state++)
                 n += store->ended[state];
-        n -= store->held;
+        n -= store->held + store->leases;
         if (n + store->n_jobs <= store->keep_ended)
                 return 0;
         for (size_t i = 0; i < store->n_jobs; i++)
-                n += state_has_ended(store->jobs[i]->state) && !store->jobs[i]->holds_checkpoints;
+                n += state_has_ended(store->jobs[i]->state) && !store->jobs[i]->holds_checkpoints &&
+                     !job_is_lease(store->jobs[i]);
         for (size_t i = 0; i < store->n_removals; i++)
-                n -= !store->removals[i].held;
+                n -= !store->removals[i].held && !store->removals[i].lease;
         return n > store->keep_ended ? n - store->keep_ended : 0;
 }
 
@@ -129,12 +140,15 @@ struct oldest {
 };
 
 /* At most `max` of the oldest; skips jobs that are still in memory. */
-static int find_oldest(struct store *store, struct oldest *ret, size_t max, size_t *ret_n, struct error *error) {
-        sqlite3_stmt *s = store_statement(store, STATEMENT_OLDEST_ENDED);
+static int find_oldest(struct store *store, int statement, struct oldest *ret, size_t max, size_t *ret_n,
+                       struct error *error) {
+        sqlite3_stmt *s = store_statement(store, statement);
         int code = SQLITE_DONE;
 
         *ret_n = 0;
         bind_u64(s, 1, max);
+        if (statement == STATEMENT_OLDEST_LEASES)
+                bind_u64(s, 2, LEASES_KEPT);
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
                 uint64_t id = (uint64_t) sqlite3_column_int64(s, 0);
                 if (!store_find(store, id))
@@ -146,12 +160,9 @@ static int find_oldest(struct store *store, struct oldest *ret, size_t max, size
         return r;
 }
 
-int store_expire(struct store *store, struct error *error) {
-        struct oldest oldest[EXPIRE_MAX];
-        size_t n = 0;
-        uint64_t surplus = store->keep_ended > 0 && store->trash < TRASH_ROWS_MAX ? count_surplus(store) : 0;
+static int expire(struct store *store, const struct oldest *oldest, size_t n, struct error *error) {
+        int r = 0;
 
-        int r = surplus > 0 ? find_oldest(store, oldest, MIN(surplus, (uint64_t) EXPIRE_MAX), &n, error) : 0;
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 sqlite3_stmt *s = store_statement(store, STATEMENT_REMOVE);
                 r = store_add_trash(store, oldest[i].id, 0, 0, error);
@@ -161,6 +172,29 @@ int store_expire(struct store *store, struct error *error) {
                 store->expired[oldest[i].state]++;
         }
         return r;
+}
+
+/* Of those that another host's jobs leave here, however often they start, the newest are kept. */
+static int expire_leases(struct store *store, struct error *error) {
+        struct oldest oldest[EXPIRE_MAX];
+        size_t n = 0;
+
+        if (store->leases <= LEASES_KEPT || store->trash >= TRASH_ROWS_MAX)
+                return 0;
+        int r = find_oldest(store, STATEMENT_OLDEST_LEASES, oldest, EXPIRE_MAX, &n, error);
+        store->expired_leases += n;
+        return r < 0 ? r : expire(store, oldest, n, error);
+}
+
+int store_expire(struct store *store, struct error *error) {
+        struct oldest oldest[EXPIRE_MAX];
+        size_t n = 0;
+        uint64_t surplus = store->keep_ended > 0 && store->trash < TRASH_ROWS_MAX ? count_surplus(store) : 0;
+
+        int r = expire_leases(store, error);
+        if (r >= 0 && surplus > 0)
+                r = find_oldest(store, STATEMENT_OLDEST_ENDED, oldest, MIN(surplus, (uint64_t) EXPIRE_MAX), &n, error);
+        return r < 0 ? r : expire(store, oldest, n, error);
 }
 
 void store_keep_ended(struct store *store, uint64_t keep) {

@@ -63,7 +63,7 @@ static int note_death(struct job *job, struct policy_counters *counted) {
         const struct attempt *a = &job->attempt;
 
         if (a->open || a->number <= job->history_from || state_has_ended(job->state) || a->exit_class < 0 ||
-            a->exit_class >= EXIT_CLASS_MAX)
+            a->exit_class >= EXIT_CLASS_MAX || a->exit_class == EXIT_CLASS_WAIT)
                 return 0;
         struct policy_death death = job_death(a);
         int r = job_history_add(job, &death);
@@ -79,7 +79,10 @@ static int read_attempts(struct store *store, struct job *job, int statement, st
         int r = 0, code = SQLITE_DONE;
 
         (void) sqlite3_bind_int64(s, 1, (sqlite3_int64) job->id);
-        (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
+        if (statement == STATEMENT_LOAD_ATTEMPTS) {
+                (void) sqlite3_bind_int64(s, 2, ATTEMPTS_MAX);
+                (void) sqlite3_bind_int(s, 3, EXIT_CLASS_WAIT);
+        }
         while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 job_push_attempt(job);
                 read_attempt(s, &job->attempt);
@@ -195,6 +198,7 @@ int store_read_counts(struct store *store, struct error *error) {
                 int state = job_state_from_name((const char *) sqlite3_column_text(s, 0));
                 store->ended[state] = (uint64_t) sqlite3_column_int64(s, 1);
                 store->held += (uint64_t) sqlite3_column_int64(s, 2);
+                store->leases += (uint64_t) sqlite3_column_int64(s, 3);
         }
         int r = code == SQLITE_DONE ? 0 : db_error(error, store->db, "jobs");
         (void) sqlite3_reset(s);
@@ -236,8 +240,7 @@ int store_find_name(struct store *store, const char *name, uid_t uid, uint64_t *
         (void) sqlite3_bind_int64(s, 2, uid);
         int r = sqlite3_step(s) == SQLITE_ROW ? 0 : db_error(error, store->db, "state.db");
         *ret_id = r < 0 ? 0 : (uint64_t) sqlite3_column_int64(s, 0);
-        (void) sqlite3_reset(s);
-        (void) sqlite3_clear_bindings(s);
+        db_clear(s);
         return r;
 }
 
@@ -322,6 +325,7 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
         (void) sqlite3_bind_int64(s, 3, POLICY_STARTS_MAX);
         (void) sqlite3_bind_int64(s, 4, (sqlite3_int64) after);
         (void) sqlite3_bind_int64(s, 5, (sqlite3_int64) until);
+        (void) sqlite3_bind_int(s, 6, EXIT_CLASS_WAIT); /* the program was not started */
         if (sqlite3_step(s) != SQLITE_ROW) {
                 r = db_error(error, store->db, "attempts");
         } else {
@@ -334,7 +338,8 @@ int store_starts(struct store *store, const struct job *job, uint64_t after, uin
 
 int store_has_run(struct store *store, const struct job *job, bool *ret, struct error *error) {
         const int numbers[] = { EXIT_CLASS_STOPPED, EXIT_CLASS_LAUNCH,       EXIT_CLASS_USER_ERROR,
-                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code };
+                                EXIT_CLASS_MISSING, job->attempt.exit_class, job->attempt.exit_code,
+                                EXIT_CLASS_WAIT };
         sqlite3_stmt *s = store_statement(store, STATEMENT_HAS_RUN);
         int r = 0;
 

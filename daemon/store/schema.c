@@ -19,9 +19,9 @@
 #define STATES "'queued', 'starting', 'running', 'stopping', 'backoff', 'done', 'failed', 'cancelled', 'paused'"
 #define EXIT_CLASSES                                                                                          \
         "'finished', 'stopped', 'user-error', 'bad-checkpoint', 'nan', 'failed', 'signal', 'killed', 'oom', " \
-        "'mpi', 'disk-full', 'hang', 'reboot', 'lost', 'launch', 'missing'"
+        "'mpi', 'disk-full', 'hang', 'reboot', 'lost', 'launch', 'missing', 'host-lost', 'wait'"
 /* Existing databases contain the CHECKs: after adding a name, raise `since` of the tables that use it. */
-static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 16 && STOP_REASON_MAX == 5 &&
+static_assert(JOB_STATE_MAX == 9 && JOB_KIND_MAX == 3 && EXIT_CLASS_MAX == 18 && STOP_REASON_MAX == 5 &&
                       LAUNCHER_MAX == 2 && ON_NAN_MAX == 2 && ENDS_WITH_MAX == 2 && EXIT_OWED_MAX == 4 &&
                       CHECKPOINT_STATE_MAX == 5,
               "the CHECKs below name each value of these");
@@ -77,7 +77,7 @@ static const struct store_column attempt[] = {
         COLUMN("checkpoint_step", "INTEGER", "0", "checkpoint_step >= 0"),
         COLUMN("exit_code", "INTEGER", "-1", "exit_code " INT32),
         COLUMN("signal", "INTEGER", "0", "signal " INT32),
-        COLUMN("exit_class", "INTEGER", "-1", "exit_class BETWEEN -1 AND 15"),
+        COLUMN("exit_class", "INTEGER", "-1", "exit_class BETWEEN -1 AND 17"),
         COLUMN("reason", "TEXT", "''", NULL),
         COLUMN("samples_first", "INTEGER", "0", "samples_first >= 0"),
         COLUMN("samples_last", "INTEGER", "0", "samples_last >= 0"),
@@ -137,14 +137,14 @@ static const struct store_column refused[] = {
 #define BY_ID "o.id = n.id", ") STRICT"
 const struct store_table store_tables[] = {
         { "refused", COLUMNS(refused), "job", BY_ID, 5 },
-        { "job", COLUMNS(job), "id", BY_ID, 6 },
+        { "job", COLUMNS(job), "id", BY_ID, 8 },
         { "meta", COLUMNS(meta), NULL, "o.key = n.key", ") STRICT, WITHOUT ROWID", 6 },
         { "input", COLUMNS(input), "job", "o.job = n.job", ") STRICT", 6 },
         { "attempt", COLUMNS(attempt), "job", "o.job = n.job AND o.number = n.number",
-          ", PRIMARY KEY(job, number)) STRICT, WITHOUT ROWID", 6 },
+          ", PRIMARY KEY(job, number)) STRICT, WITHOUT ROWID", 8 },
         { "checkpoint", COLUMNS(checkpoint), "job", "o.job = n.job AND o.step = n.step",
           ", PRIMARY KEY(job, step)) STRICT, WITHOUT ROWID", 7 },
-        { "event", COLUMNS(event), "job", BY_ID, 6 },
+        { "event", COLUMNS(event), "job", BY_ID, 8 },
         { "trash", COLUMNS(trash), "job", BY_ID, 6 },
 };
 const size_t store_n_tables = ELEMENTSOF(store_tables);
@@ -153,9 +153,12 @@ const size_t store_n_tables = ELEMENTSOF(store_tables);
 const char *const store_indices[] = {
         "CREATE INDEX IF NOT EXISTS event_job ON event(job, id)",
         "CREATE INDEX IF NOT EXISTS job_open ON job(id) WHERE state NOT IN (" STORE_ENDED ")",
-        "CREATE INDEX IF NOT EXISTS job_ended ON job(state, holds_checkpoints) WHERE state IN (" STORE_ENDED ")",
+        "CREATE INDEX IF NOT EXISTS job_ended ON job(state, holds_checkpoints, lease_of) WHERE state IN (" STORE_ENDED
+        ")",
         "CREATE INDEX IF NOT EXISTS job_oldest ON job(uid, end_order, id) WHERE state IN (" STORE_ENDED
-        ") AND holds_checkpoints=0",
+        ") AND holds_checkpoints=0 AND lease_of IS NULL",
+        "CREATE INDEX IF NOT EXISTS job_lease ON job(end_order, id) WHERE state IN (" STORE_ENDED
+        ") AND lease_of IS NOT NULL",
         "CREATE INDEX IF NOT EXISTS job_name ON job(name, uid)",
         "CREATE INDEX IF NOT EXISTS job_exit ON job(id) WHERE exit_owed>0",
         NULL,

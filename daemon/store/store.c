@@ -113,6 +113,7 @@ int store_adopt(struct store *store, struct job *job) {
                 return -ENOMEM;
         store->ended[job->state]--;
         store->held -= job->holds_checkpoints;
+        store->leases -= job_is_lease(job);
         return 0;
 }
 
@@ -129,6 +130,7 @@ void store_release(struct store *store) {
                 store->ended[job->state]++;
                 store_count_out(store, job);
                 store->held += job->holds_checkpoints;
+                store->leases += job_is_lease(job);
                 job_free(job);
         }
         store->n_jobs = kept;
@@ -275,6 +277,7 @@ static void clear_marks(struct store *store) {
         store->n_marked = store->n_events = store->n_gone = 0;
         for (int state = 0; state < JOB_STATE_MAX; state++)
                 store->ended[state] -= store->expired[state];
+        store->leases -= store->expired_leases;
         store->dirty = false;
 }
 
@@ -370,6 +373,7 @@ int store_flush(struct store *store, struct error *error) {
                 return error_prefix(error, "state.db");
         uint64_t trash = store->trash;
         memset(store->expired, 0, sizeof(store->expired));
+        store->expired_leases = 0;
         r = finish(store, error);
         if (r < 0) {
                 store->trash = trash;
@@ -589,8 +593,9 @@ int store_remove(struct store *store, const struct job *job) {
         if (!grown)
                 return -ENOMEM;
         store->removals = grown;
-        store->removals[store->n_removals++] =
-                (struct removal) { .id = job->id, .state = job->state, .held = job->holds_checkpoints };
+        store->removals[store->n_removals++] = (struct removal) {
+                .id = job->id, .state = job->state, .held = job->holds_checkpoints, .lease = job_is_lease(job)
+        };
         store->dirty = true;
         return 0;
 }
@@ -610,6 +615,7 @@ void store_drop_removed(struct store *store) {
                 else {
                         store->ended[store->removals[i].state]--;
                         store->held -= store->removals[i].held;
+                        store->leases -= store->removals[i].lease;
                 }
         }
         store->n_removals = store->n_flushed = 0;

@@ -99,6 +99,10 @@ void store_forget_notes(struct store *store, uint64_t n);
 void store_drop(struct store *store, struct job *job);
 void store_undone(struct store *store);
 
+/* A setting, written with the next flush; NULL: none. The caller frees what is loaded; NULL: not set. */
+int store_set_setting(struct store *store, const char *key, const char *value, struct error *error);
+int store_load_setting(struct store *store, const char *key, char **ret, struct error *error);
+
 /* ---- what is not kept (include/bertd/job.h has the numbers) ---- */
 
 /* From now on flushes remove ended jobs beyond `keep` (0: none), oldest end first, a few at a time; a job with

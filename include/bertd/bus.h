@@ -7,6 +7,9 @@
  *   method          in                 out      who             meaning
  *   Submit          a{sv}              t        anyone          a new job's id, after its one durable commit; the
  *                                                               answer waits for the user database (at most 5 s)
+ *   Lease           a{sv}              t        anyone          a new lease's id, after its commit: granted at once or refused with
+ *                                                               BERTD_ERROR_BUSY, _DRAINED, _LENDS_NOTHING, ...; then bertd-leash
+ *                                                               takes the caller's descriptors (common/handover.h)
  *   GetJob          t                  a{sv}    anyone*         one job
  *   ListJobs        tub                aa{sv}   anyone*         jobs with id < first (0: newest), at most second (<= 100),
  *                                                               newest first; third: only jobs that have not ended
@@ -21,7 +24,7 @@
  *   GetSpec         t                  s        owner           the normalised spec text
  *   Cancel          tb                 -        owner           second: now (no grace, no checkpoint)
  *   Pause           t                  -        owner
- *   Resume          ta{sv}             -        owner           options: ranks (u), from (t, a step)
+ *   Resume          ta{sv}             -        owner           options: ranks (u), from (t, a step), use (u)
  *   Checkpoint      t                  -        owner           take one now
  *   Remove          t                  -        owner           an ended job and its folder
  *   Wait            t                  s        anyone          answers when the job has ended or is paused: its state's name
@@ -29,10 +32,15 @@
  *                                                               is not the argument (0: at once); one outstanding a connection
  *   GetDaemon       -                  a{sv}    anyone          version, protocol, pid, state_dir, launcher, slots, slots_used, gpus,
  *                                                               gpus_used, counts of jobs by state (queued, ..., all u),
+ *                                                               draining s (why; empty: it is not drained), draining_since t, draining_move u,
+ *                                                               gpu_list as ("free GPU-...", "used ...", "blocked ..."),
  *                                                               keep_ended t (0: all), held t (ended jobs beyond it, which stay for
  *                                                               the checkpoints in their folders)
  *   Shutdown        b                  -        root or the daemon's user   true: stop the jobs first (they checkpoint and
  *                                                               return to queued)
+ *   Drain           sb                 -        root or the daemon's user   reason, and whether leases are asked to go: from now on nothing
+ *                                                               new starts, and no lease is granted
+ *   Undrain         -                  -        root or the daemon's user
  *   AttemptHello    tuss               u        the job's user  job, attempt, nonce, "VERSION PROTOCOL" of the shim; out: BERTD_ATTEMPT_*
  *   AttemptReport   a{sv}              -        the job's user  current progress, see below
  *
@@ -62,7 +70,7 @@
  *   uid u
  *   state s
  *   reason s                why it is in that state
- *   kind s                  pretrain | finetune | command
+ *   kind s                  pretrain | finetune | command | lease
  *   launcher s              systemd | fork
  *   priority i              as in Submit, and so are the fields of that name below
  *   ranks u
@@ -102,11 +110,22 @@
  *   nice i
  *   log_max_size t
  *   log_keep u
+ *   hosts as                of a job of many hosts: as in Submit, the head first; empty = this host alone
+ *   use u                   hosts that it needs
+ *   world u                 ranks in all: ranks on each host in use
+ *   hosts_in_use as         of the newest attempt, the head first; empty = this host alone
+ *   slowest s               "HOST,RANK,RATIO": a rank that takes RATIO times the median rank's time; empty = none
+ *   slowest_since t
+ *   network s
+ *   copy_to s *
  *   run_dir s
  *   log s                   the newest attempt's log file
  *   cwd s
  *   first_exit i            while a command runs on without its first process: its exit code, or minus its signal
  *   runs_on u               likewise: processes that live
+ *   lease_of s              of a lease: "h1:42", the job of another host that has it; likewise the next two
+ *   lease_attempt u
+ *   lease_name s
  *   comment s *
  *   first_cause s *         why the last attempt died
  *   evidence s *            folder with the stacks of the last hang; empty = none
@@ -127,8 +146,8 @@
  *   backoff_min_sec u
  *   backoff_max_sec u
  *   grace_sec u
- *   keep u                  this and the next are not used: the program reads them in its spec
- *   keep_every t
+ *   keep u                  of the copies below copy_to; the program reads it in its spec
+ *   keep_every t            not used: the program reads it in its spec
  *   on_exit s
  *   spec s                  normalised; required unless kind is command
  *   command as              required if kind is command
@@ -143,14 +162,36 @@
  *   ends_with s             first | last: with which process of a command it ends
  *   log_max_size t          bytes of an attempt's log (include/bertd/logs.h)
  *   log_keep u              files that it is in
+ *   hosts s                 names with commas, this host first (bertd resolves none); empty = this host alone
+ *   use u                   number of them that run it, the others are spares; 0 = all
+ *   network s               CIDR or interface of MPI's connections; empty = Open MPI chooses
+ *   travels s               names of variables with commas, e.g. "A,B_*": which the ranks of other hosts get, too
+ *   unmanaged u             1: hosts without a bertd may be used
+ *   host_timeout_sec u      silence after which another host is lost
+ *   shrink u                1: starts with fewer hosts if there are no more
+ *   host_cooldown_min_sec u  a lost host is not used for so long: first, doubling,
+ *   host_cooldown_max_sec u  and longest
+ *   copy_to s               folder or HOST:FOLDER that gets a copy of each checkpoint; empty = none
  *   nice i                  of the submitter
  *   cpu_list s              CPUs that it may use, "0-3,8"; empty = any
  *   scheduling s            policy and I/O priority, "batch,io-best-effort:7"; empty = as usual
+ *   continues b             continues the run in run_dir: refused while another open job has this folder; the next keys only with it
+ *   past_deaths u           counters of that run, as its bertd had them
+ *   past_free_deaths u
+ *   past_run_steps t
+ *   past_run_usec t
+ *   past_active_usec t
+ *   past_lost s             "killed=12500000 oom=300": usec by class
+ *   past_checkpoints a(tttss)  step, bytes, usec, state (good | demoted | unconfirmed), path (empty: the trainer's); at most 512
+ *
+ * a{sv} of Lease: lease_of (s, "HOST:JOB"), lease_name (s), lease_attempt (u), channel (s, 32 hex digits: the name of the caller's
+ * socket), and of Submit's keys cwd, ranks, threads, gpus, memory, cpus, host_timeout_sec, environment, umask, rlimits, nice, cpu_list
+ * and scheduling; others are refused or have no effect.
  *
  * a{sv} of a checkpoint: step t, path s, size t, state s (good | demoted | abandoned | deleted | unconfirmed), attempt u, restored
  * as count u, created t. As the job's shim last saw it: bertd looks at no file of a user's.
  *
- * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, step t, steps t,
+ * AttemptReport: job t, attempt u, nonce s, and any of: pid i (the main child), ready b, status s, slowest s (as in a job's a{sv}), step t, steps t,
  * loss d, rate d, checkpoint_step t, checkpoint_path s, checkpoint_size t, checkpoint_stall d, checkpoint_write d
  * (seconds), checkpoint_unconfirmed u (1: it may not have reached the disk), checkpoint_at t (the program's step when it
  * saved it; missing from an older shim), takes_checkpoints u (1: the program has
@@ -166,6 +207,7 @@
  *   Stop         t   -   ask the ranks to checkpoint and stop, a command's processes one by one to end (SIGTERM); SIGKILL after so many
  *                        usec (extended while a checkpoint is being written, at most 4 times); 0: SIGKILL now
  *   Checkpoint   -   -   ask for a checkpoint
+ *   Move         s   -   of a lease: its head is asked to use another host; the reason
  */
 /* clang-format on */
 #ifndef BERTD_BUS_H
@@ -191,8 +233,13 @@
 #define BERTD_ERROR_QUOTA "org.bertd1.Error.Quota"             /* more than a user may have: include/bertd/limits.h */
 #define BERTD_ERROR_STORAGE "org.bertd1.Error.Storage"         /* state.db could not be written: nothing was changed */
 #define BERTD_ERROR_UNAVAILABLE "org.bertd1.Error.Unavailable" /* the user database does not answer: try again */
-#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"       /* the daemon is shutting down */
-#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"         /* the shim is newer than the daemon */
+#define BERTD_ERROR_BUSY "org.bertd1.Error.Busy"               /* a lease: others have what it needs */
+#define BERTD_ERROR_DRAINED "org.bertd1.Error.Drained"         /* a lease: `bertctl drain` */
+#define BERTD_ERROR_LENDS_NOTHING "org.bertd1.Error.LendsNothing" /* a lease: the launcher is fork */
+#define BERTD_ERROR_STOPPING "org.bertd1.Error.Stopping"          /* the daemon is shutting down */
+#define BERTD_ERROR_VERSION "org.bertd1.Error.Version"            /* the shim is newer than the daemon */
+
+#define BERTD_LENDS_NOTHING "lends nothing: launcher fork; run bertd as root under systemd"
 
 /* AttemptHello's answer. */
 enum {

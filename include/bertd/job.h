@@ -38,16 +38,18 @@ enum exit_class {
         EXIT_CLASS_MPI,            /* MPI, NCCL or CUDA error text */
         EXIT_CLASS_DISK_FULL,
         EXIT_CLASS_HANG,
-        EXIT_CLASS_REBOOT,  /* the boot id changed */
-        EXIT_CLASS_LOST,    /* the shim is gone without an exit record */
-        EXIT_CLASS_LAUNCH,  /* the attempt could not be started */
-        EXIT_CLASS_MISSING, /* an input of a job that has run before is missing */
+        EXIT_CLASS_REBOOT,    /* the boot id changed */
+        EXIT_CLASS_LOST,      /* the shim is gone without an exit record */
+        EXIT_CLASS_LAUNCH,    /* the attempt could not be started */
+        EXIT_CLASS_MISSING,   /* an input of a job that has run before is missing */
+        EXIT_CLASS_HOST_LOST, /* another host of the job was lost: it cools down, a spare takes its place */
+        EXIT_CLASS_WAIT,      /* the hosts cannot be had now */
         EXIT_CLASS_MAX
 };
 #define EXIT_CLASS_NAMES                                                                                           \
         {                                                                                                          \
                 "finished", "stopped", "user-error", "bad-checkpoint", "nan", "failed", "signal", "killed", "oom", \
-                        "mpi", "disk-full", "hang", "reboot", "lost", "launch", "missing"                          \
+                        "mpi", "disk-full", "hang", "reboot", "lost", "launch", "missing", "host-lost", "wait"     \
         }
 
 /* Action on a NaN or infinite loss: fail the job, or return to the previous checkpoint (contract C8). */

@@ -8,14 +8,24 @@
 /* ---- texts of a job, in bytes ---- */
 #define BERTD_NAME_MAX 128
 #define BERTD_COMMENT_MAX 256
-#define BERTD_PATH_MAX 4095           /* cwd, run_dir, on_exit: 4 KiB with the NUL */
-#define BERTD_REASON_MAX 1024         /* reason and status; longer ones are cut */
-#define BERTD_COMMAND_MAX (64u << 10) /* all arguments, see BERTD_WORD_MIN */
-#define BERTD_SPEC_MAX (256u << 10)   /* the spec's text */
-#define BERTD_INPUTS_MAX (1u << 20)   /* environment and spec together: both are on disk only */
-#define BERTD_CPU_LIST_MAX 1024       /* "0-3,8" */
-#define BERTD_SCHEDULING_MAX 63       /* as common/scheduling.h */
-#define BERTD_WORD_MIN 8              /* an argument or variable counts with its NUL, and at least this much */
+#define BERTD_PATH_MAX 4095            /* cwd, run_dir, on_exit: 4 KiB with the NUL */
+#define BERTD_REASON_MAX 1024          /* reason and status; longer ones are cut */
+#define BERTD_COMMAND_MAX (64u << 10)  /* all arguments, see BERTD_WORD_MIN */
+#define BERTD_SPEC_MAX (256u << 10)    /* the spec's text */
+#define BERTD_INPUTS_MAX (1u << 20)    /* environment and spec together: both are on disk only */
+#define BERTD_CPU_LIST_MAX 1024        /* "0-3,8" */
+#define BERTD_SCHEDULING_MAX 63        /* as common/scheduling.h */
+#define BERTD_LOST_MAX 1024            /* "killed=12500000 oom=300" */
+#define BERTD_PAST_CHECKPOINTS_MAX 512 /* of a job that is continued; all their paths: 64 KiB */
+#define BERTD_PAST_PATHS_MAX (64u << 10)
+#define BERTD_HOSTS_MAX 64                       /* of one job */
+#define BERTD_HOST_MAX 253                       /* a host's name */
+#define BERTD_LEASE_OF_MAX (BERTD_HOST_MAX + 20) /* HOST:JOB */
+#define BERTD_DRAIN_REASON_MAX 256
+#define BERTD_HOSTS_BYTES_MAX (BERTD_HOSTS_MAX * (BERTD_HOST_MAX + 1)) /* their names in one text */
+#define BERTD_NETWORK_MAX 64                                           /* an interface or CIDR */
+#define BERTD_TRAVELS_MAX 4096                                         /* names of variables, in one text */
+#define BERTD_WORD_MIN 8 /* an argument or variable counts with its NUL, and at least this much */
 
 /* ---- open jobs ---- */
 #define BERTD_JOBS_OF_UID_MAX 10000
@@ -69,6 +79,12 @@
 #define BERTD_GRACE_MAX 86400
 #define BERTD_GRACE_DEFAULT 120
 #define BERTD_HANG_MAX 31536000
+#define BERTD_HOST_TIMEOUT_MIN 8
+#define BERTD_HOST_TIMEOUT_MAX 3600
+#define BERTD_HOST_TIMEOUT_DEFAULT 20
+#define BERTD_COOLDOWN_MAX 86400
+#define BERTD_COOLDOWN_FIRST_DEFAULT 10
+#define BERTD_COOLDOWN_LAST_DEFAULT 600
 #define BERTD_EVERY_SEC_MAX 1000000000
 #define BERTD_EVERY_SEC_DEFAULT 600
 #define BERTD_KEEP_MAX 1000000

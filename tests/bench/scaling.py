@@ -39,6 +39,22 @@ def step(model, gpu, n, link, sequences):
     return compute, exchange, exchange - hidden, compute + exchange - hidden
 
 
+# MLPerf training 4.1 of BERT large by NVIDIA: sequences/s of a GPU and sequences a GPU and step, on one host of eight H100s and on eight
+# hosts (config_DGXH100_1x8x48x1_pack.sh, 8x8x36x1_pack.sh: packs of 512 tokens hold two sequences of 255)
+MLPERF = {8: (970, 96), 64: (831, 72)}
+
+
+def mlperf(bytes_a_gradient):
+    """Throughput of a GPU on eight hosts over that on one, with their compute and our exchange."""
+    parameters, rate = MODELS["large"][0], {}
+    for n, (_, sequences) in MLPERF.items():
+        compute = sequences / MLPERF[8][0]
+        exchange = all_reduce(n, bytes_a_gradient * parameters, LINKS["8 × 400 Gb/s" if n > 8 else "NVLink H100"])
+        buckets = max(1, round(bytes_a_gradient * parameters / BUCKET))
+        rate[n] = sequences / (compute + exchange - min(exchange * (1 - 1 / buckets), BACKWARD * compute))
+    return rate[64] / rate[8]
+
+
 def table(rows):
     lines = ["| model, GPU | GPUs | sequences a GPU | between hosts | compute, ms | all-reduce, ms | not hidden, ms | steps/s | sequences/s | efficiency |",
              "|---|---|---|---|---|---|---|---|---|---|"]
@@ -65,7 +81,10 @@ def main():
             (("base", 8, "V100, fp16", 64), ("base", 32, "V100, fp16", 64), ("large", 64, "V100, fp16", 16)) for link in
             (("–",) if n == 8 else ("10 Gb/s", "25 Gb/s", "100 Gb/s", "4 × 100 Gb/s"))]
     fp32 = [("base", "V100, fp32", 32, 32, "10 Gb/s"), ("base", "V100, fp32", 32, 32, "100 Gb/s"), ("base", "V100, fp32", 32, 64, "100 Gb/s"),
-            ("large", "V100, fp32", 64, 16, "100 Gb/s"), ("large", "V100, fp32", 64, 24, "100 Gb/s")]
+            ("base", "V100, fp32", 64, 64, "100 Gb/s"), ("large", "V100, fp32", 32, 24, "100 Gb/s"),
+            ("large", "V100, fp32", 64, 16, "100 Gb/s"), ("large", "V100, fp32", 64, 24, "100 Gb/s"), ("large", "V100, fp32", 64, 24, "10 Gb/s")]
+    tensor = [(model, "V100, fp16", n, sequences, link) for model, sequences in (("base", 64), ("large", 24)) for n in (32, 64)
+              for link in ("25 Gb/s", "100 Gb/s")]
     h100 = [("large", "H100, bf16", n, sequences, "8 × 400 Gb/s") for n in (8, 32, 64) for sequences in (32, 256)]
     report.write_section(ROOT / "docs/scaling.md", "scaling", f"""A model of one step of data parallel training at sequence length 128, and what it says; only the last section is measured.
 
@@ -89,6 +108,10 @@ With tensor cores and a link of 100 Gb/s a host, base on 32 GPUs would make near
 - **fp32 without tensor cores**: 135 sequences of base a second and GPU, so 1.3 to 1.9 steps/s at 70 to 100 sequences a GPU; 39 of large, so the same at 20 to
   30: what fits into 16 GB. Then fp16 (`train.precision: fp16`) would make it up to five times faster, until the network is the limit.
 
+What four and eight such hosts may make with tensor cores, before gradients of two bytes or larger batches:
+
+{table(tensor)}
+
 Which one it was shows in `bertctl metrics`: the share EXC% (exchange) against FWD% and BWD%.
 
 ## H100
@@ -96,6 +119,10 @@ Which one it was shows in `bertctl metrics`: the share EXC% (exchange) against F
 
 At 256 sequences a GPU everything but the last bucket is hidden: NVIDIA's batch of 65,536 is far from where the network matters. At 32 it is not, and not for the
 links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger buckets would, too.
+
+## 64 H100s beside MLPerf's
+NVIDIA's MLPerf results of BERT large have {MLPERF[8][0]} sequences/s a GPU on one host and {MLPERF[64][0]} on eight: {100 * MLPERF[64][0] / MLPERF[8][0]:.0f} %. With their compute ({MLPERF[8][1]} and {MLPERF[64][1]} sequences a GPU and step) the formula
+says {100 * mlperf(4):.0f} % for gradients of 4 bytes, which this trainer exchanges, and {100 * mlperf(2):.0f} % for 2 bytes. It leaves out that packs differ between ranks, and that smaller batches compute less well.
 
 ## What was measured
 Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps): `scripts/check-scaling` {report.provenance()}.

@@ -17,7 +17,7 @@ accepted() { # PATTERN ARGUMENT...: exit 0 with the pattern on stdout, nothing o
   ok "bertctl $*: exit 0, /$pattern/" prints "$@"
 }
 
-commands="submit cancel pause resume wait rm status list logs events metrics results checkpoint checkpoints doctor shutdown version help"
+commands="submit run cancel pause resume wait rm status list logs events metrics results checkpoint checkpoints drain undrain doctor shutdown version help"
 fits() { # LINES COMMAND...: it prints at most so many, none wider than 80 columns
   "${@:2}" >"$work/out" && awk -v lines="$1" '{ if (length > 80) { print; wide = 1 } } END { exit wide || NR > lines }' "$work/out"
 }
@@ -25,11 +25,11 @@ fits() { # LINES COMMAND...: it prints at most so many, none wider than 80 colum
 accepted "^Start and stop jobs:" --help
 accepted "^Start and stop jobs:" help
 accepted "^bertctl [0-9]" --version
-ok "bertctl --help fits a screen" fits 40 "$BERTCTL" --help
+ok "bertctl --help fits a screen" fits 43 "$BERTCTL" --help
 ok "it has an example" grep -q '^  bertctl submit ' "$work/out"
 is "it has every command" "$(sed -n 's/^  \([a-z]*\)   *[a-z].*/\1/p' "$work/out" | tr '\n' ' ')" "$commands "
 for command in $commands; do
-  ok "bertctl $command --help is not wider than 80 columns" fits 60 "$BERTCTL" "$command" --help
+  ok "bertctl $command --help is not wider than 80 columns" fits 63 "$BERTCTL" "$command" --help
   accepted "Usage: bertctl $command" "$command" --help
   accepted "Usage: bertctl $command" help "$command"
 done

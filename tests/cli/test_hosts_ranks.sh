@@ -51,6 +51,49 @@ unset BERTD_RUN_DIR BERTD_RESUME
 ok 'has the bits of one host' same "$(ckpt "$one" 20)" "$(ckpt "$two" 20)"
 ok 'three ranks' $hosts 2 pretrain "$work/head/spec.yaml" --run-dir "$work/head/three"
 
+# The same with another node for Open MPI, whose agent is ours: two ranks there have the window map in memory once.
+cat >../agent <<SH2
+#!/bin/sh
+shift
+printf '%s\\n' "\$*" >"$work/orted"
+exec $apart sh -c 'mount -t tmpfs none "$work/head" && hostname h2 && cd / && exec sh "$work/orted"'
+SH2
+chmod +x ../agent
+nodes="timeout $((60 * patience)) mpirun --oversubscribe --bind-to none -H $own:1,h2:2 --mca plm_rsh_agent $work/agent -wdir / -n 3 -x OMP_NUM_THREADS"
+ok 'three ranks on two nodes' $nodes "$TRAINER" pretrain "$work/head/spec.yaml" --run-dir "$work/head/nodes"
+ok 'have the bits of one node' same "$(ckpt "$work/head/three" 20)" "$(ckpt "$work/head/nodes" 20)"
+sed 's/ steps: 20/ steps: 100000/; s/every_steps: 10/every_steps: 0/; s/evaluate_every: 4, //' spec.yaml >endless.yaml
+$nodes "$TRAINER" pretrain "$work/head/endless.yaml" --run-dir "$work/head/endless" >../endless.log 2>&1 &
+job=$!
+wait_for 30 test -s endless/metrics.jsonl
+grep -l "endless" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r pid; do
+        awk '/memfd:window map/ { print $5 }' "/proc/$pid/maps" 2>/dev/null
+done | sort >../maps
+ok 'a window map is in the memory of another host' test -s ../maps
+is 'of each there once, for two ranks' "$(uniq -c ../maps | awk '{ print $1 }' | sort -u)" 2
+pid=$(pgrep -P $job)
+kill -KILL $pid
+wait $job 2>/dev/null
+
+# A run that loses hosts and gets them back: steps 1 to 5 on three ranks, to 10 on two, to 15 on one, the rest on three
+sed 's/every_steps: 10/every_steps: 5/' spec.yaml >often.yaml
+shrunk=$work/head/shrunk
+for there in 2 1 0 2; do
+        case $there in
+        0) "$TRAINER" pretrain "$work/head/often.yaml" --run-dir "$shrunk" ;;
+        *) $hosts $there pretrain "$work/head/often.yaml" --run-dir "$shrunk" ;;
+        esac >>../shrunk.log 2>&1 || break
+        for last in 5 10 15; do [ -e ../has-$last ] || break; done
+        [ -e ../has-15 ] || { : >../has-$last && for step in 10 15 20; do [ $step -le $last ] || rm "$(ckpt "$shrunk" $step)"; done; }
+done
+ok 'three ranks, two, one, three' test -e "$(ckpt "$shrunk" 20)"
+is 'each continued from where the other was' "$(sed -n 's/^resuming from .*, step \([0-9]*\) of 20$/\1/p' ../shrunk.log | xargs)" '5 10 15'
+hashes "$shrunk" >../shrunk.hashes
+ok 'saw the same samples at each step' cmp ../one.hashes ../shrunk.hashes
+losses() { sed -n 's/^{"step": \([0-9]*\), "loss": \([0-9.]*\), .*"sample_hash.*/\1 \2/p' "$1/metrics.jsonl"; }
+losses "$one" >../one.losses && losses "$shrunk" | paste -d ' ' - ../one.losses >../both.losses
+ok 'with the same loss, but for rounding' awk 'NF != 4 || $1 != $3 || ($2 - $4) ^ 2 > (1e-5 * $4) ^ 2 { bad = 1; print } END { exit bad || NR != 20 }' ../both.losses
+
 # Weights to begin with, a checkpoint and a folder
 sed "s,vocab: vocab.txt,init: $(ckpt "$one" 20)," half.yaml >begun.yaml
 sed -i 's/config: tiny.json, //' begun.yaml

@@ -83,7 +83,6 @@ daemon '--slots: "0", expected 1 to' --slots 0
 daemon '--gpus: empty, expected a number or a list' --gpus ''
 daemon '--gpus: 65, expected 0 to 64' --gpus 65
 daemon '--gpus: "1" is given twice' --gpus 0,1,1
-daemon '--gpus: "0," has an empty name' --gpus 0,
 daemon '--gpus: "," has an empty name' --gpus ,
 daemon '--launcher: '"'x'"', expected auto, systemd or fork$' --launcher x
 daemon "--launcher: 'sytemd', .*: did you mean systemd?\$" --launcher sytemd

@@ -6,7 +6,8 @@
 command -v busctl >/dev/null || skip_all "no busctl"
 
 # The method, who may call it, the state of the job it is called on, its arguments. A new method needs a row here.
-#   anyone: who may connect; owner: the job's user and root; shim: the same, by another check; admin: root
+#   anyone: who may connect; owner: the job's user and root; shim: the same, by another check; admin: root; systemd: anyone, where
+#   bertd runs jobs by systemd (scripts/test-systemd), and here nobody
 methods='
 Submit          anyone  -         a{sv} 4 name s x kind s command command as 1 true cwd s /
 GetJob          anyone  failed    t JOB
@@ -26,6 +27,9 @@ WaitChange      anyone  -         t 0
 GetDaemon       anyone  -
 AttemptHello    shim    training  tuss JOB 1 NONCE 0
 AttemptReport   shim    training  a{sv} 3 job t JOB attempt u 1 nonce s NONCE
+Lease           systemd -         a{sv} 0
+Drain           admin   -         sb repair false
+Undrain         admin   -
 Shutdown        admin   -         b false
 '
 rows() { grep . <<<"$methods"; }
@@ -148,6 +152,10 @@ while read -r method who state arguments; do
   admin)
     for caller in member owner; do ok "$method: not by $caller" denied "only root or the daemon's user may" "$caller" "$method" "${on[@]}"; done
     callers=(root)
+    ;;
+  systemd)
+    for caller in member owner root; do ok "$method: not by $caller, with the fork launcher" denied "lends nothing" "$caller" "$method" "${on[@]}"; done
+    callers=()
     ;;
   esac
   for caller in "${callers[@]}"; do ok "$method: by $caller" call "$caller" "$method" "${on[@]}"; done

@@ -26,6 +26,7 @@ static struct shim shim = {
         .log.fd = -1,
         .list = { .fd = -1, .pidfd = -1 },
         .reported.confirm = { .fd = -1, .pidfd = -1 },
+        .copies.copy = { .fd = -1, .pidfd = -1 },
 };
 static unsigned arrived;
 

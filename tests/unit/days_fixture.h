@@ -89,9 +89,12 @@ static void on_stop(struct shim_link *link, uint64_t grace_usec) {
 
 static int on_checkpoint(struct shim_link *link) { return 0; }
 
+static void on_move(struct shim_link *link, const char *reason) {}
 static void on_drop(struct shim_link *link) {}
 
-static const struct shim_link_calls link_calls = { .stop = on_stop, .checkpoint = on_checkpoint, .drop = on_drop };
+static const struct shim_link_calls link_calls = {
+        .stop = on_stop, .checkpoint = on_checkpoint, .move = on_move, .drop = on_drop
+};
 
 static void start_daemon(struct fixture *f) {
         struct error error = {};

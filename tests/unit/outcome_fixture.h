@@ -18,7 +18,12 @@
 #define SAVED 20
 #define VALUES_MAX 32
 
-enum { RECORD_FINISHED = 0, RECORD_FAILED = 15, RECORD_SIGNAL = 16 }; /* of those that a test names */
+enum {
+        RECORD_FINISHED = 0,
+        RECORD_FAILED = 15,
+        RECORD_SIGNAL = 16,
+        RECORD_HOST_LOST = 27
+}; /* of those that a test names */
 
 static const struct record {
         const char *name;
@@ -54,6 +59,8 @@ static const struct record {
         { "lost", EXIT_CLASS_LOST, -1, 0, "bertd-shim died without an exit record", LATE },
         { "launch", EXIT_CLASS_LAUNCH, -1, 0, "cannot be started: fork", 0 },
         { "missing", EXIT_CLASS_MISSING, -1, 0, "its user may have written that", LATE },
+        [RECORD_HOST_LOST] = { "host-lost", EXIT_CLASS_HOST_LOST, -1, 0, "h3: silent for 20.1 s", LATE },
+        { "wait", EXIT_CLASS_WAIT, -1, 0, "h3: all 4 slots are in use", 0 },
 };
 static_assert(ELEMENTSOF(records) <= VALUES_MAX, "a mask has no bit for it");
 

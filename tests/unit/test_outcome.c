@@ -244,6 +244,26 @@ static void test_samples(void **state) {
         assert_non_null(strstr(o.reason, "(samples 100 to 163)"));
 }
 
+/* Without a spare the job waits until the host has cooled down. */
+static void test_cooling_host(void **state) {
+        struct combination c = failed;
+        struct fixture f;
+        struct outcome o;
+
+        c.of[RECORD] = RECORD_HOST_LOST;
+        make_ending(&c, &f);
+        f.ending.waits_for = "h3";
+        outcome(&f.ending, &o);
+        assert_string_equal(o.reason, "h3: silent for 20.1 s; retrying in 1.0 s");
+        f.ending.hosts_wait_usec = 40 * USEC_PER_SEC;
+        outcome(&f.ending, &o);
+        assert_true(o.event == EVENT_RETRY && o.delay_usec == 40 * USEC_PER_SEC);
+        assert_string_equal(o.reason, "h3: silent for 20.1 s; no spare host: waiting 40 s for h3");
+        f.ending.stop_reason = STOP_CANCEL;
+        outcome(&f.ending, &o);
+        assert_true(o.event == EVENT_CANCELLED);
+}
+
 static void test_hourly_limit(void **state) {
         struct combination c = failed;
         struct fixture f;
@@ -284,8 +304,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_every_combination), cmocka_unit_test(test_reason_of_none),
                 cmocka_unit_test(test_private_reason),    cmocka_unit_test(test_more),
-                cmocka_unit_test(test_samples),           cmocka_unit_test(test_hourly_limit),
-                cmocka_unit_test(test_long_history),
+                cmocka_unit_test(test_samples),           cmocka_unit_test(test_cooling_host),
+                cmocka_unit_test(test_hourly_limit),      cmocka_unit_test(test_long_history),
         };
         return cmocka_run_group_tests(tests, read_table, NULL);
 }

@@ -418,6 +418,24 @@ static void test_stopped_with_progress(void **state) {
         assert_int_equal(DECIDE(step).action, POLICY_RETRY);
 }
 
+/* Another host: neither a budget nor retries 0, and never later than a minute, however long a job's own back-off is. */
+static void test_other_hosts(void **state) {
+        static const struct policy_config none = { .max_without_progress = 0,
+                                                   .backoff_min_sec = 5,
+                                                   .backoff_max_sec = 600 };
+        static const unsigned seconds[] = { 1, 2, 4, 8, 16, 32, 60, 60, 60 };
+        struct policy_death history[ELEMENTSOF(seconds)];
+
+        for (size_t k = 0; k < 2; k++)
+                for (size_t i = 0; i < ELEMENTSOF(seconds); i++) {
+                        history[i] =
+                                (struct policy_death) { .exit_class = k == 0 ? EXIT_CLASS_WAIT : EXIT_CLASS_HOST_LOST };
+                        struct policy_decision d = decide_by(&none, history, i + 1, NULL, 0);
+                        assert_int_equal(d.action, POLICY_RETRY);
+                        assert_int_equal(d.delay_usec, seconds[i] * USEC_PER_SEC);
+                }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_what_costs_budget),
@@ -439,6 +457,7 @@ int main(void) {
                 cmocka_unit_test(test_nan),
                 cmocka_unit_test(test_a_full_disk_is_waited_out),
                 cmocka_unit_test(test_classify),
+                cmocka_unit_test(test_other_hosts),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -306,6 +306,54 @@ static void test_long_line(void **state) {
         assert_string_equal(line, "");
 }
 
+/* Of a gang the host follows from the rank, and another host's memory is not this one's. */
+static void test_gang(void **state) {
+        static const char exited[] = EXITED("5", "3"), killed[] = SIGNALLED("3", "9 (Killed)");
+        static const char newer[] = "prterun detected that one or more processes exited with non-zero status, thus "
+                                    "causing\n   Process name: [prterun-h1-77@1,2] Exit code:    3\n";
+        struct shim_evidence evidence = { .wait_status = CODE(3),
+                                          .tail = exited,
+                                          .tail_size = strlen(exited),
+                                          .host = "h1",
+                                          .hosts = "h1,h2,h3.example",
+                                          .ranks = 2 };
+        struct exit_verdict v;
+
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.reason, "rank 5 on h3.example: exit code 3");
+        evidence.tail = newer;
+        evidence.tail_size = strlen(newer);
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.reason, "rank 2 on h2: exit code 3");
+        evidence.ranks = 1;
+        evidence.hosts = "h1";
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.host, "h1"); /* beyond the hosts: the shim's own */
+        evidence = (struct shim_evidence) { .wait_status = CODE(137),
+                                            .tail = killed,
+                                            .tail_size = strlen(killed),
+                                            .host = "h1",
+                                            .hosts = "h1,vm",
+                                            .ranks = 2,
+                                            .oom_kills = 1 };
+        shim_classify(&evidence, &v);
+        assert_int_equal(v.exit_class, EXIT_CLASS_KILLED);
+        evidence.oom_hosts = "vmx,v";
+        shim_classify(&evidence, &v);
+        assert_int_equal(v.exit_class, EXIT_CLASS_KILLED);
+        evidence.oom_hosts = "x,vm";
+        shim_classify(&evidence, &v);
+        assert_int_equal(v.exit_class, EXIT_CLASS_OOM);
+        assert_string_equal(v.reason,
+                            "rank 3 on vm: killed by the kernel: out of memory (no job limit: the host ran out)");
+        static const char whole[] =
+                "mpirun noticed that process rank 0 with PID 7 on node h1.example exited on signal 9 (Killed).\n";
+        evidence.tail = whole;
+        evidence.tail_size = strlen(whole);
+        shim_classify(&evidence, &v); /* this host by its whole name: its own memory counts */
+        assert_int_equal(v.exit_class, EXIT_CLASS_OOM);
+}
+
 /* A rank whose host mpirun does not name runs where bertd started it. */
 static void test_host(void **state) {
         static const char text[] = EXITED("1", "3");
@@ -496,15 +544,11 @@ static void test_written_and_read(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts),
-                cmocka_unit_test(test_commands),
-                cmocka_unit_test(test_launchers),
-                cmocka_unit_test(test_long_line),
-                cmocka_unit_test(test_host),
-                cmocka_unit_test(test_hostile_text),
-                cmocka_unit_test(test_clean_text),
-                cmocka_unit_test(test_record),
-                cmocka_unit_test(test_written_and_read),
+                cmocka_unit_test(test_verdicts),     cmocka_unit_test(test_commands),
+                cmocka_unit_test(test_launchers),    cmocka_unit_test(test_long_line),
+                cmocka_unit_test(test_gang),         cmocka_unit_test(test_host),
+                cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
+                cmocka_unit_test(test_record),       cmocka_unit_test(test_written_and_read),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ int __wrap_tree_read_job(pid_t main, struct procs *procs);
 bool __wrap_tree_lives(pid_t main);
 int __wrap_proc_signal(const struct proc *proc, int signal);
 bool __wrap_proc_catches(pid_t pid, int signal);
-void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size);
+void __wrap_proc_read_link(pid_t pid, const char *name, char *buffer, size_t size);
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 void __wrap_shim_left_killed(struct shim *shim);
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
@@ -108,7 +108,7 @@ int __wrap_proc_signal(const struct proc *proc, int signal) {
 
 bool __wrap_proc_catches(pid_t pid, int signal) { return find(pid)->catches; }
 
-void __wrap_tree_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
+void __wrap_proc_read_link(pid_t pid, const char *name, char *buffer, size_t size) {
         const struct living *p = find(pid);
         const char *text = strcmp(name, "exe") == 0 ? p->exe : strcmp(name, "fd/0") == 0 ? p->in : p->out;
 

@@ -36,7 +36,32 @@ static const struct bad bad[] = {
         { COMMAND "foo: 1\n", "job.yaml:3: unknown key 'foo'; expected " KEYS },
         { COMMAND "resources:\n  threads: 1\n  rank: 2\n",
           "job.yaml:5: unknown key 'rank' in resources: did you mean resources.ranks?; expected ranks, gpus, threads, "
-          "memory, cpus" },
+          "memory, cpus, hosts, use, network, environment, unmanaged, host_timeout_sec" },
+        { COMMAND "resources: {hosts: [h1, h2], use: 3}\n", "job.yaml:3: resources.use: 3, but resources.hosts has 2" },
+        { COMMAND "resources: {hosts: [h1, 'h;2']}\n", "job.yaml:3: resources.hosts: 'h;2': not a host name..." },
+        { COMMAND "resources: {hosts: [h1, H1]}\n", "job.yaml:3: resources.hosts: 'H1': given twice" },
+        { COMMAND "resources: {hosts: []}\n", "job.yaml:3: resources.hosts: too few entries" },
+        { COMMAND "resources:\n  hosts: 'gpu[1-65]'\n", "job.yaml:4: resources.hosts: 'gpu65': more than 64 hosts" },
+        { COMMAND "resources: {hosts: {file: none}}\n", "job.yaml:3: resources.hosts: /..." },
+        { COMMAND "resources: {hosts: {files: x}}\n",
+          "job.yaml:3: resources.hosts: expected a list of names, or {file: FILE}" },
+        { COMMAND "resources: {hosts: {file: x, use: 3}}\n",
+          "job.yaml:3: resources.hosts: expected {file: FILE} alone" },
+        { COMMAND "resources: {use: 1}\n",
+          "job.yaml:3: resources.use: has no effect without resources.hosts; set that or leave this out" },
+        { COMMAND "resources: {hosts: [h1], network: 10.0.0.0/33}\n",
+          "job.yaml:3: resources.network: '10.0.0.0/33': expected an interface, e.g. eth1, or a network, e.g. ..." },
+        { COMMAND "resources: {hosts: [h1], environment: [A, B-C]}\n",
+          "job.yaml:3: resources.environment: 'B-C' is not the name of a variable" },
+        { COMMAND "resources: {hosts: [h1], environment: [SSH_AUTH_SOCK]}\n",
+          "job.yaml:3: resources.environment: SSH_AUTH_SOCK belongs to one host; leave it out" },
+        { COMMAND "resources: {hosts: [h1], host_timeout_sec: 7}\n",
+          "job.yaml:3: resources.host_timeout_sec: 7 is not between 8 and 3600" },
+        { COMMAND "restart: {host_cooldown_sec: [20, 10]}\n",
+          "job.yaml:3: restart.host_cooldown_sec: the first, 20, is greater than the second, 10" },
+        { COMMAND "checkpoint: {copy_to: /x}\n", "job.yaml:3: checkpoint.copy_to: not a key of kind command" },
+        { PRETRAIN "checkpoint: {copy_to: 'h2:x'}\n",
+          "job.yaml:5: checkpoint.copy_to: 'h2:x': expected DIR, or HOST:DIR with an absolute DIR" },
         { "name: a\nkind: command\nname: b\n", "job.yaml:3: name: given twice, first on line 1" },
         { COMMAND "resources:\n  ranks: 1\n  ranks: 2\n", "job.yaml:5: resources.ranks: given twice, first on line 4" },
         { COMMAND "resources: {ranks: 1}\nresources: {gpus: 1}\n",
@@ -335,6 +360,37 @@ static void test_bad_stages(void **state) {
         }
 }
 
+static void test_hosts(void **state) {
+        static const char file[] = "# ours\nh1 slots=2\ngpu[01-02]\n",
+                          text[] = PRETRAIN "resources: {ranks: 2, hosts: {file: hosts}, use: 2, unmanaged: yes,\n"
+                                            " environment: [A, MY_*], network: eth1}\n"
+                                            "restart: {shrink: true}\ncheckpoint: {copy_to: copies}\n";
+        cleanup_spec struct spec *s = NULL, *again = NULL;
+        cleanup_free char *out = NULL;
+        char path[PATH_MAX + 16];
+        struct error error = {};
+
+        write_spec("hosts", file, strlen(file));
+        write_spec("job.yaml", text, strlen(text));
+        assert_int_equal(spec_load("job.yaml", &s, &error), 0);
+        assert_true(s->resources.n_hosts == 3 && s->resources.use == 2 && s->resources.unmanaged && s->restart.shrink);
+        assert_string_equal(s->resources.hosts[2], "gpu02");
+        assert_string_equal(s->resources.environment[1], "MY_*");
+        (void) snprintf(path, sizeof(path), "%s/copies", folder);
+        assert_string_equal(s->checkpoint.copy_to, path);
+        /* The list is kept, the file no longer read. */
+        assert_int_equal(unlink("hosts"), 0);
+        assert_int_equal(spec_format(s, &out, &error), 0);
+        write_spec("again.yaml", out, strlen(out));
+        assert_int_equal(spec_load("again.yaml", &again, &error), 0);
+        assert_true(again->resources.n_hosts == 3 && again->resources.n_environment == 2);
+        assert_string_equal(again->resources.hosts[1], "gpu01");
+        write_spec("hosts", "h1 slots=1\n", strlen("h1 slots=1\n"));
+        expect_message("job.yaml",
+                       "job.yaml:5: resources.hosts: h1 has slots=1, but resources.ranks is 2, for each host",
+                       BERTD_EXIT_CONFIG);
+}
+
 /* Those that are published recipes say what they mean. */
 static void test_examples(void **state) {
         static const struct {
@@ -514,19 +570,13 @@ static void test_paths(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_bad),
-                cmocka_unit_test(test_files),
-                cmocka_unit_test(test_stages),
-                cmocka_unit_test(test_bad_stages),
-                cmocka_unit_test(test_examples),
-                cmocka_unit_test(test_defaults),
-                cmocka_unit_test(test_zero_is_not_absent),
-                cmocka_unit_test(test_small_batch),
-                cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_limits),
-                cmocka_unit_test(test_end),
-                cmocka_unit_test(test_notations),
-                cmocka_unit_test(test_long_scalar),
+                cmocka_unit_test(test_bad),         cmocka_unit_test(test_files),
+                cmocka_unit_test(test_stages),      cmocka_unit_test(test_bad_stages),
+                cmocka_unit_test(test_hosts),       cmocka_unit_test(test_examples),
+                cmocka_unit_test(test_defaults),    cmocka_unit_test(test_zero_is_not_absent),
+                cmocka_unit_test(test_small_batch), cmocka_unit_test(test_paths),
+                cmocka_unit_test(test_limits),      cmocka_unit_test(test_end),
+                cmocka_unit_test(test_notations),   cmocka_unit_test(test_long_scalar),
         };
         char *top = make_folder();
 

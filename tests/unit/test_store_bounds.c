@@ -172,6 +172,50 @@ static void start_attempts(struct store *store, struct job *job, uint32_t last) 
         }
 }
 
+/* Of a job that waited for its hosts, the deaths before count, also after a restart. */
+static void test_waits_are_no_deaths(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        struct error error = {};
+        uint64_t id = job->id;
+
+        for (uint32_t n = 1; n <= POLICY_HISTORY_MAX + 90; n++) {
+                job_push_attempt(job);
+                job->attempt.number = n;
+                job->attempt.exit_class = n == 1 ? EXIT_CLASS_FAILED : EXIT_CLASS_WAIT;
+                store_note(store, job, job->state, "died", "");
+                assert_int_equal(store_flush(store, &error), 0);
+        }
+        store_free(store);
+        store = open_store();
+        job = store_find(store, id);
+        assert_int_equal(job->attempt.number, POLICY_HISTORY_MAX + 90);
+        assert_int_equal(job->n_history, 1);
+        assert_int_equal(job->history[0].exit_class, EXIT_CLASS_FAILED);
+        store_free(store);
+}
+
+/* The log of the one that ran, whatever waits follow; it goes when another has run. */
+static void test_the_newest_that_ran_is_kept(void **state) {
+        struct store *store = open_store();
+        struct job *job = insert(store, "one");
+        struct error error = {};
+
+        for (uint32_t n = 1; n <= 240; n++) {
+                job_push_attempt(job);
+                job->attempt.number = n;
+                job->attempt.exit_class = n == 20 || n == 140 ? EXIT_CLASS_FAILED : EXIT_CLASS_WAIT;
+                store_note(store, job, job->state, "died", "");
+                assert_int_equal(store_flush(store, &error), 0);
+                assert_int_equal(number("SELECT count(*) FROM attempt WHERE number=20"), n >= 20 && n <= 140);
+        }
+        assert_int_equal(number("SELECT count(*) FROM attempt"), 10 + 90 + 1);
+        assert_int_equal(number("SELECT count(*) FROM attempt WHERE number=140"), 1);
+        assert_int_equal(number("SELECT count(*) FROM trash WHERE first<=20 AND last>=20"), 1);
+        assert_int_equal(number("SELECT sum(last-first+1) FROM trash"), 240 - 101);
+        store_free(store);
+}
+
 static void test_oldest_and_newest_attempts_are_kept(void **state) {
         static struct events all;
         struct store *store = open_store();
@@ -478,6 +522,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_texts_of_attempts_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_oldest_and_newest_events_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_oldest_and_newest_attempts_are_kept, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_waits_are_no_deaths, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_the_newest_that_ran_is_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_is_dropped_by_a_failed_commit, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_starts_within_an_hour, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_removed_jobs_are_not_surplus, setup, teardown),

@@ -39,7 +39,7 @@ struct hello {
 _Static_assert(sizeof(struct hello) == 65, "the first thing that ranks exchange");
 
 struct exchange {
-        uint32_t rank, n_ranks, local_rank, n_local;
+        uint32_t rank, n_ranks, local_rank, n_local, local_root;
         bool started;                                   /* MPI was, and is to be stopped */
         struct hello *hello;                            /* (n_ranks), or NULL with one rank */
         char *gathered;                                 /* (n_ranks × EXCHANGE_ITEM_MAX) */
@@ -51,6 +51,7 @@ uint32_t exchange_rank(const struct exchange *exchange) { return exchange->rank;
 uint32_t exchange_n_ranks(const struct exchange *exchange) { return exchange->n_ranks; }
 uint32_t exchange_local_rank(const struct exchange *exchange) { return exchange->local_rank; }
 uint32_t exchange_n_local(const struct exchange *exchange) { return exchange->n_local; }
+uint32_t exchange_local_root(const struct exchange *exchange) { return exchange->local_root; }
 
 #ifdef HAVE_MPI
 
@@ -62,6 +63,8 @@ static void count_local(struct exchange *x) {
         (void) MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local);
         (void) MPI_Comm_rank(local, &rank);
         (void) MPI_Comm_size(local, &size);
+        x->local_root = x->rank;
+        (void) MPI_Bcast(&x->local_root, 1, MPI_UINT32_T, 0, local);
         (void) MPI_Comm_free(&local);
         x->local_rank = (uint32_t) rank;
         x->n_local = (uint32_t) size;

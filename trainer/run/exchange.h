@@ -33,6 +33,7 @@ uint32_t exchange_n_ranks(const struct exchange *exchange); /* not collective */
 /* Among the ranks of this host. Not collective. */
 uint32_t exchange_local_rank(const struct exchange *exchange);
 uint32_t exchange_n_local(const struct exchange *exchange);
+uint32_t exchange_local_root(const struct exchange *exchange); /* the rank that is the first of this host */
 
 /* The short name of a rank's host, of letters, digits, - and _ alone; "" with one rank. Not collective. */
 const char *exchange_host(const struct exchange *exchange, uint32_t rank);

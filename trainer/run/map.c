@@ -1,13 +1,14 @@
 /*
  * From opened corpora to samples on every rank; see run.h. Ids are read once in a corpus' life, by one rank of each
  * host that does not know the files (checked.h). Rank 0 builds the window map; a rank that sees the same map in the
- * run folder maps it, too, so that a host has it in memory once, and the others receive it.
+ * run folder maps it, too; of the others the first of each host receives it, and the rest map that: a host has it in memory once.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/file.h"
@@ -84,22 +85,29 @@ static void send_map(struct run *run, const char *from, char *to, char *scratch,
         }
 }
 
-static int receive_map(struct run *run, const struct windows *own, size_t size, struct windows **ret,
+/* Rank 0's map into memory of the ranks that want it, in a file without a name: *ret_fd, for other ranks of the host. */
+static int receive_map(struct run *run, bool wants, size_t size, struct windows **own, int *ret_fd,
                        struct error *error) {
         cleanup_free char *scratch = malloc(PIECE_BYTES);
-        size_t own_size = 0;
-        const char *from = run->ranks.own == 0 ? windows_data(own, &own_size) : NULL;
-        char *to = own ? NULL : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        bool room = scratch && to != MAP_FAILED;
+        cleanup_close int fd = wants ? memfd_create("window map", MFD_CLOEXEC) : -1;
+        const char *from = run->ranks.own == 0 ? windows_data(*own, &size) : NULL;
+        char *to = NULL;
+        int r = scratch && (!wants || fd >= 0) ? 0 : -ENOMEM;
 
-        int r = exchange_agree(run->ranks.exchange, room ? 0 : error_errno(error, ENOMEM, "window map"), error);
+        if (r >= 0 && wants) {
+                r = ftruncate(fd, (off_t) size) < 0 ? -errno : 0;
+                to = r < 0 ? NULL : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+                r = to == MAP_FAILED ? -errno : r;
+        }
+        r = exchange_agree(run->ranks.exchange, r < 0 ? error_errno(error, -r, "window map") : 0, error);
         if (r < 0) {
                 if (to && to != MAP_FAILED)
                         (void) munmap(to, size);
                 return r;
         }
         send_map(run, from, to, scratch, size);
-        r = to ? windows_take(to, size, "window map of rank 0", ret, error) : 0;
+        r = to ? windows_take(to, size, "window map of rank 0", own, error) : 0;
+        *ret_fd = steal_fd(&fd);
         return exchange_agree(run->ranks.exchange, r, error);
 }
 
@@ -114,6 +122,35 @@ static struct windows *open_same(const char *path, const char head[WINDOWS_HEAD_
                 return windows;
         windows_close(windows);
         return NULL;
+}
+
+/* Collective, as all ranks tell. The first rank of this one's host may have it in memory. */
+static struct windows *open_on_host(struct run *run, const char head[WINDOWS_HEAD_BYTES], bool wants, int fd) {
+        struct {
+                pid_t pid;
+                int fd;
+        } mine = { getpid(), fd };
+        const typeof(mine) *all = exchange_gather(run->ranks.exchange, &mine, sizeof(mine));
+        const typeof(mine) first = all[exchange_local_root(run->ranks.exchange)];
+        cleanup_free char *path = format_string("/proc/%d/fd/%d", (int) first.pid, first.fd);
+
+        return wants && first.fd >= 0 && path ? open_same(path, head) : NULL;
+}
+
+/* Once for each host; then, where ranks of one host cannot see each other, for each rank. */
+static int receive_all(struct run *run, const char head[WINDOWS_HEAD_BYTES], size_t size, struct windows **own,
+                       struct error *error) {
+        cleanup_close int fd = -1, ignored = -1;
+
+        int r = receive_map(run, !*own && exchange_local_rank(run->ranks.exchange) == 0, size, own, &fd, error);
+        if (r < 0)
+                return r;
+        struct windows *seen = open_on_host(run, head, !*own, fd);
+        if (seen)
+                *own = seen;
+        if (exchange_or(run->ranks.exchange, !*own)) /* it is also what keeps fd open until all have looked */
+                r = receive_map(run, !*own, size, own, &ignored, error);
+        return r;
 }
 
 int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error) {
@@ -133,7 +170,7 @@ int run_share_map(struct run *run, const char *path, struct windows **ret, struc
         if (run->ranks.own != 0)
                 own = open_same(path, its.head);
         if (exchange_or(run->ranks.exchange, !own))
-                r = receive_map(run, own, its.size, &own, error);
+                r = receive_all(run, its.head, its.size, &own, error);
         if (r < 0)
                 windows_close(own);
         else

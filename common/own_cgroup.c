@@ -1,5 +1,5 @@
-/* See cgroup.h. The unified hierarchy, alone or beside the old ones. Owns nothing. */
-#include "daemon/shim/cgroup.h"
+/* See own_cgroup.h. The unified hierarchy, alone or beside the old ones. Owns nothing. */
+#include "common/own_cgroup.h"
 
 #include <inttypes.h>
 #include <limits.h>

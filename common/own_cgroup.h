@@ -1,6 +1,6 @@
-/* Memory of the shim's cgroup, which under systemd is the attempt's. */
-#ifndef DAEMON_SHIM_CGROUP_H
-#define DAEMON_SHIM_CGROUP_H
+/* Memory of this process's cgroup: under systemd that of the attempt. */
+#ifndef COMMON_OWN_CGROUP_H
+#define COMMON_OWN_CGROUP_H
 
 #include <stdint.h>
 

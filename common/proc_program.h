@@ -1,0 +1,14 @@
+/* Which program a process executes, by the name of its file. Never blocks. */
+#ifndef COMMON_PROC_PROGRAM_H
+#define COMMON_PROC_PROGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* One of these names, perhaps followed by a version: "/usr/bin/ksh93 (deleted)" is ksh. */
+bool proc_runs(pid_t pid, const char *const *names, size_t n_names);
+
+bool proc_is_shell(pid_t pid);
+
+#endif
