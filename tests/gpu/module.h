@@ -83,6 +83,9 @@ static inline void module_print_ways(const struct cuda_module *module) {
                       " of them new\n",
                       c->lt_products, c->plain_products, c->bias_gradients, c->column_sums, c->mma_attentions,
                       c->plain_attentions, c->graphs, c->graphs_made);
+        if (c->refused_products)
+                (void) printf("%" PRIu64 " products were refused by cuBLASLt after all; the first: %s\n",
+                              c->refused_products, c->refusal);
 }
 
 #endif
