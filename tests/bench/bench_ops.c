@@ -227,14 +227,12 @@ static void report(const char *title, double memory, double product) {
 static void listen(void *context, uint32_t tensor) {}
 
 /* Seconds of a micro-batch in the midst of a step; `one_by_one`: its operations are not made a graph. */
-static double micro_batch(const struct model_config *config, const struct test_batch *t, bool one_by_one) {
+static double micro_batch(struct model *model, const struct test_batch *t, bool one_by_one) {
         enum { MICRO = 8 };
-        struct model *model = helper_model(config, real, &t->batch);
         struct model_pass pass = helper_pass(&t->batch, true);
         uint64_t begin = 0;
 
         pass.ready = one_by_one ? listen : NULL;
-        model_init(model, 1);
         model_zero_gradients(model);
         for (int i = -1; i < MICRO; i++) {
                 model_forward_backward(model, &t->batch, &pass, NULL);
@@ -244,9 +242,7 @@ static double micro_batch(const struct model_config *config, const struct test_b
                 begin = clock_monotonic_usec();
         }
         wait_for_backend();
-        double seconds = (double) (clock_monotonic_usec() - begin) / 1e6 / MICRO;
-        model_free(model);
-        return seconds;
+        return (double) (clock_monotonic_usec() - begin) / 1e6 / MICRO;
 }
 
 static int run(const char *path, uint32_t length, uint32_t samples, const char *precision) {
@@ -273,10 +269,11 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
                         strrchr(path, '/') ? strrchr(path, '/') + 1 : path, samples, length,
                         precision ? precision : "CPU, fp32");
         report(title, memory, product > 0 ? product : best_rate());
-        model_free(model);
+        model->ops = real;
         if (real->begin_graph)
                 (void) printf("A micro-batch amid a step: %.3f ms one by one, %.3f ms as a graph.\n\n",
-                              1e3 * micro_batch(&config, t, true), 1e3 * micro_batch(&config, t, false));
+                              1e3 * micro_batch(model, t, true), 1e3 * micro_batch(model, t, false));
+        model_free(model);
         free(t);
         return 0;
 }
@@ -286,6 +283,7 @@ int main(int argc, char **argv) {
         const struct cuda_module *module = NULL;
         char text[CUDA_TEXT_MAX];
 
+        (void) setvbuf(stdout, NULL, _IOLBF, 0); /* a report that is cut off is one, too */
         if (argc != 4 && argc != 5) {
                 (void) fprintf(stderr, "usage: bench_ops CONFIG.json LENGTH SAMPLES [fp32|tf32|bf16|fp16]\n");
                 return 2;

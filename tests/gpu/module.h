@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "trainer/cuda/cuda.h"
@@ -23,14 +24,22 @@ static inline bool module_skips(enum cuda_precision p) {
         return p == CUDA_TF32;
 } /* fp32's kernels: it differs in cuBLASLt alone */
 #else
-static inline bool module_skips(enum cuda_precision p) { return p == CUDA_PRECISION_MAX; }
-/* Built without nvcc, or a machine without NVIDIA's driver: all that a test may be skipped for. */
+/* GPU_PRECISION: the only one, or "none", to see whether the module loads. */
+static inline bool module_skips(enum cuda_precision p) {
+        static const char *const names[CUDA_PRECISION_MAX] = { "fp32", "tf32", "bf16", "fp16" };
+        const char *only = getenv("GPU_PRECISION");
+
+        return only && strcmp(only, names[p]) != 0;
+}
+/* Built without nvcc, or a machine without NVIDIA's driver: all that a test may be skipped for. GPU_DEVICE: what stands
+ * for the driver's. */
 static inline bool module_is_absent(void) {
-        const char *path = getenv("BERTD_CUDA_MODULE");
-        const char *missing = !path                                ? "BERTD_CUDA_MODULE"
-                              : access(path, F_OK) < 0             ? path
-                              : access("/dev/nvidiactl", F_OK) < 0 ? "/dev/nvidiactl"
-                                                                   : NULL;
+        const char *path = getenv("BERTD_CUDA_MODULE"), *device = getenv("GPU_DEVICE");
+        device = device ? device : "/dev/nvidiactl";
+        const char *missing = !path                      ? "BERTD_CUDA_MODULE"
+                              : access(path, F_OK) < 0   ? path
+                              : access(device, F_OK) < 0 ? device
+                                                         : NULL;
 
         if (missing)
                 (void) printf("skipped: no %s\n", missing);
@@ -83,6 +92,9 @@ static inline void module_print_ways(const struct cuda_module *module) {
                       " of them new\n",
                       c->lt_products, c->plain_products, c->bias_gradients, c->column_sums, c->mma_attentions,
                       c->plain_attentions, c->graphs, c->graphs_made);
+        if (c->refused_products)
+                (void) printf("%" PRIu64 " products were refused by cuBLASLt after all; the first: %s\n",
+                              c->refused_products, c->refusal);
 }
 
 #endif

@@ -7,6 +7,7 @@ mkdir -p bin/cuda
 cp "$TRAINER" bin/bert-trainer
 cp "$EMULATED_MODULE" bin/cuda/bert-trainer-cuda.so
 cp "$EMULATED_DRIVER" bin/libcuda.so.1
+cp "$EMULATED_NCCL" bin/libnccl.so.2
 make_inputs
 TRAINER=$work/bin/bert-trainer
 export LD_LIBRARY_PATH="$work/bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -72,7 +73,18 @@ if have_ranks 2; then
         train 3 two.yaml --run-dir three >three.log 2>&1
         [ $? -ne 0 ] && grep -q "no GPU for rank 2 of this host, 2 are visible" three.log
         ok "a third has none" test $? -eq 0
+        mv bin/libnccl.so.2 bin/elsewhere
+        : >bin/libnccl.so.2 # found before any that this host has
+        train 2 two.yaml --run-dir no-nccl >no-nccl.log 2>&1
+        [ $? -ne 0 ] && grep -q "NCCL, which sums over ranks, cannot be loaded: .*file too short; install it or use one rank" no-nccl.log
+        ok "two ranks without NCCL" test $? -eq 0
+        train 1 bf16.yaml --run-dir no-nccl-one >no-nccl-one.log 2>&1
+        ok "one rank needs no NCCL" test $? -eq 0
+        mv bin/elsewhere bin/libnccl.so.2
 fi
+EMULATED_FAIL=cublasLtMatmul:20:14 train 1 bf16.yaml --run-dir broken >broken.log 2>&1
+[ $? -ne 0 ] && grep -q "CUDA: cuBLASLt: emulated status 14: (.*), bf16" broken.log
+ok "a product that breaks ends the run, and which it was is said" test $? -eq 0
 
 awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
         for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv

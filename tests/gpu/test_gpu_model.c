@@ -26,9 +26,9 @@ static const double limits[CUDA_PRECISION_MAX] = {
         [CUDA_BF16] = 5e-3, /* 9.6e-4 measured */
         [CUDA_FP16] = 5e-4, /* 7.9e-5 measured */
 };
-#else /* not measured */
+#else /* not measured: a GPU sums in other orders */
 static const double limits[CUDA_PRECISION_MAX] = {
-        [CUDA_FP32] = 2e-6, [CUDA_TF32] = 1e-3, [CUDA_BF16] = 5e-3, [CUDA_FP16] = 5e-4
+        [CUDA_FP32] = 1e-5, [CUDA_TF32] = 1e-3, [CUDA_BF16] = 1e-2, [CUDA_FP16] = 2e-3
 };
 #endif
 static const struct cuda_module *module;
@@ -133,7 +133,7 @@ static void listen(void *context, uint32_t tensor) {}
 /* Two updates of micro-batches of different shapes, `one_by_one`: none as a graph. */
 static uint64_t accumulate(bool one_by_one) {
         enum { MICRO = 4 };
-        struct model_config config = helper_config(99, 32, 1, 2, 48, 0.1);
+        struct model_config config = helper_config(99, 64, 1, 2, 48, 0.1); /* heads that tensor cores take */
         struct test_batch *t[MICRO];
         struct model_loss loss = {};
 
@@ -167,13 +167,24 @@ static void test_graphs(void **state) {
         struct cuda_counts after = *module->counts();
 
         assert_int_equal(after.graphs - before.graphs, 6);
+#ifdef EMULATED /* on a GPU cuBLASLt's kernels decide it: printed by test_ways */
         assert_int_equal(after.graphs_made - before.graphs_made, 2);
+#endif
         assert_true(hash == accumulate(true));
         assert_int_equal(module->counts()->graphs, after.graphs);
 }
 
+/* Whether anything went a way that is only slower. */
+static void test_ways(void **state) {
+        const struct cuda_counts *c = module->counts();
+
+        module_print_ways(module);
+        assert_true(c->lt_products > 0);
+        if (ops->dtype != ops->master)
+                assert_int_equal(c->plain_attentions, 0);
+}
+
 #ifdef EMULATED
-#define LAST test_without_graphs
 /* Where no graph can be made, all is done one by one: the last test, for none is tried again. */
 static void test_without_graphs(void **state) {
         uint64_t hash = accumulate(false), graphs = module->counts()->graphs;
@@ -184,23 +195,16 @@ static void test_without_graphs(void **state) {
         assert_true(hash == accumulate(false));
         assert_int_equal(module->counts()->graphs, graphs);
 }
-#else
-#define LAST test_ways
-/* On a GPU: whether anything went a way that is only slower. */
-static void test_ways(void **state) {
-        const struct cuda_counts *c = module->counts();
-
-        module_print_ways(module);
-        assert_true(c->lt_products > 0);
-        if (ops->dtype == DTYPE_BF16)
-                assert_int_equal(c->plain_attentions, 0);
-}
 #endif
 
 static int check(const struct cuda_module *opened, enum cuda_precision p, const struct ops *table) {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_bert), cmocka_unit_test(test_albert),
-                                            cmocka_unit_test(test_classifier), cmocka_unit_test(test_graphs),
-                                            cmocka_unit_test(LAST) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_bert),          cmocka_unit_test(test_albert),
+                                            cmocka_unit_test(test_classifier),    cmocka_unit_test(test_graphs),
+                                            cmocka_unit_test(test_ways),
+#ifdef EMULATED
+                                            cmocka_unit_test(test_without_graphs)
+#endif
+        };
 
         module = opened;
         precision = p;

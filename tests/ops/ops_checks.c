@@ -140,6 +140,8 @@ static void drop(void) {
 
 static void check(const char *what, struct pair p) {
         cleanup_free double *x = receive(p);
+        if (backend->failed && backend->failed()) /* x is NaN, which would hide why */
+                fail_msg("%s (%u, %u): %s", what, p.twin.rows, p.twin.columns, backend->failed());
         const double *y = p.twin.data;
         double error = 0, power = 0;
 

@@ -2,6 +2,7 @@
 #include "trainer/cuda/backend.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,8 +11,12 @@ struct cuda_backend cuda_backend;
 static char variant_text[CUDA_TEXT_MAX];
 
 void cuda_fail(const char *what, const char *text) {
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+        (void) pthread_mutex_lock(&lock);
         if (cuda_works())
                 snprintf(cuda_backend.failed, sizeof(cuda_backend.failed), "CUDA: %s: %s", what, text);
+        (void) pthread_mutex_unlock(&lock);
 }
 
 bool cuda_check(cudaError_t r, const char *what) {
@@ -70,9 +75,7 @@ static void fill_table(enum cuda_precision precision) {
         table.hash = cuda_hash;
         table.failed = failed;
         table.peak_flops = gemm_peak_flops;
-#ifdef HAVE_NCCL
         table.collective = &cuda_collective;
-#endif
         table.embed_forward = cuda_embed_forward;
         table.embed_backward = cuda_embed_backward;
         table.linear = cuda_linear;
@@ -94,10 +97,6 @@ static void fill_table(enum cuda_precision precision) {
         table.descend = cuda_descend;
         table.update = cuda_update;
 }
-
-#ifndef HAVE_NCCL
-const char *cuda_collective_failed(void) { return NULL; }
-#endif
 
 static int choose_device(uint32_t local_rank, char *text, size_t size) {
         int n = 0;

@@ -28,7 +28,7 @@ struct cuda_backend {
 extern struct cuda_backend cuda_backend;
 #define CUDA_SCRATCH_BYTES ((size_t) 16 << 20)
 
-/* Keeps the first failure, as "WHAT: TEXT". True: all is well. */
+/* Keeps the first failure, as "WHAT: TEXT", whichever thread's it is. True: all is well. */
 bool cuda_check(cudaError_t r, const char *what);
 void cuda_fail(const char *what, const char *text);
 static inline bool cuda_works(void) { return !cuda_backend.failed[0]; }
@@ -130,7 +130,7 @@ void cuda_adam_direction(const struct op_adam *op, size_t n, void *g, const void
 void cuda_descend(double rate, size_t n, const void *direction, void *p);
 void cuda_update(const struct op_update *op);
 
-/* collective.cu, where the build found NCCL. The text of an error that came meanwhile, or NULL. */
+/* collective.cu. The text of an error that came meanwhile, or NULL. */
 extern const struct ops_collective cuda_collective;
 const char *cuda_collective_failed(void);
 

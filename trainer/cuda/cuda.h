@@ -21,6 +21,8 @@ struct cuda_counts {
         uint64_t lt_products, plain_products;      /* by cuBLASLt; by the module's own kernel */
         uint64_t bias_gradients, column_sums;      /* in a product's epilogue; in kernels of their own */
         uint64_t mma_attentions, plain_attentions; /* on tensor cores; not. forward and backward */
+        uint64_t refused_products;                 /* by cuBLASLt, after its heuristic had found an algorithm */
+        char refusal[CUDA_TEXT_MAX];               /* the first */
 };
 
 struct cuda_module {

@@ -3,7 +3,8 @@
  * bias over our columns is one over its rows, as its epilogue wants.
  *
  * Algorithms come from the heuristic alone (T11), one for each shape, layout, alignment and epilogue, and are kept with their
- * descriptions: lengths of micro-batches repeat.
+ * descriptions: lengths of micro-batches repeat. None adds parts of a sum in 16 bits. What the library refuses, by its heuristic or when it
+ * is asked for it, is the caller's to do otherwise; that it refused what its heuristic had found is counted.
  */
 #include "trainer/cuda/backend.h"
 
@@ -14,7 +15,9 @@
 
 #define WORKSPACE_BYTES ((size_t) 32 << 20)
 #define PLANS 16384 /* a power of two: a dozen products for each length of a micro-batch, hundreds of lengths at 512 */
+#ifndef PEAK_SIZE
 #define PEAK_SIZE 8192
+#endif
 #define PEAK_REPEATS 10
 
 /* What an algorithm depends on; compared byte by byte, so made from zeroes. */
@@ -162,6 +165,8 @@ static bool find_algorithm(const struct description *d, const struct key *key, c
                 return false;
         bool ok = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                        sizeof(workspace)) == CUBLAS_STATUS_SUCCESS &&
+                  prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                         CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) &&
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, 1u << key->align_b) &&
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, 1u << key->align_a) &&
                   prefer(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, 1u << key->align_d) &&
@@ -198,28 +203,74 @@ static struct plan *plan_of(const struct key *key) {
         }
 }
 
+static bool is_aligned(const void *p) { return (uintptr_t) p % 16 == 0; }
+
+/* What an epilogue asks for beside the product, and the heuristic does not look at. */
+static bool may_have_epilogue(const struct gemm *g) {
+        bool gelu = g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW;
+
+        if (gelu && (g->saved_stride % 8 != 0 || !is_aligned(g->saved) || !is_aligned(g->d.data)))
+                return false;
+        return g->epilogue == GEMM_PLAIN || is_aligned(g->bias);
+}
+
+/* "STATUS: which product", for people who look the status up. */
+static void describe_failure(const struct gemm *g, cublasStatus_t status, char *text, size_t size) {
+        static const char *const types[DTYPE_MAX] = { "fp32", "fp64", "bf16", "fp16" };
+        static const char *const epilogues[GEMM_EPILOGUE_MAX] = { "plain", "bias", "bias and GELU", "GELU's derivative",
+                                                                  "bias gradient" };
+
+        snprintf(text, size, "%s: (%u, %u, %u), %s%s times %s%s%s %s, rows of %u, %u and %u, %s",
+                 cublasLtGetStatusString(status), g->d.rows, g->d.columns, g->transpose_a ? g->a.rows : g->a.columns,
+                 types[g->a.dtype], g->transpose_a ? " transposed" : "", types[g->b.dtype],
+                 g->transpose_b ? " transposed" : "", g->add ? ", added to" : " to", types[g->d.dtype], g->a.stride,
+                 g->b.stride, g->d.stride, epilogues[g->epilogue]);
+}
+
+static void refuse(struct plan *plan, const struct gemm *g, cublasStatus_t status) {
+        struct cuda_counts *counts = &cuda_backend.counts;
+
+        plan->found = false;
+        if (counts->refused_products++ == 0)
+                describe_failure(g, status, counts->refusal, sizeof(counts->refusal));
+}
+
+/* Whether what was asked for is done, or something broke. */
+static bool run_plan(struct plan *plan, const struct gemm *g) {
+        const float one = 1, zero = 0;
+        const struct description *d = &plan->description;
+        char text[CUDA_TEXT_MAX];
+        cublasStatus_t status = CUBLAS_STATUS_INVALID_VALUE;
+
+        if (set_pointers(g, d->operation))
+                status = cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b,
+                                        g->add ? &one : &zero, g->d.data, d->d, g->d.data, d->d, &plan->algorithm,
+                                        gemm.workspace, WORKSPACE_BYTES, cuda_backend.stream);
+        if (status == CUBLAS_STATUS_SUCCESS)
+                return true;
+        if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) {
+                refuse(plan, g, status); /* nothing was launched */
+                return false;
+        }
+        describe_failure(g, status, text, sizeof(text));
+        cuda_fail("cuBLASLt", text);
+        return true;
+}
+
 bool gemm_run(const struct gemm *g) {
         struct key key = key_of(g);
         struct plan *plan = plan_of(&key);
-        struct description *d = &plan->description;
-        const float one = 1, zero = 0;
 
         if (!cuda_works())
                 return true;
         if (!plan->used) {
                 plan->key = key;
                 plan->used = true;
-                plan->found = describe(g, d) && find_algorithm(d, &key, &plan->algorithm);
+                plan->found = may_have_epilogue(g) && describe(g, &plan->description) &&
+                              find_algorithm(&plan->description, &key, &plan->algorithm);
                 gemm.n_plans++;
         }
-        if (!plan->found)
-                return false;
-        if (!set_pointers(g, d->operation) ||
-            cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b, g->add ? &one : &zero,
-                           g->d.data, d->d, g->d.data, d->d, &plan->algorithm, gemm.workspace, WORKSPACE_BYTES,
-                           cuda_backend.stream) != CUBLAS_STATUS_SUCCESS)
-                cuda_fail("cuBLASLt", "a matrix product failed");
-        return true;
+        return plan->found && run_plan(plan, g);
 }
 
 int gemm_open(char *text, size_t size) {
@@ -267,7 +318,25 @@ static float time_product(const struct gemm *g) {
         return milliseconds / PEAK_REPEATS;
 }
 
-/* Of zeros, which cost less power than data: an upper bound. */
+/* Numbers from 1/2 to 2 of either sign, all bits of which but the exponent's are random: of zeros, for which a GPU draws less power, a product
+ * is an eighth faster than any of a run's. The piece that repeats is no whole number of rows. */
+static void fill_randomly(char *data, enum dtype dtype, size_t size) {
+        uint32_t piece[16381];
+        const uint32_t taken = dtype == DTYPE_BF16   ? 0x80ff80ffu
+                               : dtype == DTYPE_FP16 ? 0x87ff87ffu
+                                                     : 0x80ffffffu,
+                       set = dtype == DTYPE_BF16   ? 0x3f003f00u
+                             : dtype == DTYPE_FP16 ? 0x38003800u
+                                                   : 0x3f000000u;
+
+        for (uint32_t i = 0; i < sizeof(piece) / sizeof(*piece); i++)
+                piece[i] = (philox(1, i / 4, 0, 0).v[i % 4] & taken) | set;
+        size_t done = size < sizeof(piece) ? size : sizeof(piece);
+        cuda_upload(data, piece, done);
+        for (; done < size; done *= 2)
+                cuda_copy(data + done, data, size - done < done ? size - done : done);
+}
+
 double gemm_peak_flops(void) {
         enum dtype dtype = cuda_backend.precision == CUDA_BF16   ? DTYPE_BF16
                            : cuda_backend.precision == CUDA_FP16 ? DTYPE_FP16
@@ -283,6 +352,7 @@ double gemm_peak_flops(void) {
         g.b = { data + bytes, dtype, PEAK_SIZE, PEAK_SIZE, PEAK_SIZE };
         g.d = { data + 2 * bytes, dtype, PEAK_SIZE, PEAK_SIZE, PEAK_SIZE };
         g.transpose_b = true;
+        fill_randomly(data, dtype, 2 * bytes);
         milliseconds = time_product(&g);
         cuda_release(data, 3 * bytes);
         return milliseconds > 0 ? 2.0 * PEAK_SIZE * PEAK_SIZE * PEAK_SIZE / (milliseconds * 1e-3) : 0;

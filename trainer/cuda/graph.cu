@@ -1,12 +1,13 @@
 /*
  * A micro-batch as one CUDA graph: its operations are recorded in place of being done, and given to the device in one piece. Micro-batches
  * are unpadded, so hardly two have the same shapes; but nearly all launch the same kernels in the same order, so the recording need not
- * become a new graph: one that was made before takes over its grids and arguments, which costs the host microseconds a kernel. Where a
- * recording fails, none is tried again and the caller does the operations one by one.
+ * become a new graph: one of the same kind that was made before takes over its grids and arguments, which costs the host microseconds a
+ * kernel. Where a recording fails, none is tried again and the caller does the operations one by one.
  */
 #include "trainer/cuda/backend.h"
 
-#define MADE_MAX 8 /* other numbers of kernels come from other algorithms of cuBLASLt */
+#define MADE_MAX \
+        8 /* kinds: other algorithms of cuBLASLt have other kernels, more of them, or clusters of other sizes */
 
 struct made {
         cudaGraphExec_t graph; /* NULL: none yet */
@@ -15,7 +16,7 @@ struct made {
 
 static struct {
         struct made made[MADE_MAX];
-        unsigned next; /* the place to be used for another */
+        unsigned next; /* whose place another kind takes */
         bool off;
 } graphs;
 
@@ -28,37 +29,45 @@ bool cuda_begin_graph(void) {
         return !graphs.off;
 }
 
-/* Of as many nodes, or the one whose turn it is to be forgotten. */
-static struct made *place_for(size_t n_nodes) {
-        for (struct made &made : graphs.made)
-                if (made.graph && made.n_nodes == n_nodes)
-                        return &made;
-        return &graphs.made[graphs.next++ % MADE_MAX];
+/* One that was made before and takes over the recording; NULL: none does. */
+static cudaGraphExec_t update(cudaGraph_t recorded, size_t n_nodes) {
+        cudaGraphExecUpdateResultInfo why = {};
+
+        for (struct made &made : graphs.made) {
+                if (!made.graph || made.n_nodes != n_nodes)
+                        continue;
+                if (cudaGraphExecUpdate(made.graph, recorded, &why) == cudaSuccess)
+                        return made.graph;
+                (void) cudaGetLastError(); /* of another kind, with as many nodes */
+        }
+        return NULL;
 }
 
-static cudaGraphExec_t make(cudaGraph_t recorded) {
-        cudaGraphExecUpdateResultInfo why = {};
-        size_t n = 0;
+static cudaGraphExec_t make(cudaGraph_t recorded, size_t n_nodes) {
+        struct made *made = &graphs.made[graphs.next++ % MADE_MAX];
 
-        if (cudaGraphGetNodes(recorded, NULL, &n) != cudaSuccess)
-                return NULL;
-        struct made *made = place_for(n);
-        if (made->graph && made->n_nodes == n && cudaGraphExecUpdate(made->graph, recorded, &why) == cudaSuccess)
-                return made->graph;
-        (void) cudaGetLastError();
         if (made->graph)
                 (void) cudaGraphExecDestroy(made->graph);
-        *made = { NULL, n };
+        *made = { NULL, n_nodes };
         if (cudaGraphInstantiate(&made->graph, recorded, 0) != cudaSuccess)
                 made->graph = NULL;
         cuda_backend.counts.graphs_made++;
         return made->graph;
 }
 
+static cudaGraphExec_t graph_of(cudaGraph_t recorded) {
+        size_t n_nodes = 0;
+
+        if (cudaGraphGetNodes(recorded, NULL, &n_nodes) != cudaSuccess)
+                return NULL;
+        cudaGraphExec_t graph = update(recorded, n_nodes);
+        return graph ? graph : make(recorded, n_nodes);
+}
+
 bool cuda_end_graph(void) {
         cudaGraph_t recorded = NULL;
         bool ok = cudaStreamEndCapture(cuda_backend.stream, &recorded) == cudaSuccess && cuda_works();
-        cudaGraphExec_t graph = ok ? make(recorded) : NULL;
+        cudaGraphExec_t graph = ok ? graph_of(recorded) : NULL;
 
         if (recorded)
                 (void) cudaGraphDestroy(recorded);

@@ -31,11 +31,14 @@ static struct {
 
 void *cuda_allocate(size_t size) {
         void *data = NULL;
+        cudaError_t r = cudaMalloc(&data, size ? size : 1);
 
-        if (cudaMalloc(&data, size ? size : 1) != cudaSuccess) {
-                (void) cudaGetLastError(); /* no memory is the caller's to tell: nothing broke */
+        if (r == cudaErrorMemoryAllocation) {
+                (void) cudaGetLastError(); /* the caller's to tell: nothing broke */
                 return NULL;
         }
+        if (!cuda_check(r, "allocate"))
+                return NULL;
         cuda_zero(data, size);
         return data;
 }
@@ -88,11 +91,28 @@ static void wait_for_stream(void) {
         (void) cuda_check(r, "kernel");
 }
 
-/* Where something broke, `to` is all ones: NaN. */
+static bool is_pinned(const void *p) {
+        struct cudaPointerAttributes attributes = {};
+
+        return cudaPointerGetAttributes(&attributes, p) == cudaSuccess && attributes.type == cudaMemoryTypeHost;
+}
+
+/* Where something broke, `to` is all ones: NaN. A copy to memory that is not pinned would wait within the driver, where a collective that broke
+ * is not seen: it goes by way of the slots, whose uploads are before it in the stream. */
 void cuda_download(void *to, const void *from, size_t size) {
-        if (cuda_works() &&
-            cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, cuda_backend.stream), "download"))
-                wait_for_stream();
+        bool direct = size > SLOT_BYTES && is_pinned(to);
+        size_t most = direct ? size : SLOTS * SLOT_BYTES;
+
+        for (size_t at = 0; at < size && cuda_works(); at += most) {
+                size_t n = size - at < most ? size - at : most;
+                char *own = (char *) to + at, *target = direct ? own : staging.slots;
+                if (cuda_check(cudaMemcpyAsync(target, (const char *) from + at, n, cudaMemcpyDeviceToHost,
+                                               cuda_backend.stream),
+                               "download"))
+                        wait_for_stream();
+                if (!direct && cuda_works())
+                        memcpy(own, target, n);
+        }
         if (!cuda_works())
                 memset(to, 0xff, size);
 }
@@ -153,9 +173,9 @@ static void widen(enum dtype from, const struct piece *piece, double *values, si
 void cuda_store(enum dtype of, void *data, size_t first, const double *values, size_t n) {
         struct piece piece;
 
-        if (cudaSetDevice(cuda_backend.device) != cudaSuccess)
+        if (!cuda_check(cudaSetDevice(cuda_backend.device), "store"))
                 return;
-        for (size_t at = 0; at < n; at += STORE_PIECE) {
+        for (size_t at = 0; at < n && cuda_works(); at += STORE_PIECE) {
                 size_t m = n - at < STORE_PIECE ? n - at : STORE_PIECE;
                 narrow(of, values + at, &piece, m);
                 if (cuda_check(cudaMemcpyAsync((char *) data + (first + at) * dtype_size(of), piece.data,

@@ -43,10 +43,26 @@ struct emulated_launches {
         unsigned most_threads;
         size_t most_shared;
         uint64_t widest_grid;
+        uint64_t products, odd_products, flat_products;
 };
 extern struct emulated_launches emulated_launches;
+/* Of cuBLASLt's products: how many, of how many an address or a row is not a multiple of 16 bytes, and of how many the
+ * first matrix begins with numbers that are all the same. */
+void emulated_note_product(const void *a, const void *b, const void *d, size_t row_a, size_t row_b, size_t row_d);
 extern bool emulated_dry;
 extern size_t emulated_free_bytes; /* of the device's memory, as it says */
+
+/* The status that this call fails with (fail.h), 0: it works. One that breaks the device, 700 and up, is every later
+ * call's too, until EMULATED_FAIL changes. */
+int emulated_fails(const char *call);
+#define EMULATED_CALL(call)                              \
+        do {                                             \
+                if (int status_ = emulated_fails(#call)) \
+                        return (cudaError_t) status_;    \
+        } while (0)
+extern bool emulated_busy; /* the stream's work does not end, as when it waits for a rank that died */
+void emulated_pin(void *p, size_t size, bool pinned);
+bool emulated_is_pinned(const void *p);
 
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 void *emulated_shared(void); /* this block's dynamic shared memory */
@@ -77,14 +93,16 @@ template <class T> static inline T min(T a, T b) { return a < b ? a : b; }
 template <class T> static inline T max(T a, T b) { return a > b ? a : b; }
 
 enum cudaError_t {
-        cudaSuccess,
-        cudaErrorNotReady,
-        cudaErrorNoDevice,
-        cudaErrorStreamCaptureInvalidated,
-        cudaErrorGraphExecUpdateFailure,
-        cudaErrorMemoryAllocation,
-        cudaErrorInsufficientDriver,
-        cudaErrorInitializationError
+        cudaSuccess = 0,
+        cudaErrorInvalidValue = 1,
+        cudaErrorMemoryAllocation = 2,
+        cudaErrorInitializationError = 3,
+        cudaErrorInsufficientDriver = 35,
+        cudaErrorNoDevice = 100,
+        cudaErrorNotReady = 600,
+        cudaErrorLaunchFailure = 719,
+        cudaErrorStreamCaptureInvalidated = 901,
+        cudaErrorGraphExecUpdateFailure = 910
 };
 typedef void *cudaStream_t, *cudaEvent_t;
 
@@ -100,21 +118,31 @@ struct cudaDeviceProp {
         int major, minor;
 };
 
-static inline const char *cudaGetErrorString(cudaError_t r) { return r == cudaSuccess ? "no error" : "emulated error"; }
-static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-static inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 2, cudaSuccess; }
-template <class K> static inline cudaError_t cudaFuncSetAttribute(K, int, int) { return cudaSuccess; }
-static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+const char *cudaGetErrorString(cudaError_t r);
+cudaError_t cudaGetLastError(void);
+static inline cudaError_t cudaGetDeviceCount(int *n) {
+        EMULATED_CALL(cudaGetDeviceCount);
+        return *n = 2, cudaSuccess;
+}
+template <class K> static inline cudaError_t cudaFuncSetAttribute(K, int, int) {
+        EMULATED_CALL(cudaFuncSetAttribute);
+        return cudaSuccess;
+}
+static inline cudaError_t cudaSetDevice(int) {
+        EMULATED_CALL(cudaSetDevice);
+        return cudaSuccess;
+}
 static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 0, cudaSuccess; }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
+        EMULATED_CALL(cudaGetDeviceProperties);
         memcpy(p->name, "emulated", sizeof("emulated"));
         p->major = 9;
         p->minor = 0;
         return cudaSuccess;
 }
 
-static inline cudaError_t cudaMalloc(void **ret, size_t size) {
+static inline cudaError_t emulated_allocate(void **ret, size_t size) {
         *ret = aligned_alloc(256, (size + 255) / 256 * 256);
         if (!*ret)
                 return cudaErrorMemoryAllocation;
@@ -122,55 +150,81 @@ static inline cudaError_t cudaMalloc(void **ret, size_t size) {
                 memset(*ret, 0xff, size);
         return cudaSuccess;
 }
-static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) { return cudaMalloc(ret, size); }
-static inline cudaError_t cudaFree(void *p) { return free(p), cudaSuccess; }
-static inline cudaError_t cudaFreeHost(void *p) { return free(p), cudaSuccess; }
-static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind) {
-        return memcpy(to, from, size), cudaSuccess;
+static inline cudaError_t cudaMalloc(void **ret, size_t size) {
+        EMULATED_CALL(cudaMalloc);
+        return emulated_allocate(ret, size);
 }
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
-                                          cudaStream_t stream) {
-        if (kind != cudaMemcpyDeviceToDevice)
-                emulated_done_now(stream, "a copy from or to the host");
-        emulated_do([=] { memcpy(to, from, size); }, stream);
+static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) {
+        EMULATED_CALL(cudaHostAlloc);
+        cudaError_t r = emulated_allocate(ret, size);
+        if (r == cudaSuccess)
+                emulated_pin(*ret, size, true);
+        return r;
+}
+static inline cudaError_t cudaFree(void *p) { return free(p), cudaSuccess; }
+static inline cudaError_t cudaFreeHost(void *p) { return emulated_pin(p, 0, false), free(p), cudaSuccess; }
+enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost };
+struct cudaPointerAttributes {
+        cudaMemoryType type;
+};
+static inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *ret, const void *p) {
+        EMULATED_CALL(cudaPointerGetAttributes);
+        ret->type = emulated_is_pinned(p) ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
         return cudaSuccess;
 }
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream);
 static inline cudaError_t cudaMemGetInfo(size_t *unused, size_t *all) {
+        EMULATED_CALL(cudaMemGetInfo);
         return *unused = *all = emulated_free_bytes, cudaSuccess;
 }
 static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t stream) {
+        EMULATED_CALL(cudaMemsetAsync);
         if (!emulated_dry)
                 emulated_do([=] { memset(p, value, size); }, stream);
         return cudaSuccess;
 }
 
-static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, int) { return *ret = ret, cudaSuccess; }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, int) {
+        EMULATED_CALL(cudaStreamCreateWithFlags);
+        return *ret = ret, cudaSuccess;
+}
 static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
+        EMULATED_CALL(cudaStreamWaitEvent);
         return emulated_done_now(stream, "cudaStreamWaitEvent"), cudaSuccess;
 }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+        EMULATED_CALL(cudaStreamSynchronize);
         return emulated_done_now(stream, "cudaStreamSynchronize"), cudaSuccess;
 }
 static inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
-        return emulated_done_now(stream, "cudaStreamQuery"), cudaSuccess;
+        EMULATED_CALL(cudaStreamQuery);
+        return emulated_done_now(stream, "cudaStreamQuery"), emulated_busy ? cudaErrorNotReady : cudaSuccess;
 }
 /* An event is the time when it was recorded. */
-static inline cudaError_t cudaEventCreate(cudaEvent_t *ret) { return *ret = calloc(1, sizeof(timespec)), cudaSuccess; }
+static inline cudaError_t cudaEventCreate(cudaEvent_t *ret) {
+        EMULATED_CALL(cudaEventCreate);
+        return *ret = calloc(1, sizeof(timespec)), cudaSuccess;
+}
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, int) { return cudaEventCreate(ret); }
 static inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return free(event), cudaSuccess; }
 static inline cudaError_t cudaEventElapsedTime(float *ret, cudaEvent_t from, cudaEvent_t to) {
+        EMULATED_CALL(cudaEventElapsedTime);
         const timespec *a = (const timespec *) from, *b = (const timespec *) to;
 
         *ret = (float) (b->tv_sec - a->tv_sec) * 1e3f + (float) (b->tv_nsec - a->tv_nsec) / 1e6f;
         return cudaSuccess;
 }
 static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+        EMULATED_CALL(cudaEventRecord);
         emulated_done_now(stream, "cudaEventRecord");
         clock_gettime(CLOCK_MONOTONIC, (timespec *) event);
         return cudaSuccess;
 }
-static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+        EMULATED_CALL(cudaEventSynchronize);
+        return cudaSuccess;
+}
 
 /* A graph is a list of what was recorded, which can take over the arguments of another that does the same in the same
  * order. */

@@ -9,8 +9,12 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <map>
+#include <mutex>
 #include <typeinfo>
 #include <vector>
+
+#include "fail.h"
 
 #define THREADS_MAX 1024
 #define WARP 32
@@ -21,6 +25,81 @@ struct emulated_launches emulated_launches;
 bool emulated_dry;
 size_t emulated_free_bytes = (size_t) 4 << 30;
 dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+bool emulated_busy;
+
+/* ---- failures ---- */
+
+static struct {
+        std::mutex lock;
+        char spec[64]; /* EMULATED_FAIL when the device broke */
+        int status;    /* that it broke with */
+        int of_launch; /* not asked for yet */
+} broken;
+
+int emulated_fails(const char *call) {
+        const char *spec = getenv("EMULATED_FAIL");
+        int status = emulated_fails_here(call);
+
+        const std::lock_guard<std::mutex> guard(broken.lock);
+        if (broken.status && (!spec || strcmp(spec, broken.spec) != 0))
+                broken.status = 0;
+        if (status >= 700 && status < 900) {
+                broken.status = status;
+                (void) snprintf(broken.spec, sizeof(broken.spec), "%s", spec);
+        }
+        return status ? status : broken.status;
+}
+
+const char *cudaGetErrorString(cudaError_t r) {
+        static char text[64];
+
+        (void) snprintf(text, sizeof(text), "emulated error %d", (int) r);
+        return r == cudaSuccess ? "no error" : text;
+}
+
+cudaError_t cudaGetLastError(void) {
+        int status = broken.of_launch;
+
+        broken.of_launch = 0;
+        return (cudaError_t) status;
+}
+
+/* ---- memory ---- */
+
+static std::map<const char *, size_t> pinned; /* from where, how much */
+static std::mutex pinned_lock;
+
+void emulated_pin(void *p, size_t size, bool is) {
+        const std::lock_guard<std::mutex> guard(pinned_lock);
+
+        if (is)
+                pinned[(const char *) p] = size;
+        else
+                pinned.erase((const char *) p);
+}
+
+bool emulated_is_pinned(const void *p) {
+        const std::lock_guard<std::mutex> guard(pinned_lock);
+        auto after = pinned.upper_bound((const char *) p);
+
+        return after != pinned.begin() && (--after, (const char *) p < after->first + after->second);
+}
+
+/* A download to memory that is not pinned waits within the driver: nothing of ours may. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream) {
+        EMULATED_CALL(cudaMemcpyAsync);
+        if (kind != cudaMemcpyDeviceToDevice)
+                emulated_done_now(stream, "a copy from or to the host");
+        if (kind == cudaMemcpyDeviceToHost && size && !emulated_is_pinned(to)) {
+                fprintf(stderr, "emulation: a download of %zu bytes to memory that is not pinned\n", size);
+                abort();
+        }
+        emulated_do([=] { memcpy(to, from, size); }, stream);
+        return cudaSuccess;
+}
+
+/* ---- threads of a block ---- */
 
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
 
@@ -235,6 +314,15 @@ static void check_launch(dim3 grid, unsigned n, size_t shared) {
         l->widest_grid = blocks > l->widest_grid ? blocks : l->widest_grid;
 }
 
+void emulated_note_product(const void *a, const void *b, const void *d, size_t row_a, size_t row_b, size_t row_d) {
+        uintptr_t all = (uintptr_t) a | (uintptr_t) b | (uintptr_t) d | row_a | row_b | row_d;
+
+        if (!emulated_dry)
+                emulated_launches.flat_products += memcmp(a, (const char *) a + row_a / 2, row_a / 2) == 0;
+        emulated_launches.products++;
+        emulated_launches.odd_products += all % 16 != 0;
+}
+
 static void run_kernel(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
         blockDim = block;
         gridDim = grid;
@@ -282,11 +370,13 @@ void emulated_done_now(cudaStream_t stream, const char *what) {
 
 void emulate(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel) {
         check_launch(grid, block.x * block.y * block.z, shared);
-        if (!emulated_dry)
+        broken.of_launch = emulated_fails("launch");
+        if (!emulated_dry && !broken.of_launch)
                 run_or_record([=] { run_kernel(grid, block, shared, kernel); }, kernel.target_type());
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+        EMULATED_CALL(cudaStreamBeginCapture);
         recording = new emulated_graph;
         recorded_stream = stream;
         return cudaSuccess;
@@ -295,18 +385,22 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *ret) {
         *ret = recording;
         recording = NULL;
+        EMULATED_CALL(cudaStreamEndCapture);
         return graphs_fail ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n) {
+        EMULATED_CALL(cudaGraphGetNodes);
         return *n = graph->nodes.size(), cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret, cudaGraph_t graph, unsigned) {
+        EMULATED_CALL(cudaGraphInstantiate);
         return *ret = new emulated_graph(*graph), cudaSuccess;
 }
 
 cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo *) {
+        EMULATED_CALL(cudaGraphExecUpdate);
         if (exec->nodes.size() != graph->nodes.size())
                 return cudaErrorGraphExecUpdateFailure;
         for (size_t i = 0; i < graph->nodes.size(); i++)
@@ -317,6 +411,7 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGra
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+        EMULATED_CALL(cudaGraphLaunch);
         for (const struct emulated_node &node : exec->nodes)
                 node.work();
         return cudaSuccess;
@@ -330,9 +425,16 @@ extern "C" {
 void emulated_set_free(size_t bytes) { emulated_free_bytes = bytes; }
 void emulated_fail_graphs(bool fail) { graphs_fail = fail; }
 void emulated_break(void) { cuda_fail("emulation", "broken"); }
+void emulated_break_as(const char *text) { cuda_fail("emulation", text); }
+void emulated_set_busy(bool busy) { emulated_busy = busy; }
 void emulated_begin_dry(void) {
         emulated_dry = true;
         emulated_launches = {};
+}
+void emulated_count_products(uint64_t *n, uint64_t *odd, uint64_t *flat) {
+        *n = emulated_launches.products;
+        *odd = emulated_launches.odd_products;
+        *flat = emulated_launches.flat_products;
 }
 void emulated_end_dry(uint64_t *n, unsigned *threads, size_t *shared, uint64_t *grid) {
         emulated_dry = false;

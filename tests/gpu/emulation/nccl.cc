@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <nccl.h>
 
+#include "fail.h"
+
 #include <atomic>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -23,9 +25,21 @@ struct emulated_comm {
         int rank, n_ranks;
 };
 
-const char *ncclGetErrorString(ncclResult_t r) { return r == ncclSuccess ? "no error" : "emulated error"; }
+#define NCCL_CALL(call)                                       \
+        do {                                                  \
+                if (int status_ = emulated_fails_here(#call)) \
+                        return (ncclResult_t) status_;        \
+        } while (0)
+
+const char *ncclGetErrorString(ncclResult_t r) {
+        static char text[48];
+
+        (void) snprintf(text, sizeof(text), "emulated result %d", (int) r);
+        return text;
+}
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+        NCCL_CALL(ncclGetUniqueId);
         static unsigned n;
 
         memset(id, 0, sizeof(*id));
@@ -45,6 +59,7 @@ static void barrier(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *ret, int n_ranks, ncclUniqueId id, int rank) {
+        NCCL_CALL(ncclCommInitRank);
         int fd = shm_open(id.internal, O_RDWR, 0);
         void *data = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
@@ -66,10 +81,15 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
         return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
-ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *ret) { return *ret = ncclSuccess; }
+/* The error that it fails with is the communicator's. */
+ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t *ret) {
+        *ret = (ncclResult_t) emulated_fails_here("ncclCommGetAsyncError");
+        return ncclSuccess;
+}
 
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t, ncclRedOp_t, ncclComm_t comm,
                            cudaStream_t) {
+        NCCL_CALL(ncclAllReduce);
         for (size_t at = 0; at < n; at += PIECE) {
                 size_t m = n - at < PIECE ? n - at : PIECE;
                 memcpy(comm->shared->piece[comm->rank], (const float *) from + at, m * sizeof(float));

@@ -1,0 +1,348 @@
+/*
+ * What the module makes of a GPU that fails: every call of the runtime, cuBLASLt and NCCL fails in turn, at each of its
+ * places in a small run (emulation/fail.h), as tests/fault/sweep does it to malloc and write. A run then ends as it
+ * would have, by another way, or says which call failed; it never goes on with other numbers. Also what no status
+ * shows: a rank that died, kinds of graphs, who is first of several threads.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "tests/gpu/module.h"
+#include "tests/ops/model_helpers.h"
+#include "trainer/optimizer.h"
+
+enum { UPDATES = 2, MICRO = 3, CALLS_MAX = 3000 };
+
+void emulated_set_busy(bool busy);
+void emulated_break_as(const char *text);
+void emulated_count_products(uint64_t *n, uint64_t *odd, uint64_t *flat);
+
+struct outcome {
+        bool ended;      /* else `text` says what broke */
+        char text[1024]; /* of open, of what had no memory, or of the backend */
+        struct cuda_counts counts;
+        uint64_t hash;
+        double loss;
+};
+
+static void train(struct model *model, struct test_batch *const t[MICRO], struct outcome *ret) {
+        const struct ops *ops = model->ops;
+        struct model_pass pass = helper_pass(&t[0]->batch, true);
+        struct model_loss loss = {};
+
+        model_init(model, 11);
+        for (uint64_t update = 1; update <= UPDATES; update++) {
+                model_zero_gradients(model);
+                for (uint32_t i = 0; i < MICRO; i++)
+                        model_forward_backward(model, &t[i]->batch, &pass, NULL);
+                if (ops->collective) {
+                        ops->collective->sum(model_gradients(model), model_n_elements(model));
+                        ops->collective->finish();
+                }
+                model_take_loss(model, &loss);
+                optimizer_update(model, &helper_lamb, 1e-2, update, fmin(1, 1 / optimizer_gradient_norm(model)));
+        }
+        float *copy = ops->allocate_host(model_run_bytes(model));
+        ops->mark();
+        if (copy && ops->fetch(copy, model_parameters(model), model_run_bytes(model)))
+                ret->loss = loss.mlm_sum + copy[0];
+        else
+                (void) snprintf(ret->text, sizeof(ret->text), "no copy");
+        ops->release_host(copy, model_run_bytes(model));
+        ret->hash = model_hash_parameters(model);
+        if (model_failed(model))
+                (void) snprintf(ret->text, sizeof(ret->text), "%s", model_failed(model));
+}
+
+/* One rank that sums over itself, so that NCCL's calls fail, too. */
+static int start_collective(const struct ops *ops, char *text, size_t size) {
+        char id[OPS_COLLECTIVE_ID_BYTES];
+
+        int r = ops->collective->prepare(text, size);
+        if (r >= 0)
+                r = ops->collective->make_id(id, text, size);
+        return r < 0 ? r : ops->collective->start(id, 0, 1, text, size);
+}
+
+static struct outcome run(enum cuda_precision precision) {
+        struct model_config config = helper_config(40, 32, 1, 1, 32, 0.1);
+        struct test_batch *t[MICRO];
+        struct model_limits limits = { 64, 4, 16, 16, true, false };
+        struct outcome o = {};
+        struct error error = {};
+        struct model *model = NULL;
+        const struct ops *ops;
+
+        for (uint32_t i = 0; i < MICRO; i++)
+                t[i] = helper_batch(config.vocab_size, 1 + i, 9, 1000 + i, true);
+        if (module_load()->open(precision, 0, &ops, o.text, sizeof(o.text)) >= 0) {
+                if (start_collective(ops, o.text, sizeof(o.text)) >= 0) {
+                        if (model_new(&config, ops, &limits, &model, &error) >= 0)
+                                train(model, t, &o);
+                        else
+                                (void) snprintf(o.text, sizeof(o.text), "%s", error.text);
+                        model_free(model);
+                }
+                ops->collective->stop();
+                o.counts = *module_load()->counts();
+                module_load()->close();
+        }
+        for (uint32_t i = 0; i < MICRO; i++)
+                free(t[i]);
+        o.ended = !o.text[0];
+        return o;
+}
+
+/* The n-th call fails with this status. False: there are not so many. */
+static bool run_failing(const char *call, unsigned n, int status, enum cuda_precision precision, struct outcome *ret) {
+        char spec[64];
+
+        (void) snprintf(spec, sizeof(spec), "%s:%u:%d", call, n, status);
+        (void) unsetenv("EMULATED_FAILED");
+        (void) setenv("EMULATED_FAIL", spec, 1);
+        *ret = run(precision);
+        (void) unsetenv("EMULATED_FAIL");
+        return getenv("EMULATED_FAILED");
+}
+
+static const struct {
+        const char *call;
+        int statuses[4];
+} calls[] = {
+        { "cudaGetDeviceCount", { 3, 35, 100 } },
+        { "cudaGetDeviceProperties", { 1 } },
+        { "cudaSetDevice", { 1, 719 } },
+        { "cudaMalloc", { 2, 719 } },
+        { "cudaHostAlloc", { 2 } },
+        { "cudaPointerGetAttributes", { 1 } },
+        { "cudaMemcpyAsync", { 1, 719 } },
+        { "cudaMemsetAsync", { 1, 719 } },
+        { "cudaMemGetInfo", { 1 } },
+        { "cudaStreamCreateWithFlags", { 2 } },
+        { "cudaStreamWaitEvent", { 1, 719 } },
+        { "cudaStreamSynchronize", { 719 } },
+        { "cudaStreamQuery", { 1, 719 } },
+        { "cudaEventCreate", { 2 } },
+        { "cudaEventRecord", { 1, 719 } },
+        { "cudaEventSynchronize", { 719 } },
+        { "cudaEventElapsedTime", { 1 } },
+        { "cudaFuncSetAttribute", { 1 } },
+        { "launch", { 1, 719 } },
+        { "cudaStreamBeginCapture", { 901 } },
+        { "cudaStreamEndCapture", { 901, 719 } },
+        { "cudaGraphGetNodes", { 1 } },
+        { "cudaGraphInstantiate", { 2 } },
+        { "cudaGraphExecUpdate", { 910, 719 } },
+        { "cudaGraphLaunch", { 1, 719 } },
+        { "cublasLtCreate", { 1, 3 } },
+        { "cublasLtMatmulDescCreate", { 3 } },
+        { "cublasLtMatmulDescSetAttribute", { 7 } },
+        { "cublasLtMatrixLayoutCreate", { 3 } },
+        { "cublasLtMatmulPreferenceCreate", { 3 } },
+        { "cublasLtMatmulPreferenceSetAttribute", { 7 } },
+        { "cublasLtMatmulAlgoGetHeuristic", { 7, 15 } },
+        { "cublasLtMatmul", { 7, 13, 14, 15 } },
+        { "ncclGetUniqueId", { 2 } },
+        { "ncclCommInitRank", { 2 } },
+        { "ncclAllReduce", { 2, 6 } },
+};
+
+/* Each place early on, then fewer and fewer: most are one of a loop's. */
+static unsigned next_place(unsigned n) { return n < 8 ? n + 1 : n + n / 3; }
+
+static bool is_close_to(const struct outcome *o, const struct outcome *as) {
+        return fabs(o->loss - as->loss) <= 5e-3 * fabs(as->loss);
+}
+
+/* How often it failed. Products that cuBLASLt does not do are done otherwise: rounded elsewhere, so with other bits. */
+static unsigned check_call(size_t i, const struct outcome *whole, unsigned *ret_said) {
+        const char *call = calls[i].call;
+        bool product = strncmp(call, "cublasLt", 8) == 0;
+        unsigned places = 0;
+
+        for (unsigned s = 0; s < ELEMENTSOF(calls[i].statuses) && calls[i].statuses[s]; s++) {
+                struct outcome o;
+                for (unsigned n = 1; n < CALLS_MAX && run_failing(call, n, calls[i].statuses[s], CUDA_BF16, &o);
+                     n = next_place(n)) {
+                        places++;
+                        *ret_said += !o.ended;
+                        if (o.ended && o.hash != whole->hash && !(product && is_close_to(&o, whole)))
+                                fail_msg("%s, call %u, status %d: it ended with other numbers: %g, not %g", call, n,
+                                         calls[i].statuses[s], o.loss, whole->loss);
+                }
+        }
+        return places;
+}
+
+static void test_every_call(void **state) {
+        const struct outcome whole = run(CUDA_BF16), again = run(CUDA_BF16);
+
+        assert_string_equal(whole.text, "");
+        assert_true(isfinite(whole.loss));
+        assert_true(whole.hash == again.hash);
+        assert_int_equal(whole.counts.refused_products, 0);
+        for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
+                unsigned said = 0, places = check_call(i, &whole, &said);
+                (void) printf("%-36s failed at %3u places: said %3u times\n", calls[i].call, places, said);
+                assert_true(places > 0 || strcmp(calls[i].call, "cudaMemGetInfo") == 0 ||
+                            strcmp(calls[i].call, "cudaPointerGetAttributes") == 0 ||
+                            strcmp(calls[i].call, "cudaEventElapsedTime") == 0);
+        }
+}
+
+/* Refused though the heuristic had found it: done by the module's own kernel, counted, and said. */
+static void test_refused_product(void **state) {
+        struct outcome o, whole = run(CUDA_BF16);
+
+        assert_true(run_failing("cublasLtMatmul", 1, 15, CUDA_BF16, &o));
+        assert_true(o.ended && is_close_to(&o, &whole));
+        assert_int_equal(o.counts.refused_products, 1);
+        assert_string_equal(o.counts.refusal, "emulated status 15: (9, 96, 32), bf16 times bf16 transposed to bf16, "
+                                              "rows of 32, 32 and 96, bias");
+}
+
+/* It broke: the status, which product, and nothing else after it. */
+static void test_broken_product(void **state) {
+        struct outcome o;
+
+        assert_true(run_failing("cublasLtMatmul", 1, 13, CUDA_BF16, &o));
+        assert_string_equal(o.text, "CUDA: cuBLASLt: emulated status 13: (9, 96, 32), bf16 times bf16 transposed to "
+                                    "bf16, rows of 32, 32 and 96, bias");
+        assert_int_equal(o.counts.refused_products, 0);
+}
+
+/* The device waits for a rank that does not come: the host learns it of NCCL. */
+static void test_dead_rank(void **state) {
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+        float x[4];
+
+        assert_int_equal(module_load()->open(CUDA_FP32, 0, &ops, text, sizeof(text)), 0);
+        assert_int_equal(start_collective(ops, text, sizeof(text)), 0);
+        void *data = ops->allocate(sizeof(x));
+        ops->collective->sum(data, 4);
+        ops->collective->finish();
+        emulated_set_busy(true);
+        (void) setenv("EMULATED_FAIL", "ncclCommGetAsyncError:3:6", 1);
+        ops->download(x, data, sizeof(x));
+        (void) unsetenv("EMULATED_FAIL");
+        emulated_set_busy(false);
+        assert_non_null(ops->failed());
+        assert_string_equal(ops->failed(), "CUDA: NCCL: emulated result 6");
+        assert_true(isnan(x[0]));
+        ops->release(data, sizeof(x));
+        ops->collective->stop();
+        module_load()->close();
+}
+
+/* More than all slots hold, to memory of either kind. */
+static void test_large_download(void **state) {
+        const size_t size = ((size_t) 33 << 20) + 12345;
+        cleanup_free char *from = malloc(size), *to = malloc(size);
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+
+        assert_int_equal(module_load()->open(CUDA_FP32, 0, &ops, text, sizeof(text)), 0);
+        for (size_t i = 0; i < size; i++)
+                from[i] = (char) (i * 2654435761u >> 13);
+        void *data = ops->allocate(size);
+        char *pinned = ops->allocate_host(size);
+        ops->upload(data, from, size);
+        ops->download(to, data, size);
+        assert_memory_equal(from, to, size);
+        ops->download(pinned, data, size);
+        assert_memory_equal(from, pinned, size);
+        assert_null(ops->failed());
+        ops->release_host(pinned, size);
+        ops->release(data, size);
+        module_load()->close();
+}
+
+/* Micro-batches of two kinds in turn, whose products are other kernels though there are as many: each kind keeps its
+ * graph. */
+static void test_kinds_of_graphs(void **state) {
+        struct model_config config = helper_config(40, 32, 1, 1, 32, 0.1);
+        struct test_batch *t[2] = { helper_batch(40, 6, 30, 0, false), helper_batch(40, 2, 30, 0, false) };
+        struct model_pass pass = helper_pass(&t[0]->batch, true);
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+
+        assert_int_equal(module_load()->open(CUDA_BF16, 0, &ops, text, sizeof(text)), 0);
+        struct model *model = helper_model(&config, ops, &t[0]->batch);
+        model_init(model, 11);
+        model_zero_gradients(model);
+        for (int i = 0; i < 9; i++)
+                model_forward_backward(model, &t[i % 2]->batch, &pass, NULL);
+        assert_null(model_failed(model));
+        assert_int_equal(module_load()->counts()->graphs, 8);
+        assert_int_equal(module_load()->counts()->graphs_made, 2);
+        model_free(model);
+        module_load()->close();
+        free(t[0]);
+        free(t[1]);
+}
+
+/* The product that MFU is held against is one of numbers, as a run's are. */
+static void test_peak(void **state) {
+        uint64_t before, n, odd, flat_before, flat;
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+
+        for (enum cuda_precision p = CUDA_FP32; p < CUDA_PRECISION_MAX; p++) {
+                assert_int_equal(module_load()->open(p, 0, &ops, text, sizeof(text)), 0);
+                emulated_count_products(&before, &odd, &flat_before);
+                assert_true(ops->peak_flops() > 0);
+                emulated_count_products(&n, &odd, &flat);
+                assert_true(n > before);
+                assert_true(flat == flat_before);
+                assert_null(ops->failed());
+                module_load()->close();
+        }
+}
+
+static void *break_it(void *text) {
+        emulated_break_as(text);
+        return NULL;
+}
+
+static void test_first_of_threads(void **state) {
+        enum { THREADS = 8 };
+        char texts[THREADS][200];
+        pthread_t threads[THREADS];
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+        bool found = false;
+
+        assert_int_equal(module_load()->open(CUDA_FP32, 0, &ops, text, sizeof(text)), 0);
+        for (int i = 0; i < THREADS; i++) {
+                memset(texts[i], 'a' + i, sizeof(texts[i]) - 1);
+                texts[i][sizeof(texts[i]) - 1] = '\0';
+                assert_int_equal(pthread_create(&threads[i], NULL, break_it, texts[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++)
+                (void) pthread_join(threads[i], NULL);
+        for (int i = 0; i < THREADS; i++)
+                found = found || strcmp(ops->failed() + strlen("CUDA: emulation: "), texts[i]) == 0;
+        assert_true(found);
+        module_load()->close();
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_every_call),     cmocka_unit_test(test_refused_product),
+                cmocka_unit_test(test_broken_product), cmocka_unit_test(test_dead_rank),
+                cmocka_unit_test(test_large_download), cmocka_unit_test(test_kinds_of_graphs),
+                cmocka_unit_test(test_peak),           cmocka_unit_test(test_first_of_threads),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
