@@ -19,7 +19,7 @@
 #include "common/cleanup.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 enum { UPDATES = 2, MICRO = 3, CALLS_MAX = 3000 };
 
@@ -37,6 +37,7 @@ struct outcome {
 
 static void train(struct model *model, struct test_batch *const t[MICRO], struct outcome *ret) {
         const struct ops *ops = model->ops;
+        const struct model_state *state = model_state(model);
         struct model_pass pass = helper_pass(&t[0]->batch, true);
         struct model_loss loss = {};
 
@@ -46,20 +47,20 @@ static void train(struct model *model, struct test_batch *const t[MICRO], struct
                 for (uint32_t i = 0; i < MICRO; i++)
                         model_forward_backward(model, &t[i]->batch, &pass, NULL);
                 if (ops->collective) {
-                        ops->collective->sum(model_gradients(model), model_n_elements(model));
+                        ops->collective->sum(state->gradients, state->n_elements);
                         ops->collective->finish();
                 }
                 model_take_loss(model, &loss);
                 optimizer_update(model, &helper_lamb, 1e-2, update, fmin(1, 1 / optimizer_gradient_norm(model)));
         }
-        float *copy = ops->allocate_host(model_run_bytes(model));
+        float *copy = ops->allocate_host(state->run_bytes);
         ops->mark();
-        if (copy && ops->fetch(copy, model_parameters(model), model_run_bytes(model)))
+        if (copy && ops->fetch(copy, state->parameters, state->run_bytes))
                 ret->loss = loss.mlm_sum + copy[0];
         else
                 (void) snprintf(ret->text, sizeof(ret->text), "no copy");
-        ops->release_host(copy, model_run_bytes(model));
-        ret->hash = model_hash_parameters(model);
+        ops->release_host(copy, state->run_bytes);
+        ret->hash = state_hash(state);
         if (model_failed(model))
                 (void) snprintf(ret->text, sizeof(ret->text), "%s", model_failed(model));
 }

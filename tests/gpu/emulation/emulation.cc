@@ -14,7 +14,7 @@
 #include <typeinfo>
 #include <vector>
 
-#include "fail.h"
+#include "tests/gpu/emulation/fail.h"
 
 #define THREADS_MAX 1024
 #define WARP 32

@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <nccl.h>
 
-#include "fail.h"
+#include "tests/gpu/emulation/fail.h"
 
 #include <atomic>
 #include <fcntl.h>
