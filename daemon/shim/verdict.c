@@ -355,6 +355,20 @@ static void note_line_rank(struct span line, struct exit_verdict *v) {
                 v->first_rank = rank;
 }
 
+/* Open MPI 5: a rank that is killed is not named, those that it was connected to abort first. */
+static bool judge_peer(struct span text, struct span fatal, struct exit_verdict *v) {
+        static const char label[] = "  Peer host:";
+        struct span peer = find_first(text, label);
+        char host[EXIT_RECORD_HOST_MAX] = "";
+
+        if (!fatal.p || !memmem(fatal.p, fatal.n, "Socket closed", 13))
+                return false;
+        if (peer.p)
+                (void) shim_clean_text(host, sizeof(host), peer.p + sizeof(label) - 1, peer.n - (sizeof(label) - 1));
+        set_reason(v, "a rank%s%s is gone: its connection was closed", host[0] ? " on " : "", host + strspn(host, " "));
+        return true;
+}
+
 static bool judge_mpi(struct span text, struct exit_verdict *v) {
         static const char *const words[] = { "NCCL error",      "NCCL WARN",         "ncclUnhandledCudaError",
                                              "ncclSystemError", "ncclInternalError", "ncclRemoteError",
@@ -372,6 +386,8 @@ static bool judge_mpi(struct span text, struct exit_verdict *v) {
                 set_quoted(v, own.p ? own : line, "an MPI, NCCL or CUDA error");
                 return true;
         }
+        if (judge_peer(text, fatal, v))
+                return true;
         if (fatal.p) {
                 struct span rest = { fatal.p, (size_t) (text.p + text.n - fatal.p) };
                 struct span what = find_first(rest, "*** MPI_ERR_");

@@ -1,8 +1,8 @@
 # A bed of hosts h1 (this one), h2, h3, h4 without systemd or sshd, for the tests of gangs: a network and a host name each, one PID and mount
 # namespace for all, which ends with the test. `ssh` of the bed runs a command there over TCP (gang_host.py); `bertctl` there is a host that always lends.
 # Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining, bare (without the files).
-if [[ $(id -u) != 0 ]] || ! unshare --mount --uts --net --pid --fork true 2>/dev/null; then
-  echo "1..0 # SKIP needs root and namespaces"
+if [[ $(id -u) != 0 ]] || ! command -v ip >/dev/null || ! unshare --mount --uts --net --pid --fork true 2>/dev/null; then
+  echo "1..0 # SKIP needs root, iproute2 and namespaces"
   exit 0
 fi
 [[ ${GANG_BED:-} == inside ]] || exec env GANG_BED=inside unshare --mount --uts --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
@@ -54,6 +54,7 @@ EOF
 chmod +x "$bed/bin/ssh" "$bed/bin/bertctl"
 for i in 2 3 4; do
   (cd / && exec nsenter -t "$(cat "$bed/h$i.ns")" -n -u -- env -i HOME="$HOME" TMPDIR="$bed/tmp" PATH="$bed/bin:/usr/local/bin:/usr/bin:/bin" \
+    ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" LSAN_OPTIONS="${LSAN_OPTIONS:-}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-}" \
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i" "$bed/fake/h$i") &
   echo $! >"$bed/h$i.sshd"
 done

@@ -311,6 +311,9 @@ static void test_gang(void **state) {
         static const char exited[] = EXITED("5", "3"), killed[] = SIGNALLED("3", "9 (Killed)");
         static const char newer[] = "prterun detected that one or more processes exited with non-zero status, thus "
                                     "causing\n   Process name: [prterun-h1-77@1,2] Exit code:    3\n";
+        static const char closed[] = "  Local host: h1\n  Peer host:  h2\n"
+                                     "[h1:00000] *** An error occurred in Socket closed\n"
+                                     "[h1:00000] *** reported by process [77,0]\n";
         struct shim_evidence evidence = { .wait_status = CODE(3),
                                           .tail = exited,
                                           .tail_size = strlen(exited),
@@ -325,6 +328,13 @@ static void test_gang(void **state) {
         evidence.tail_size = strlen(newer);
         shim_classify(&evidence, &v);
         assert_string_equal(v.reason, "rank 2 on h2: exit code 3");
+        evidence.tail = closed;
+        evidence.tail_size = strlen(closed);
+        shim_classify(&evidence, &v);
+        assert_string_equal(v.reason, "a rank on h2 is gone: its connection was closed");
+        assert_int_equal(v.exit_class, EXIT_CLASS_MPI);
+        evidence.tail = newer;
+        evidence.tail_size = strlen(newer);
         evidence.ranks = 1;
         evidence.hosts = "h1";
         shim_classify(&evidence, &v);

@@ -150,7 +150,7 @@ static bool needs_init(const struct run *run) {
 
 static int resolve_data(struct run *run, struct spec_data *d, struct error *error) {
         run->making->init_cuts = run->job->init_cuts || (d->sequence_length == 0 && run->job->init_length > 0) ||
-                              (d->truncation == TRUNCATION_AUTO && run->job->init_tail);
+                                 (d->truncation == TRUNCATION_AUTO && run->job->init_tail);
         if (d->truncation == TRUNCATION_AUTO)
                 d->truncation = run->job->init_tail ? TRUNCATION_TAIL : TRUNCATION_HEAD;
         if (d->sequence_length == 0)

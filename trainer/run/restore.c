@@ -96,8 +96,8 @@ static int keep_rest(struct run *run, struct checkpoint *c, struct error *error)
                 r = checkpoint_read_assets(c, &assets, error);
         for (uint32_t i = 0; r >= 0 && i < assets.n; i++)
                 if (!assets_find(&run->job->assets, assets.item[i].name))
-                        r = assets_add(&run->making->assets, assets.item[i].name, assets.item[i].data, assets.item[i].size,
-                                       error);
+                        r = assets_add(&run->making->assets, assets.item[i].name, assets.item[i].data,
+                                       assets.item[i].size, error);
         return r;
 }
 
