@@ -19,7 +19,7 @@
 
 #define EXIT_RECORD_MAX 65536      /* maximum size of a record; longer ones are ignored */
 #define EXIT_RECORD_REASON_MAX 512 /* buffer size of a reason */
-#define EXIT_RECORD_HOST_MAX 65    /* buffer size of a host name */
+#define EXIT_RECORD_HOST_MAX 254   /* buffer size of a host name */
 #define EXIT_RECORD_MORE_MAX 400   /* buffer size of what is added to a reason */
 #define EXIT_RECORD_PATH_MAX 4096  /* buffer size of a path */
 

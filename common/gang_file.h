@@ -28,6 +28,7 @@ struct gang_plan {
         char **hosts;                  /* to use, sorted, the head among them; NULL-terminated, as all lists */
         char **spares;                 /* to be used in place of one that is away, in order */
         bool shrink;                   /* with neither, starts with fewer */
+        bool cooling;                  /* the job has more hosts, which cool down */
         uint32_t ranks, gpus, threads; /* of each host */
         uint64_t memory;               /* bytes of each host, 0 = no limit */
         uint32_t host_timeout_sec;

@@ -42,14 +42,31 @@ static void ignore_strays(void) {
                 set_handler(i, SIG_IGN);
 }
 
+static const __rlimit_resource_t raised[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
+static struct {
+        rlim_t soft;
+        bool changed;
+} inherited[ELEMENTSOF(raised)]; /* as `raised` */
+
 static void raise_limits(void) {
-        static const __rlimit_resource_t raised[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
         struct rlimit limit;
 
         for (size_t i = 0; i < ELEMENTSOF(raised); i++) {
                 if (getrlimit(raised[i], &limit) < 0 || limit.rlim_cur == limit.rlim_max)
                         continue;
+                inherited[i].soft = limit.rlim_cur;
                 limit.rlim_cur = limit.rlim_max;
+                inherited[i].changed = setrlimit(raised[i], &limit) == 0;
+        }
+}
+
+void inherited_hand_on_limits(void) {
+        struct rlimit limit;
+
+        for (size_t i = 0; i < ELEMENTSOF(raised); i++) {
+                if (!inherited[i].changed || getrlimit(raised[i], &limit) < 0)
+                        continue;
+                limit.rlim_cur = inherited[i].soft;
                 (void) setrlimit(raised[i], &limit);
         }
 }

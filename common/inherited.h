@@ -13,6 +13,9 @@ void inherited_drop_signals(void);
  * that would end or cripple a process to the hard ones. */
 void inherited_begin_service(void);
 
+/* Sets soft limits to what the service had inherited. Async-signal-safe: for a program that is the job's. */
+void inherited_hand_on_limits(void);
+
 /* For a command: the same, but ignores only the terminal signals that the parent ignored (nohup, `&`), and keeps
  * limits. */
 void inherited_begin_command(void);

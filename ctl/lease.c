@@ -41,7 +41,7 @@ static int print_line(json_t *line) {
 }
 
 /* "h2: ..." */
-static json_t *refusal(enum leash_class class, const char *format, va_list args) {
+static __attribute__((format(printf, 2, 0))) json_t *refusal(enum leash_class class, const char *format, va_list args) {
         char text[LEASH_REASON_MAX];
         struct utsname name = {};
 

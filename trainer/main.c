@@ -10,21 +10,12 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/nearest.h"
-#include "trainer/bundle.h"
-#include "trainer/finetune.h"
-#include "trainer/hf.h"
-#include "trainer/inspect.h"
-#include "trainer/params.h"
-#include "trainer/pretrain.h"
-#include "trainer/text/text.h"
+#include "trainer/commands/commands.h"
 
 static int cmd_version(int argc, char **argv) {
         (void) printf("bert-trainer %s\n", BERTD_VERSION);
         return BERTD_EXIT_OK;
 }
-
-static int cmd_tokenize(int argc, char **argv) { return text_tokenize(argc, argv, bundle_text); }
-static int cmd_prepare(int argc, char **argv) { return text_prepare(argc, argv, bundle_text); }
 
 static const struct command {
         const char *name, *help;

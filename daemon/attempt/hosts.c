@@ -85,6 +85,8 @@ char *attempt_gang_document(const struct gang_input *input) {
                                   .hosts = split(job->hosts_in_use),
                                   .spares = split(spares),
                                   .shrink = wish.shrink,
+                                  .cooling = hosts_count(job->hosts) >
+                                             hosts_count(job->hosts_in_use) + hosts_count(spares),
                                   .ranks = job->ranks,
                                   .gpus = job->gpus,
                                   .threads = job->threads,

@@ -298,6 +298,7 @@ static __attribute__((noreturn)) void become_mpirun(char **argv, pid_t parent) {
                 _exit(1);
         (void) setsid();
         inherited_drop_signals();
+        inherited_hand_on_limits();
         (void) execvp(argv[0], argv);
         int code = errno;
         (void) dprintf(2, "%s: %s\n", argv[0], code == ENOENT ? "command not found" : strerror(code));

@@ -55,7 +55,8 @@ void shim_link_forward(struct gang *gang, const struct gang_host *host, const js
         tell(gang, copy);
 }
 
-static void say(struct gang *gang, const char *type, const char *format, va_list ap) {
+static __attribute__((format(printf, 3, 0))) void say(struct gang *gang, const char *type, const char *format,
+                                                      va_list ap) {
         char text[LEASH_REASON_MAX];
 
         (void) vsnprintf(text, sizeof(text), format, ap);

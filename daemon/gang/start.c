@@ -118,11 +118,16 @@ void start_continue(struct gang *gang) {
         say_status(gang);
 }
 
-/* What does not pass by waiting counts more than what does. */
+/* What does not pass by waiting counts more than what does; of a job that has run less, and not at all while other
+ * hosts of it cool down. */
 void start_failed(struct gang *gang, struct gang_host *host, const struct gang_verdict *verdict) {
-        if (!gang->first_failure.set ||
-            (verdict->exit_class == EXIT_CLASS_USER_ERROR && gang->first_failure.exit_class != EXIT_CLASS_USER_ERROR))
-                gang->first_failure = *verdict;
+        struct gang_verdict *first = &gang->first_failure;
+        bool lasts = verdict->exit_class == EXIT_CLASS_USER_ERROR, lasted = first->exit_class == EXIT_CLASS_USER_ERROR;
+
+        if (!first->set || (gang->plan.ran ? lasted && !lasts : lasts && !lasted))
+                *first = *verdict;
+        if (gang->plan.ran && gang->plan.cooling && first->exit_class == EXIT_CLASS_USER_ERROR)
+                first->exit_class = EXIT_CLASS_WAIT;
         gang_note(gang, "%s", verdict->reason);
         start_continue(gang);
 }

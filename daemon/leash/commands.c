@@ -53,6 +53,7 @@ static __attribute__((noreturn)) void become(const char *line, json_t *variables
                 _exit(NOT_STARTED);
         (void) setsid();
         inherited_drop_signals();
+        inherited_hand_on_limits();
         if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(outputs[0], 1) < 0 || dup2(outputs[1], 2) < 0)
                 _exit(NOT_STARTED);
         set_environment(variables);

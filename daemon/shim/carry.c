@@ -115,7 +115,6 @@ static int replace(const char *run_dir, const char *text) {
         cleanup_close int folder = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
                 return -errno;
-        /* A run that continues from its copies: the lost host, back again, must not take them for its own. */
         if (unlinkat(folder, COPIES_MARKER, 0) < 0 && errno != ENOENT)
                 return -errno;
         cleanup_close int fd =

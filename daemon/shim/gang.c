@@ -132,8 +132,8 @@ static void on_drain(struct shim *shim, const json_t *line) {
                 return;
         take_text(host, sizeof(host), line, "host");
         take_text(reason, sizeof(reason), line, "reason");
-        (void) snprintf(shim->gang.drain, sizeof(shim->gang.drain), "host %s drains%s%s", host, reason[0] ? ": " : "",
-                        reason);
+        (void) snprintf(shim->gang.drain, sizeof(shim->gang.drain), "host %.200s drains%s%s", host,
+                        reason[0] ? ": " : "", reason);
         shim_log_note(&shim->log, "%s", shim->gang.drain);
         shim_stop(shim, shim->attempt.grace_usec);
 }

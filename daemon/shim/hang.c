@@ -50,7 +50,7 @@ static void describe(struct shim *shim) {
         struct exit_verdict *v = &h->verdict;
         double limit = (double) shim_watch_limit(w) / (double) USEC_PER_SEC;
         double quiet = (double) w->quiet_usec / (double) USEC_PER_SEC;
-        char stopped[128] = "", text[EXIT_RECORD_REASON_MAX];
+        char stopped[64 + EXIT_RECORD_HOST_MAX] = "", text[EXIT_RECORD_REASON_MAX];
 
         *v = (struct exit_verdict) {
                 .exit_class = EXIT_CLASS_HANG, .exit_code = -1, .signal = SIGKILL, .first_rank = -1

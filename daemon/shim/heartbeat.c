@@ -26,7 +26,10 @@
 #define REMOVE_LIMIT_USEC (USEC_PER_SEC / 2)
 #define REMOVE_PAUSE_NSEC 5000000
 
+/* NULL: of a run that no other host can continue, see carry.c. */
 static const char *run_dir_of(const struct shim *shim) {
+        if (!shim->attempt.name)
+                return NULL;
         const char *path = attempt_getenv(&shim->attempt, BERTD_ENV_RUN_DIR);
         return path && path[0] == '/' ? path : NULL;
 }

@@ -16,8 +16,8 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/checkpoint.h"
-#include "trainer/weights.h"
+#include "trainer/checkpoint/weights.h"
+#include "trainer/checkpoint/writer.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { PAIRS_MAX = 99 };
@@ -51,14 +51,15 @@ static double write_checkpoint(const char *path, const struct checkpoint_tensor 
 }
 
 static uint32_t describe(struct model *model, const char *bytes, struct checkpoint_tensor *tensors) {
-        size_t run = model_n_elements(model) * model_element_size(model);
+        size_t run = model_state(model)->n_elements * model_state(model)->element_size;
         uint32_t n = 0;
 
         for (uint32_t kind = 0; kind < ELEMENTSOF(kinds); kind++)
                 for (uint32_t i = 0; i < model_n_tensors(model); i++) {
                         const struct model_tensor *t = model_tensor(model, i);
-                        tensors[n++] = weights_describe(model, t, kinds[kind],
-                                                        bytes + kind * run + t->offset * model_element_size(model));
+                        tensors[n++] =
+                                weights_describe(model, t, kinds[kind],
+                                                 bytes + kind * run + t->offset * model_state(model)->element_size);
                 }
         return n;
 }
@@ -100,7 +101,7 @@ int main(int argc, char **argv) {
         struct model_config config = helper_config(30522, 768, 12, 12, 3072, 0.1);
         struct test_batch *t = helper_batch(config.vocab_size, 1, 8, 0, false);
         struct model *model = helper_model(&config, ops_cpu(), &t->batch);
-        size_t total = ELEMENTSOF(kinds) * model_n_elements(model) * model_element_size(model);
+        size_t total = ELEMENTSOF(kinds) * model_state(model)->n_elements * model_state(model)->element_size;
         cleanup_free char *bytes = malloc(total);
         cleanup_free struct checkpoint_tensor *tensors =
                 calloc(ELEMENTSOF(kinds) * model_n_tensors(model), sizeof(*tensors));

@@ -15,7 +15,7 @@
 
 #include "common/cleanup.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 struct bench {
         const char *name;

@@ -16,7 +16,7 @@
 #include "common/clock.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 #define REPEATS 5
 #define ROWS_MAX 128

@@ -10,7 +10,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 import report
-BUCKET = 32 * 2 ** 20  # bytes, as trainer/run_buckets.c
+BUCKET = 32 * 2 ** 20  # bytes, as trainer/run/buckets.c
 LATENCY = 10e-6  # seconds of one hop of a ring: launch and link
 BACKWARD = 2 / 3  # of a pass' time
 # RECIPES: parameters with heads, TFLOP a sequence at 128

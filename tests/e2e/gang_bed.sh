@@ -54,6 +54,7 @@ EOF
 chmod +x "$bed/bin/ssh" "$bed/bin/bertctl"
 for i in 2 3 4; do
   (cd / && exec nsenter -t "$(cat "$bed/h$i.ns")" -n -u -- env -i HOME="$HOME" TMPDIR="$bed/tmp" PATH="$bed/bin:/usr/local/bin:/usr/bin:/bin" \
+    ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" LSAN_OPTIONS="${LSAN_OPTIONS:-}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-}" \
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LEASH="${LEASH:-}" python3 "$here/gang_host.py" serve "10.77.0.$i" "$bed/fake/h$i") &
   echo $! >"$bed/h$i.sshd"
 done

@@ -19,12 +19,16 @@ ok "a command runs on two hosts" wait_job "$job"
 for i in 0 1; do
   ok "rank $i knows its place" says "$(log_of "$job")" "rank $i/2 node $i/2 local 0 on h$((i + 1)) at 10.77.0.1:29[0-9]+"
 done
-ok "nothing is left there" empty_on h2 h3
+ok "nothing is left there" wait_for 5 empty_on h2 h3
 
 more_resources=', network: 10.77.0.0/24' job=$(submit_on h1,h2 2 sh -c 'echo "by $NCCL_SOCKET_IFNAME and $GLOO_SOCKET_IFNAME"')
 more_resources=
 ok "a job in a network" wait_job "$job"
 is "tells its ranks the interface" "$(log_of "$job" | grep -c 'by =eth0 and eth0')" 2
+
+job=$(ulimit -Sf 123456 && "$BERTCTL" submit --hosts h1,h2 -- bash -c '[ $RANK != 0 ] || echo "limit $(ulimit -Sf)"')
+ok "a job with a limit" wait_job "$job"
+ok "has it on the head, too" says "$(log_of "$job")" "limit 123456"
 
 job=$("$BERTCTL" submit --retries 0 --hosts h1,h2.example.com -- hostname)
 ok "a host may have a long name" wait_job "$job"
@@ -47,7 +51,7 @@ ok "Open MPI's daemon is killed: the attempt ends" wait_for 10 attempt_past "$jo
 is "as host-lost" "$(record_of "$job" 1 class) $(record_of "$job" 1 host)" "host-lost h2"
 ok "and with its cause" says "$(record_of "$job" 1 reason)" "^h2: Open MPI's daemon was killed by signal 9"
 ok "a spare takes its place" wait_for 10 is_running "$job" h3 sleep
-ok "h2 is empty" empty_on h2
+ok "h2 is empty" wait_for 5 empty_on h2
 ok "it ends" ends_now
 
 ok "ranks sleep on both" start_sleepers
@@ -56,6 +60,15 @@ ok "the leash is killed: the attempt ends" wait_for 10 attempt_past "$job" 2
 is "as host-lost" "$(record_of "$job" 1 class) $(record_of "$job" 1 host)" "host-lost h2"
 ok "a spare takes its place" wait_for 10 is_running "$job" h3 sleep
 kill -KILL $(processes_on h2) 2>/dev/null
+ok "it ends" ends_now
+
+ok "ranks sleep on both" start_sleepers
+touch "$bed/fake/h3.forbidden"
+kill -KILL "$(leash_of h2)"
+ok "while a lost host cools down, a spare that refuses" wait_for 20 attempt_past "$job" 3
+is "does not end the job" "$(record_of "$job" 2 class) $(record_of "$job" 2 host)" "wait h3"
+rm "$bed/fake/h3.forbidden"
+ok "it goes on" wait_for 20 is_running "$job" h3 sleep
 ok "it ends" ends_now
 
 ok "ranks sleep on both" start_sleepers

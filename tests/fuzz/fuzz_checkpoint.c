@@ -10,8 +10,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/bundle.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/infer/bundle.h"
 
 static bool agree;
 static char assets_said[33]; /* by the file that was opened last */

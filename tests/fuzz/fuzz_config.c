@@ -4,8 +4,8 @@
 #include "bertd/exit.h"
 #include "common/file.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/config.h"
-#include "trainer/params.h"
+#include "trainer/model/count.h"
+#include "trainer/model/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static char *path;

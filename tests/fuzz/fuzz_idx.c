@@ -5,7 +5,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/text/corpus.h"
+#include "trainer/data/corpus.h"
 
 static char *prefix, *idx, *sidecar, *bin;
 

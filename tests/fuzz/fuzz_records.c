@@ -6,7 +6,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/records.h"
+#include "trainer/data/records.h"
 #include "trainer/text/unicode.h"
 
 static char *const columns[] = { (char[]) { "text" }, (char[]) { "2" } };

@@ -5,7 +5,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/safetensors.h"
+#include "trainer/hf/safetensors.h"
 
 static void read_all(const struct safetensors *file) {
         unsigned sum = 0;

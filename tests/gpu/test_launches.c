@@ -15,7 +15,7 @@
 #include "common/file.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/cuda/cuda.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 enum { TOKENS = 4096 }; /* a micro-batch's */
 

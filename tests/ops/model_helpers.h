@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "common/spec/spec.h"
-#include "trainer/model_internal.h"
-#include "trainer/philox.h"
+#include "trainer/model/internal.h"
+#include "trainer/random/philox.h"
 
 static const struct spec_optimizer helper_lamb __attribute__((unused)) = {
         .name = OPTIMIZER_LAMB, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01, .layer_decay = 1

@@ -3,7 +3,7 @@
 #ifndef TESTS_OPS_CHECKS_H
 #define TESTS_OPS_CHECKS_H
 
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 
 /* `limit`: of the NMSE. Inputs are numbers of the backend's dtype, so what is measured is the entry's own rounding.
  * `all`: also the largest shapes, which are slow where kernels are emulated. */

@@ -25,7 +25,7 @@ static double loss_of(struct model *model, const struct batch *batch, const stru
 
 /* Away from the tiny initial values: gradients of every tensor matter. */
 static void roughen(struct model *model) {
-        double *p = model_parameters(model);
+        double *p = model_state(model)->parameters;
 
         for (uint32_t i = 0; i < model_n_tensors(model); i++) {
                 const struct model_tensor *t = model_tensor(model, i);
@@ -50,7 +50,7 @@ static double derivative(struct model *model, const struct batch *batch, const s
 static void check_tensor(struct model *model, const struct batch *batch, const struct model_pass *pass,
                          uint32_t index) {
         const struct model_tensor *t = model_tensor(model, index);
-        double *p = model_parameters(model), *g = model_gradients(model);
+        double *p = model_state(model)->parameters, *g = model_state(model)->gradients;
 
         for (uint32_t i = 0; i < 5; i++) {
                 size_t e = t->offset + philox_below(philox(3, i, index, 5).v[0], (uint32_t) t->n_elements);
@@ -77,19 +77,20 @@ static void note_ready(void *context, uint32_t tensor) {
         r->calls[tensor]++;
         r->last = tensor;
         r->n++;
-        memcpy(r->then + t->offset, (double *) model_gradients(r->model) + t->offset, t->n_elements * sizeof(double));
+        memcpy(r->then + t->offset, (double *) model_state(r->model)->gradients + t->offset,
+               t->n_elements * sizeof(double));
 }
 
 /* Each tensor was called complete once, and nothing was added to it afterwards; the word table came last but for its
  * neighbours. */
 static void check_ready(const struct readiness *r) {
-        const double *g = model_gradients(r->model);
+        const double *g = model_state(r->model)->gradients;
 
         assert_int_equal(r->n, model_n_tensors(r->model));
         assert_int_equal(r->last, SLOT_ENCODER - 1);
         for (uint32_t i = 0; i < model_n_tensors(r->model); i++)
                 assert_int_equal(r->calls[i], 1);
-        assert_memory_equal(g, r->then, model_n_elements(r->model) * sizeof(double));
+        assert_memory_equal(g, r->then, model_state(r->model)->n_elements * sizeof(double));
 }
 
 static void check_config(const struct model_config *config, bool sentence, bool masked) {
@@ -102,7 +103,7 @@ static void check_config(const struct model_config *config, bool sentence, bool 
                 t->batch.n_masked = 0;
         struct model *model = helper_model(config, ops_fp64(), &t->batch);
         struct model_pass pass = helper_pass(&t->batch, config->hidden_dropout_prob > 0);
-        struct readiness ready = { .model = model, .then = calloc(model_n_elements(model), sizeof(double)) };
+        struct readiness ready = { .model = model, .then = calloc(model_state(model)->n_elements, sizeof(double)) };
         assert_non_null(ready.then);
         pass.ready = note_ready;
         pass.context = &ready;
@@ -176,8 +177,9 @@ static void test_albert_is_bert(void **state) {
         model_forward_backward(a, &t->batch, &pass, &x);
         model_forward_backward(b, &t->batch, &pass, &y);
         assert_memory_equal(&x, &y, sizeof(x));
-        assert_int_equal(model_n_elements(a), model_n_elements(b));
-        assert_memory_equal(model_gradients(a), model_gradients(b), model_n_elements(a) * sizeof(double));
+        assert_int_equal(model_state(a)->n_elements, model_state(b)->n_elements);
+        assert_memory_equal(model_state(a)->gradients, model_state(b)->gradients,
+                            model_state(a)->n_elements * sizeof(double));
         model_free(a);
         model_free(b);
         free(t);
@@ -244,7 +246,8 @@ static void check_recompute(const struct model_config *config, const struct ops 
         model_forward_backward(a, &t->batch, &pass, &x);
         model_forward_backward(b, &t->batch, &pass, &y);
         assert_memory_equal(&x, &y, sizeof(x));
-        assert_memory_equal(model_gradients(a), model_gradients(b), model_n_elements(a) * model_element_size(a));
+        assert_memory_equal(model_state(a)->gradients, model_state(b)->gradients,
+                            model_state(a)->n_elements * model_state(a)->element_size);
         model_free(a);
         model_free(b);
         free(t);
@@ -261,18 +264,18 @@ static void test_recompute(void **state) {
 
 /* The batch's gradients are there once: a second time doubles them; from zero they are the same again. */
 static void check_accumulates(struct model *model, const struct batch *batch, const struct model_pass *pass) {
-        const double *g = model_gradients(model);
-        double *once = calloc(model_n_elements(model), sizeof(double));
+        const double *g = model_state(model)->gradients;
+        double *once = calloc(model_state(model)->n_elements, sizeof(double));
         struct model_loss loss = {};
 
         assert_non_null(once);
-        memcpy(once, g, model_n_elements(model) * sizeof(double));
+        memcpy(once, g, model_state(model)->n_elements * sizeof(double));
         model_forward_backward(model, batch, pass, &loss);
-        for (size_t i = 0; i < model_n_elements(model); i++)
+        for (size_t i = 0; i < model_state(model)->n_elements; i++)
                 assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
         model_zero_gradients(model);
         model_forward_backward(model, batch, pass, &loss);
-        for (size_t i = 0; i < model_n_elements(model); i++)
+        for (size_t i = 0; i < model_state(model)->n_elements; i++)
                 assert_true(fabs(g[i] - once[i]) <= 1e-12);
         free(once);
 }

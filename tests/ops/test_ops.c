@@ -14,7 +14,7 @@
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 #include "tests/ops/ops_checks.h"
-#include "trainer/ops_cpu.h"
+#include "trainer/ops/cpu/cpu.h"
 
 #define LIMIT 2e-12 /* of the NMSE; 1.9e-13 measured */
 

@@ -16,11 +16,12 @@
 #include <string.h>
 
 #include "tests/close.h"
-#include "trainer/checkpoint.h"
-#include "trainer/model_internal.h"
-#include "trainer/optimizer.h"
-#include "trainer/safetensors.h"
-#include "trainer/weights.h"
+#include "trainer/checkpoint/description.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/checkpoint/weights.h"
+#include "trainer/hf/safetensors.h"
+#include "trainer/model/internal.h"
+#include "trainer/model/optimizer.h"
 
 #define MASKED_MAX 4096
 
@@ -107,7 +108,7 @@ static void open_model(const char *path) {
                                        .max_length = batch.max_length,
                                        .training = true };
 
-        if (checkpoint_open(path, &c, &error) < 0 || weights_config(c, &config, &error) < 0)
+        if (checkpoint_open(path, &c, &error) < 0 || description_config(c, &config, &error) < 0)
                 die(error.text);
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0;
         if (model_new(&config, ops_cpu(), &limits, &model, &error) < 0 || weights_read(c, model, &error) < 0)
@@ -181,7 +182,7 @@ static double global_norm(void) {
  * rounding on both sides: that is held below its own bound of the global norm. */
 static double deviation(const struct model_tensor *t, double norm) {
         const struct safetensors_tensor *r = want_of("gradient", t);
-        const float *g = (const float *) model_gradients(model) + t->offset;
+        const float *g = (const float *) model_state(model)->gradients + t->offset;
         double difference = 0, reference = 0;
 
         for (size_t e = 0; e < t->n_elements; e++) {
@@ -232,8 +233,8 @@ static void check_trajectory(void) {
                 const struct model_tensor *t = model_tensor(model, i);
                 const struct safetensors_tensor *r = want_of("after", t);
                 for (size_t e = 0; !strstr(t->name, "key.bias") && e < t->n_elements; e++)
-                        worst = worse(worst,
-                                      fabs(((const float *) model_parameters(model))[t->offset + e] - value(r, e)));
+                        worst = worse(worst, fabs(((const float *) model_state(model)->parameters)[t->offset + e] -
+                                                  value(r, e)));
         }
         (void) printf("# %llu steps of AdamW\n", (unsigned long long) steps);
         judge("loss of every step", worst_loss, 5e-6); /* 6.8e-7 measured */

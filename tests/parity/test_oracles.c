@@ -16,11 +16,11 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "daemon/plan/schedule.h"
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
-#include "trainer/safetensors.h"
-#include "daemon/plan/schedule.h"
+#include "trainer/hf/safetensors.h"
+#include "trainer/model/optimizer.h"
 
 enum { SEQUENCES = 6, LABELS = 5, UPDATES = 4, STEPS = 40, WARMUP = 6 };
 #define RATE 0.02
@@ -108,9 +108,9 @@ static void write_weights(struct model *model, const char *of, bool albert) {
                 assert_non_null(values);
                 for (size_t e = 0; e < t->n_elements; e++)
                         values[e] = value(before, e);
-                model->ops->store(model->ops->master, model->parameters, t->offset, values, t->n_elements);
+                model->ops->store(model->ops->master, model->state.parameters, t->offset, values, t->n_elements);
         }
-        model_parameters_changed(model);
+        state_parameters_changed(model_state(model));
 }
 
 static double worst_of(const struct model *model, const void *run, const struct model_tensor *t,
@@ -175,10 +175,10 @@ static double worst_gradient(struct model *model, const char *of) {
                 const struct model_tensor *t = model_tensor(model, i);
                 const struct safetensors_tensor *expected = find(of, "gradient/", t->name);
                 if (expected)
-                        worst = worse(worst, worst_of(model, model_gradients(model), t, expected));
+                        worst = worse(worst, worst_of(model, model_state(model)->gradients, t, expected));
                 else
-                        assert_true(model->ops->sum_squares((char *) model_gradients(model) +
-                                                                    t->offset * model_element_size(model),
+                        assert_true(model->ops->sum_squares((char *) model_state(model)->gradients +
+                                                                    t->offset * model_state(model)->element_size,
                                                             t->n_elements) == 0);
         }
         return worst;
@@ -260,7 +260,7 @@ static double worst_weight(struct model *model, const struct training *training,
                 const struct safetensors_tensor *after = find(training->name, "after/", t->name);
                 if (strstr(t->name, "key.bias") && after)
                         continue;
-                double error = worst_of(model, model_parameters(model), t,
+                double error = worst_of(model, model_state(model)->parameters, t,
                                         after ? after : weight_before(training->name, training->albert, t));
                 if (is_worse(error, worst)) {
                         worst = error;

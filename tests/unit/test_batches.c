@@ -7,8 +7,8 @@
 #include <cmocka.h>
 
 #include "tests/unit/trainer-corpus.h"
-#include "trainer/prefetch.h"
-#include "trainer/samples.h"
+#include "trainer/data/prefetch.h"
+#include "trainer/data/samples.h"
 
 enum { LENGTH = 32 };
 

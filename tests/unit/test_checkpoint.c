@@ -15,8 +15,9 @@
 
 #include "bertd/exit.h"
 #include "tests/unit/trainer-corpus.h"
-#include "trainer/checkpoint.h"
-#include "trainer/rundir.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/checkpoint/writer.h"
+#include "trainer/run/rundir.h"
 
 enum { BIG = 3000000, SMALL = 10 };
 

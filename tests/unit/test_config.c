@@ -11,8 +11,8 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
-#include "trainer/config.h"
-#include "trainer/params.h"
+#include "trainer/model/count.h"
+#include "trainer/model/config.h"
 
 #define SHAPE                                                                                              \
         "\"vocab_size\": 100, \"hidden_size\": 12, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, " \

@@ -15,10 +15,10 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "trainer/data/corpus.h"
+#include "trainer/data/corpus_format.h"
+#include "trainer/data/corpus_writer.h"
 #include "trainer/text/content.h"
-#include "trainer/text/corpus.h"
-#include "trainer/text/corpus_format.h"
-#include "trainer/text/corpus_writer.h"
 
 static char folder[] = "/tmp/test_corpus.XXXXXX", prefix[64];
 

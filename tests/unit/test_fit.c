@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "bertd/exit.h"
-#include "trainer/fit.h"
+#include "trainer/infer/fit.h"
+#include "trainer/model/heads.h"
 
 static struct model_config classifier_of(uint32_t rows) {
         return (struct model_config) { .vocab_size = 100,
@@ -60,8 +61,8 @@ static void test_heads(void **state) {
         struct error error = {};
         char names[128];
 
-        assert_int_equal(fit_classifier_heads(&config), HEAD(PART_CLASSIFIER) | HEAD(PART_POOLER));
-        assert_int_equal(fit_heads_of(&config), HEAD(PART_CLASSIFIER) | HEAD(PART_POOLER));
+        assert_int_equal(heads_of_classifier(&config), HEAD(PART_CLASSIFIER) | HEAD(PART_POOLER));
+        assert_int_equal(heads_of(&config), HEAD(PART_CLASSIFIER) | HEAD(PART_POOLER));
         assert_true(fit_heads("m", &config, HEAD(PART_MLM_HEAD), 0, &error) < 0);
         assert_int_equal(error.exit, BERTD_EXIT_DATA);
         error = (struct error) {};
@@ -72,11 +73,11 @@ static void test_heads(void **state) {
         config.classifier.input = INPUT_CLS; /* a pooler that nobody reads may be fresh */
         config.classifier.segmented = true;
         config.classifier.segments = SEGMENTS_ATTENTION;
-        assert_int_equal(fit_classifier_heads(&config), CLASSIFIER_HEADS);
+        assert_int_equal(heads_of_classifier(&config), CLASSIFIER_HEADS);
         config.classifier = (struct classifier_config) {};
         config.without_pretraining_heads = false;
-        assert_int_equal(fit_heads_of(&config), PRETRAINING_HEADS | HEAD(PART_POOLER));
-        fit_name_heads(ALL_HEADS, names, sizeof(names));
+        assert_int_equal(heads_of(&config), PRETRAINING_HEADS | HEAD(PART_POOLER));
+        heads_describe(ALL_HEADS, names, sizeof(names));
         assert_string_equal(names, "pooler, MLM head, NSP/SOP head, classifier, attention over segments");
 }
 

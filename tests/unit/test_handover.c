@@ -146,6 +146,7 @@ static void test_nobody_is_there(void **state) {
         assert_true(handover_take("00000000000000000000000000000000", SEC, fds, &error) < 0);
         cleanup_close int listener = handover_listen(name, &error);
         uint64_t begin = clock_boottime_usec();
+        assert_true(listener >= 0);
         assert_int_equal(handover_take(name, SEC / 5, fds, &error), -ETIMEDOUT);
         assert_true(clock_boottime_usec() - begin < 5 * SEC);
 }

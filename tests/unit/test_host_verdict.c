@@ -61,7 +61,9 @@ static const struct {
 
 static void test_ends(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(ends); i++) {
-                const struct host_facts f = { .host = "h3", .end = { ends[i].status, ends[i].late, ends[i].said } };
+                const struct host_facts f = {
+                        .host = "h3", .end = { .status = ends[i].status, .late = ends[i].late, .said = ends[i].said }
+                };
                 struct host_verdict v;
 
                 host_judge(&f, &v);

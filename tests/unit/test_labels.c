@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
-#include "trainer/texts.h"
+#include "trainer/data/examples.h"
 
 /* In order. */
 static const char *const ordered[] = { "-10",

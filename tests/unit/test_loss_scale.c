@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "trainer/loss_scale.h"
+#include "trainer/model/loss_scale.h"
 
 static void test_never_zero(void **state) {
         struct loss_scale s = loss_scale_new(true);

@@ -14,7 +14,7 @@
 
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
+#include "trainer/model/optimizer.h"
 
 struct outcome {
         double loss, norm;
@@ -38,10 +38,10 @@ static struct outcome train(const struct model_config *config, const struct test
                 optimizer_update(model, &spec, 1e-3, step + 1, 0.5);
         }
         o.loss = loss.mlm_sum + loss.sentence_sum;
-        o.n = model_n_elements(model);
+        o.n = model_state(model)->n_elements;
         o.parameters = calloc(o.n, sizeof(float));
         assert_non_null(o.parameters);
-        memcpy(o.parameters, model_parameters(model), o.n * sizeof(float));
+        memcpy(o.parameters, model_state(model)->parameters, o.n * sizeof(float));
         model_free(model);
         return o;
 }
@@ -83,8 +83,8 @@ static void check_against_fp64(struct model_config config) {
         global = optimizer_gradient_norm(reference);
         for (uint32_t i = 0; i < model_n_tensors(fast); i++) {
                 const struct model_tensor *tensor = model_tensor(fast, i);
-                const float *g = (const float *) model_gradients(fast) + tensor->offset;
-                const double *r = (const double *) model_gradients(reference) + tensor->offset;
+                const float *g = (const float *) model_state(fast)->gradients + tensor->offset;
+                const double *r = (const double *) model_state(reference)->gradients + tensor->offset;
                 double difference = 0, norm = 0;
                 for (size_t e = 0; e < tensor->n_elements; e++) {
                         difference += (g[e] - r[e]) * (g[e] - r[e]);

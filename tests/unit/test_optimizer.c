@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "daemon/plan/schedule.h"
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/optimizer.h"
-#include "daemon/plan/schedule.h"
+#include "trainer/model/optimizer.h"
 
 static void test_schedule(void **state) {
         struct spec_optimizer s = {
@@ -101,7 +101,7 @@ static struct model *small_model(const struct ops *ops, const struct test_batch 
 static void test_norm(void **state) {
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
         struct model *model = small_model(ops_cpu(), t);
-        float *g = model_gradients(model);
+        float *g = model_state(model)->gradients;
 
         assert_true(optimizer_gradient_norm(model) == 0);
         g[0] = 3;
@@ -117,8 +117,8 @@ static void test_update(void **state) {
         const struct spec_optimizer spec = { .beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5 };
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
         struct model *model = small_model(ops_fp64(), t);
-        double *p = model_parameters(model), *g = model_gradients(model), *m = model_moment1(model),
-               *v = model_moment2(model);
+        double *p = model_state(model)->parameters, *g = model_state(model)->gradients,
+               *m = model_state(model)->moment1, *v = model_state(model)->moment2;
         const struct model_tensor *weight = model_tensor(model, SLOT_WORD),
                                   *gamma = model_tensor(model, SLOT_EMBEDDINGS_GAMMA);
 
@@ -173,8 +173,9 @@ static void reference_update(const struct spec_optimizer *o, const struct model_
 static void check_optimizer(const struct spec_optimizer *o) {
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
         struct model *model = small_model(ops_fp64(), t);
-        size_t n = model_n_elements(model);
-        double *p = model_parameters(model), *g = model_gradients(model), *copy = calloc(n, sizeof(double));
+        size_t n = model_state(model)->n_elements;
+        double *p = model_state(model)->parameters, *g = model_state(model)->gradients,
+               *copy = calloc(n, sizeof(double));
         struct reference r = { calloc(n, sizeof(double)), calloc(n, sizeof(double)), calloc(n, sizeof(double)) };
 
         assert_true(copy && r.p && r.m && r.v);
@@ -232,7 +233,7 @@ static void test_decay_flags(void **state) {
                 assert_true(tensor->offset >= end);
                 end = tensor->offset + tensor->n_elements;
         }
-        assert_true(end <= model_n_elements(model));
+        assert_true(end <= model_state(model)->n_elements);
         assert_string_equal(model_tensor(model, 0)->name, "bert.embeddings.word_embeddings.weight");
         assert_string_equal(model_tensor(model, model_n_tensors(model) - 1)->name, "cls.seq_relationship.bias");
         model_free(model);
@@ -244,13 +245,13 @@ static void test_init(void **state) {
         struct test_batch *t = helper_batch(50, 2, 9, 1, false);
         struct model *a = helper_model(&config, ops_cpu(), &t->batch),
                      *b = helper_model(&config, ops_fp64(), &t->batch);
-        const float *p = model_parameters(a);
-        const double *q = model_parameters(b);
+        const float *p = model_state(a)->parameters;
+        const double *q = model_state(b)->parameters;
         double sum = 0, squares = 0;
 
         model_init(a, 7);
         model_init(b, 7);
-        for (size_t i = 0; i < model_n_elements(a); i++)
+        for (size_t i = 0; i < model_state(a)->n_elements; i++)
                 assert_true(p[i] == q[i]);
         for (size_t i = 0; i < 48000; i++) {
                 assert_true(fabsf(p[i]) <= 0.04f);
@@ -335,20 +336,20 @@ static void check_together(const struct spec_optimizer *o) {
 
         table.update = update_naively;
         struct model *a = helper_model(&config, ops_fp64(), &t->batch), *b = helper_model(&config, &table, &t->batch);
-        size_t bytes = model_run_bytes(a);
+        size_t bytes = model_state(a)->run_bytes;
         model_init(a, 3);
         model_init(b, 3);
         for (uint32_t update = 1; update <= 3; update++) {
-                double *g = model_gradients(a);
-                for (size_t i = 0; i < model_n_elements(a); i++)
+                double *g = model_state(a)->gradients;
+                for (size_t i = 0; i < model_state(a)->n_elements; i++)
                         g[i] = 0.2 * helper_random(update, (uint32_t) i);
-                memcpy(model_gradients(b), g, bytes);
+                memcpy(model_state(b)->gradients, g, bytes);
                 optimizer_update(a, o, 0.01 * update, update, 0.5);
                 optimizer_update(b, o, 0.01 * update, update, 0.5);
         }
-        assert_memory_equal(model_parameters(a), model_parameters(b), bytes);
-        assert_memory_equal(model_moment1(a), model_moment1(b), bytes);
-        assert_memory_equal(model_moment2(a), model_moment2(b), bytes);
+        assert_memory_equal(model_state(a)->parameters, model_state(b)->parameters, bytes);
+        assert_memory_equal(model_state(a)->moment1, model_state(b)->moment1, bytes);
+        assert_memory_equal(model_state(a)->moment2, model_state(b)->moment2, bytes);
         model_free(a);
         model_free(b);
         free(t);

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "trainer/pace.h"
+#include "trainer/report/pace.h"
 
 /* One step of ranks that do as much as `work` says in `seconds`. */
 static bool step(struct pace *p, uint32_t n, const double *seconds, const double *work, struct pace_row *row) {

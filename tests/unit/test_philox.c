@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "trainer/dropout.h"
-#include "trainer/philox.h"
+#include "trainer/random/dropout.h"
+#include "trainer/random/philox.h"
 
 static void expect(struct philox r, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
         assert_int_equal(r.v[0], a);

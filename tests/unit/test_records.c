@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "tests/unit/folder.h"
-#include "trainer/records.h"
+#include "trainer/data/records.h"
 
 static char *const text_columns[] = { (char[]) { "text" } }, *const second[] = { (char[]) { "2" } },
                    *const two[] = { (char[]) { "a" }, (char[]) { "b" } };

@@ -12,7 +12,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
-#include "trainer/safetensors.h"
+#include "trainer/hf/safetensors.h"
 
 static char folder[] = "/tmp/bertd-safetensors.XXXXXX", path[64];
 

@@ -13,10 +13,10 @@
 #include "bertd/exit.h"
 #include "tests/close.h"
 #include "tests/unit/trainer-corpus.h"
-#include "trainer/mixture.h"
-#include "trainer/permute.h"
-#include "trainer/samples.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/data/mixture.h"
+#include "trainer/data/samples.h"
+#include "trainer/random/permute.h"
+#include "trainer/text/vocab.h"
 
 enum { LENGTH = 32, VOCAB = 120, N = 4000 };
 

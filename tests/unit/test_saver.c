@@ -18,7 +18,8 @@
 void emulated_set_free(size_t bytes);
 void emulated_break(void);
 #endif
-#include "trainer/saver.h"
+#include "trainer/checkpoint/reader.h"
+#include "trainer/checkpoint/saver.h"
 
 static const struct ops *ops;
 
@@ -53,14 +54,14 @@ static int teardown(void **state) {
 }
 
 static void fill(struct model *model, float value) {
-        void *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
-        cleanup_free float *values = malloc(model_run_bytes(model));
+        void *runs[] = { model_state(model)->parameters, model_state(model)->moment1, model_state(model)->moment2 };
+        cleanup_free float *values = malloc(model_state(model)->run_bytes);
 
         assert_non_null(values);
         for (unsigned kind = 0; kind < ELEMENTSOF(runs); kind++) {
-                for (size_t i = 0; i < model_n_elements(model); i++)
+                for (size_t i = 0; i < model_state(model)->n_elements; i++)
                         values[i] = value + (float) kind;
-                model_upload(model, runs[kind], values);
+                state_upload(model_state(model), runs[kind], values);
         }
 }
 
@@ -113,7 +114,7 @@ static void test_not_finite_is_refused(void **state) {
 
         fill(f->model, 1);
         const double infinity = 1.0 / 0.0;
-        ops->store(ops->master, model_moment2(f->model), 12345, &infinity, 1);
+        ops->store(ops->master, model_state(f->model)->moment2, 12345, &infinity, 1);
         saver_begin(f->saver, path, 9, &meta, &previous);
         struct saver_result result = wait_for(f->saver);
         assert_true(result.r < 0);
@@ -133,7 +134,8 @@ static void test_every_element_is_looked_at(void **state) {
 
         for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
                 struct model *model = helper_model(&config, tables[i], &t->batch);
-                void *runs[] = { model_parameters(model), model_moment1(model), model_moment2(model) };
+                void *runs[] = { model_state(model)->parameters, model_state(model)->moment1,
+                                 model_state(model)->moment2 };
                 cleanup_checkpoint_meta struct checkpoint_meta meta = {};
                 struct saver_result previous, result;
                 struct saver *saver = NULL;

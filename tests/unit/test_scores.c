@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "trainer/scores.h"
+#include "trainer/infer/scores.h"
 
 #define CLASSES_MAX 5
 static const struct golden {

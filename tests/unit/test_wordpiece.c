@@ -11,6 +11,7 @@
 
 #include "bertd/exit.h"
 #include "common/file.h"
+#include "trainer/text/vocab_file.h"
 #include "trainer/text/wordpiece.h"
 
 #define SPECIALS "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"

@@ -1,4 +1,4 @@
-/* Corpora written by hand for unit tests: Megatron's format as trainer/text/corpus.h describes it, int32 ids. */
+/* Corpora written by hand for unit tests: Megatron's format as trainer/data/corpus.h describes it, int32 ids. */
 #ifndef TESTS_UNIT_TRAINER_CORPUS_H
 #define TESTS_UNIT_TRAINER_CORPUS_H
 

@@ -9,7 +9,7 @@
 #include <cuda_runtime.h>
 
 extern "C" {
-#include "trainer/ops.h"
+#include "trainer/ops/ops.h"
 }
 #include "trainer/cuda/cuda.h"
 

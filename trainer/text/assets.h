@@ -15,7 +15,8 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
+#include "trainer/text/vocab_file.h"
 
 #define ASSET_VOCAB "vocab.txt"
 #define ASSET_SENTENCEPIECE "spiece.model"

@@ -119,25 +119,6 @@ void encoder_free(struct encoder *encoder) {
         free(encoder);
 }
 
-static int reserve(struct ids *ids, size_t more) {
-        if (ids->n + more <= ids->capacity)
-                return 0;
-        size_t capacity = 2 * (ids->n + more);
-        int32_t *data = realloc(ids->data, capacity * sizeof(*data));
-        if (!data)
-                return -ENOMEM;
-        ids->data = data;
-        ids->capacity = capacity;
-        return 0;
-}
-
-int encoder_append(struct ids *ids, int32_t id) {
-        if (reserve(ids, 1) < 0)
-                return -ENOMEM;
-        ids->data[ids->n++] = id;
-        return 0;
-}
-
 static int encode_sentencepiece(const struct encoder *encoder, int thread, const char *text, size_t size,
                                 struct ids *ids) {
         struct albert_text *albert = &encoder->texts[thread];
@@ -148,7 +129,7 @@ static int encode_sentencepiece(const struct encoder *encoder, int thread, const
         if (r >= 0)
                 r = sentencepiece_encode(encoder->model, albert->text, albert->size, &found, &n);
         if (r >= 0)
-                r = reserve(ids, n);
+                r = ids_reserve(ids, n);
         if (r < 0)
                 return r;
         if (n > 0)
@@ -177,7 +158,7 @@ static int take_text(void *context, const char *text, size_t size) {
 
 static int take_token(void *context, int32_t id) {
         const struct encoding *e = context;
-        return encoder_append(e->ids, id);
+        return ids_append(e->ids, id);
 }
 
 static int encode_split(const struct encoder *encoder, const struct added_split *split, int thread, const char *text,

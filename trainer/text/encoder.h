@@ -19,9 +19,6 @@ const struct text_options *encoder_options(const struct encoder *encoder);
 /* Appends the ids of the text, any bytes. Added tokens are themselves; special tokens in it are plain text. Returns 0 or -ENOMEM. */
 int encoder_encode(const struct encoder *encoder, int thread, const char *text, size_t size, struct ids *ids);
 
-/* Appends one id. */
-int encoder_append(struct ids *ids, int32_t id);
-
 /* As encoder_encode, but as Hugging Face has it for WordPiece: special tokens are themselves. */
 int encoder_encode_special(const struct encoder *encoder, int thread, const char *text, size_t size, struct ids *ids);
 

@@ -19,7 +19,8 @@
 #include "common/json_read.h"
 #include "common/parse.h"
 #include "trainer/text/tokenizer_json.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab.h"
+#include "trainer/text/vocab_file.h"
 
 #define ADDED_MAX 32768
 #define BOM "\xEF\xBB\xBF"

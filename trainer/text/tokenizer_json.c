@@ -7,7 +7,7 @@
 
 #include "bertd/exit.h"
 #include "common/json_read.h"
-#include "trainer/text/wordpiece.h"
+#include "trainer/text/vocab_file.h"
 
 static int refuse_part(const char *path, const char *part, const json_t *object, const char *expected,
                        struct error *error) {

@@ -1,198 +1,297 @@
-/* `bert-trainer vocab`: counts the words of a text on all threads, then learns a WordPiece vocabulary from them. */
-#include "trainer/text/text.h"
+/*
+ * See vocab.h. A vocabulary is its file's text, cut in place, and a trie of it: the root is the start of a word, the node of "##" the start
+ * of what continues one.
+ */
+#include "trainer/text/vocab.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "bertd/exit.h"
-#include "common/clock.h"
 #include "common/file.h"
-#include "common/parse.h"
-#include "common/usage.h"
-#include "trainer/text/arguments.h"
-#include "trainer/text/basic.h"
-#include "trainer/text/documents.h"
-#include "trainer/text/pipeline.h"
-#include "trainer/text/vocab_learn.h"
+#include "trainer/text/vocab_file.h"
+#include "trainer/text/vocab_internal.h"
 
-static const char help[] =
-        "usage: bert-trainer vocab --size N --output FILE [OPTION]... [TEXT]...\n"
-        "Learns a WordPiece vocabulary of N tokens from text; no TEXT, or -: standard input.\n"
-        "  --size N              tokens, special ones included (default: 30000)\n"
-        "  --output FILE         where the vocabulary goes, one token a line\n"
-        "  --alphabet N          keep the N commonest characters (default: 1000, fewer for a small N)\n"
-        "  --min-frequency N     join no pair seen less often (default: 2)\n"
-        "  --format lines|prose|wikitext|jsonl\n"
-        "                        read as prepare does (default: text as it is)\n" TEXT_ARGUMENTS_HELP;
+#define WORD_MARK "\xE2\x96\x81"
 
-#define SIZE_DEFAULT 30000
+const char *const vocab_specials[VOCAB_SPECIALS] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]" };
 
-struct arguments {
-        const char *output;
-        struct vocab_learn_settings settings;
-        bool has_format;
-        enum text_format format;
-        struct text_arguments text;
-};
+static char *trim_end(char *begin, char *end) {
+        while (end > begin && (end[-1] == ' ' || (end[-1] >= '\t' && end[-1] <= '\r')))
+                end--;
+        return end;
+}
 
-struct counting {
-        const struct arguments *arguments;
-        struct basic *basic;
-        struct word_counts counts;
-};
+/* An empty line is an id that no text has; a token given again has its last id, and the earlier one is such an id, too. The token's own
+ * text keeps what is not ASCII: the hash of a vocabulary, by which checkpoints know it, is over that. */
+static int add_token(struct vocab *vocab, const char *path, char *begin, char *end, struct error *error) {
+        uint32_t line = vocab->n_tokens + 1;
 
-struct worker {
-        const struct basic *basic;
-        struct word_counts *counts;
-};
-
-static int count_word(void *context, const struct word *word) {
-        if (word->n_chars > WORD_CHARS_MAX)
+        end = trim_end(begin, end);
+        if (memchr(begin, '\0', (size_t) (end - begin)) ||
+            utf8_valid_prefix(begin, (size_t) (end - begin)) < (size_t) (end - begin))
+                return error_input(error, BERTD_EXIT_DATA, "%s:%u: not a UTF-8 text line", path, line);
+        *end = '\0';
+        vocab->tokens[vocab->n_tokens++] = begin;
+        if (begin == end) {
+                vocab->has_empty = true;
                 return 0;
-        return word_counts_add(context, word->bytes, word->n_bytes, 1);
-}
-
-static int count_text(void *context, const char *text, size_t size) {
-        const struct worker *worker = context;
-        return basic_split(worker->basic, text, size, count_word, worker->counts);
-}
-
-static int no_end(void *context) { return 0; }
-
-static int work(void *context, int thread, struct block *block, void *result, struct error *error) {
-        const struct counting *counting = context;
-        struct worker worker = { .basic = counting->basic, .counts = result };
-        const struct document_sink sink = { .context = &worker, .sentence = count_text, .end_document = no_end };
-
-        word_counts_clear(result);
-        if (!counting->arguments->has_format)
-                return count_text(&worker, block->text, block->size);
-        return documents_parse(counting->arguments->format, block, &sink, error);
-}
-
-static int consume(void *context, const struct block *block, void *result, struct error *error) {
-        struct counting *counting = context;
-        return word_counts_merge(&counting->counts, result) < 0 ? error_errno(error, ENOMEM, "cannot count words") : 0;
-}
-
-static void counts_free(void *result) { word_counts_free(result); }
-
-static int count(struct counting *counting, struct reader *reader, struct error *error) {
-        const struct pipeline pipeline = {
-                .context = counting,
-                .result_size = sizeof(struct word_counts),
-                .work = work,
-                .consume = consume,
-                .result_free = counts_free,
-        };
-        struct text_options options;
-
-        int r = text_arguments_options(&counting->arguments->text, NULL, &options, error);
-        if (r < 0)
-                return r;
-        if (basic_new(&options, &counting->basic) < 0)
-                return error_errno(error, ENOMEM, "cannot count words");
-        return pipeline_run(&pipeline, reader, error);
-}
-
-static int run(struct counting *counting, struct reader *reader, struct error *error) {
-        const struct arguments *arguments = counting->arguments;
-        uint64_t begin_usec = clock_monotonic_usec();
-        cleanup_free char *text = NULL;
-        uint32_t n;
-
-        int r = file_check_writable(arguments->output, error);
-        if (r >= 0)
-                r = count(counting, reader, error);
-        if (r >= 0)
-                r = vocab_learn(&counting->counts, &arguments->settings, &text, &n, error);
-        if (r >= 0)
-                r = file_write_atomic(arguments->output, text, strlen(text), 0666, error);
-        if (r < 0)
-                return r;
-        text_findings_print(reader_findings(reader), stderr);
-        (void) fprintf(stderr, "%s: %u tokens from %zu distinct words of %.1f MB in %.2f s%s\n", arguments->output, n,
-                       counting->counts.n, (double) reader_bytes(reader) / 1e6,
-                       (double) (clock_monotonic_usec() - begin_usec) / (double) USEC_PER_SEC,
-                       n < arguments->settings.size ? " (the text has no more pairs)" : "");
-        return 0;
-}
-
-static int parse_number(const char *option, uint64_t min, uint64_t max, uint64_t *ret, struct error *error) {
-        if (parse_u64(optarg, min, max, ret) < 0)
-                return error_input(error, BERTD_EXIT_USAGE, "%s %s: expected a number from %" PRIu64 " to %" PRIu64,
-                                   option, optarg, min, max);
-        return 0;
-}
-
-static const struct option options[] = { { "size", required_argument, NULL, 's' },
-                                         { "output", required_argument, NULL, 'o' },
-                                         { "alphabet", required_argument, NULL, 'a' },
-                                         { "min-frequency", required_argument, NULL, 'm' },
-                                         { "format", required_argument, NULL, 'f' },
-                                         { "help", no_argument, NULL, 'h' },
-                                         TEXT_ARGUMENTS,
-                                         {} };
-
-static int take_option(int c, char **argv, struct arguments *arguments, struct error *error) {
-        uint64_t number = 0;
-        int r = 0;
-
-        switch (c) {
-        case 'o':
-                arguments->output = optarg;
-                return 0;
-        case 's':
-                r = parse_number("--size", VOCAB_LEARN_SIZE_MIN, VOCAB_LEARN_SIZE_MAX, &number, error);
-                arguments->settings.size = (uint32_t) number;
-                return r;
-        case 'a':
-                r = parse_number("--alphabet", 1, VOCAB_LEARN_SIZE_MAX, &number, error);
-                arguments->settings.alphabet = (uint32_t) number;
-                return r;
-        case 'm':
-                return parse_number("--min-frequency", 1, UINT32_MAX, &arguments->settings.min_frequency, error);
-        case 'f':
-                arguments->has_format = true;
-                return text_format_choose(optarg, &arguments->format, error);
-        case 'h':
-                return 1;
-        default:
-                return usage_option(c, argv, options, "vocab", error);
         }
+        uint32_t node = trie_insert(&vocab->trie, begin, vocab_trimmed_size(begin, (size_t) (end - begin)));
+        vocab->n_distinct += node == 0 || vocab->trie.token[node] == TRIE_NO_TOKEN;
+        if (node > 0) /* the root is no token: white space alone is none */
+                vocab->trie.token[node] = (int32_t) line - 1;
+        vocab->size = line;
+        return 0;
 }
 
-/* 1: help was asked for. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
-        int c;
+static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        char *line = vocab->text, *end_of_text = vocab->text + size;
+        size_t n_lines = 1;
 
-        optind = 1;
-        while ((c = getopt_long(argc, argv, ":s:o:f:h", options, NULL)) >= 0) {
-                int r = text_arguments_take(&arguments->text, c) ? 0 : take_option(c, argv, arguments, error);
-                if (r != 0)
+        for (const char *p = line; p < end_of_text; p++)
+                n_lines += *p == '\n';
+        vocab->tokens = calloc(n_lines, sizeof(*vocab->tokens));
+        if (!vocab->tokens || trie_allocate(&vocab->trie, size + 1) < 0)
+                return error_errno(error, ENOMEM, "%s", path);
+
+        while (line < end_of_text) {
+                char *found = memchr(line, '\n', (size_t) (end_of_text - line));
+                char *end = found ? found : end_of_text;
+                int r = add_token(vocab, path, line, end, error);
+                if (r < 0)
                         return r;
+                line = end + 1;
         }
-        return arguments->output ? 0 : usage_missing("--output FILE", argv[0], error);
+        vocab->n_distinct += vocab->has_empty; /* "" is a token of transformers' */
+        vocab->n_tokens = vocab->size;         /* empty lines at the end are no ids */
+        return 0;
 }
 
-int cmd_vocab(int argc, char **argv) {
-        struct arguments arguments = { .settings.size = SIZE_DEFAULT, .text = TEXT_ARGUMENTS_DEFAULT };
-        struct counting counting = { .arguments = &arguments };
-        cleanup_reader struct reader *reader = NULL;
-        struct error error = {};
-
-        int r = parse_arguments(argc, argv, &arguments, &error);
-        if (r > 0)
-                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-        enum reader_cut cut = arguments.has_format ? text_format_cut(arguments.format) : READER_LINES;
-        if (r >= 0)
-                r = text_arguments_reader(&arguments.text, argc, argv, cut, &reader, &error);
-        if (r >= 0)
-                r = run(&counting, reader, &error);
-        word_counts_free(&counting.counts);
-        free(counting.basic);
-        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+static int32_t own_id(const struct vocab *vocab, const char *token) {
+        uint32_t node = 0;
+        if (vocab->model)
+                return sentencepiece_id(vocab->model, token);
+        for (const char *p = token; *p; p++)
+                if (!trie_step(&vocab->trie, &node, *p))
+                        return TRIE_NO_TOKEN;
+        return vocab->trie.token[node];
 }
+
+static int check_specials(const struct vocab *vocab, const char *path, struct error *error) {
+        for (size_t i = 0; i < VOCAB_SPECIALS; i++)
+                if (vocab_special(vocab, vocab_specials[i]) < 0)
+                        return error_input(error, BERTD_EXIT_DATA, "%s: no token %s, which a BERT vocabulary must have",
+                                           path, vocab_specials[i]);
+        return 0;
+}
+
+static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
+        (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+}
+
+static bool is_usual_name(const struct added_token *t) {
+        return strcmp(t->content, t->role) == 0 || strcmp(t->content, "<pad>") == 0 || strcmp(t->content, "<unk>") == 0;
+}
+
+/* Of what makes another text of ids: a vocabulary without added tokens keeps the hash it always had. */
+static void hash_added(const struct vocab *vocab, XXH3_state_t *state) {
+        for (uint32_t i = 0; i < vocab->added.n; i++) {
+                const struct added_token *t = &vocab->added.item[i];
+                if (t->role && own_id(vocab, t->content) == t->id && is_usual_name(t))
+                        continue; /* says nothing that the model does not say */
+                const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,      t->rstrip,
+                                             t->normalized,    t->single_word, t->role ? (uint32_t) t->role[1] : 0 };
+                (void) XXH3_128bits_update(state, numbers, sizeof(numbers));
+                (void) XXH3_128bits_update(state, t->content, strlen(t->content) + 1);
+        }
+}
+
+static int hash_tokens(struct vocab *vocab) {
+        XXH3_state_t *state = XXH3_createState();
+        if (!state)
+                return -ENOMEM;
+        (void) XXH3_128bits_reset(state);
+        if (vocab->model)
+                (void) XXH3_128bits_update(state, vocab->text, vocab->text_size);
+        for (uint32_t i = 0; !vocab->model && i < vocab->n_tokens; i++) {
+                (void) XXH3_128bits_update(state, vocab->tokens[i], strlen(vocab->tokens[i]));
+                (void) XXH3_128bits_update(state, "\n", 1);
+        }
+        hash_added(vocab, state);
+        set_hash(vocab, XXH3_128bits_digest(state));
+        (void) XXH3_freeState(state);
+        return 0;
+}
+
+static int load_sentencepiece(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        int r = sentencepiece_new(path, vocab->text, size, &vocab->model, error);
+        if (r < 0)
+                return r;
+        vocab->n_tokens = sentencepiece_size(vocab->model);
+        vocab->tokens = calloc((size_t) vocab->n_tokens + 1, sizeof(*vocab->tokens));
+        if (!vocab->tokens)
+                return error_errno(error, ENOMEM, "%s", path);
+        for (uint32_t i = 0; i < vocab->n_tokens; i++)
+                vocab->tokens[i] = sentencepiece_piece(vocab->model, i);
+        vocab->n_distinct = vocab->n_tokens;
+        return 0;
+}
+
+static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, struct error *error) {
+        int r = cut_lines(vocab, path, size, error);
+        if (r < 0)
+                return r;
+        uint32_t node = 0;
+        vocab->continuation =
+                trie_step(&vocab->trie, &node, '#') && trie_step(&vocab->trie, &node, '#') ? node : UINT32_MAX;
+        return 0;
+}
+
+/* The id that transformers' fast tokenizers give: the vocabulary's own, else the next one, whatever the file says. */
+static int32_t next_id(const struct vocab *vocab, const char *content) {
+        int32_t id = vocab_id(vocab, content);
+
+        return id >= 0 ? id
+                       : MAX(vocab->most_added + 1, (int32_t) vocab->n_distinct - (vocab->has_empty && vocab->holes));
+}
+
+static int grow_to(struct vocab *vocab, uint32_t n) {
+        const char **tokens = n > vocab->n_tokens ? realloc(vocab->tokens, n * sizeof(*tokens)) : vocab->tokens;
+
+        if (!tokens)
+                return -ENOMEM;
+        vocab->tokens = tokens;
+        for (; vocab->n_tokens < n; vocab->n_tokens++)
+                tokens[vocab->n_tokens] = "";
+        return 0;
+}
+
+int vocab_add(struct vocab *vocab, const struct added_token *token, bool renumber) {
+        struct added_token t = *token;
+
+        if (renumber)
+                t.id = next_id(vocab, t.content);
+        if (grow_to(vocab, (uint32_t) t.id + 1) < 0 || added_put(&vocab->added, &t) < 0)
+                return -ENOMEM;
+        vocab->most_added = MAX(vocab->most_added, t.id);
+        if (vocab->tokens[t.id][0] == '\0')
+                vocab->tokens[t.id] = added_find(&vocab->added, t.content)->content;
+        return 0;
+}
+
+int vocab_take(const char *path, char *text, size_t size, const struct added_tokens *added, bool renumber, bool holes,
+               struct vocab **ret, struct error *error) {
+        cleanup_vocab struct vocab *vocab = calloc(1, sizeof(*vocab));
+
+        if (!vocab) {
+                free(text);
+                return error_errno(error, ENOMEM, "%s", path);
+        }
+        vocab->text = text;
+        vocab->text_size = size;
+        vocab->holes = holes;
+        int r = file_refuse_pointer(path, text, size, error);
+        if (r >= 0)
+                r = vocab_is_sentencepiece(text, size) ? load_sentencepiece(vocab, path, size, error)
+                                                       : load_wordpiece(vocab, path, size, error);
+        for (size_t i = 0; r >= 0 && i < VOCAB_SPECIALS; i++)
+                vocab->most_added = MAX(vocab->most_added, vocab_special(vocab, vocab_specials[i]));
+        for (uint32_t i = 0; r >= 0 && added && i < added->n; i++)
+                if (vocab_add(vocab, &added->item[i], renumber) < 0)
+                        r = error_errno(error, ENOMEM, "%s", path);
+        if (r >= 0)
+                r = check_specials(vocab, path, error);
+        if (r >= 0 && hash_tokens(vocab) < 0)
+                r = error_errno(error, ENOMEM, "%s", path);
+        if (r >= 0)
+                *ret = steal_pointer(&vocab);
+        return r;
+}
+
+int vocab_parse(const char *path, const char *text, size_t size, const struct added_tokens *added, struct vocab **ret,
+                struct error *error) {
+        char *copy = malloc(size + 1);
+
+        if (!copy)
+                return error_errno(error, ENOMEM, "%s", path);
+        memcpy(copy, text, size);
+        copy[size] = '\0';
+        return vocab_take(path, copy, size, added, false, false, ret, error);
+}
+
+void vocab_free(struct vocab *vocab) {
+        if (!vocab)
+                return;
+        free(vocab->text);
+        free(vocab->tokens);
+        trie_free(&vocab->trie);
+        sentencepiece_free(vocab->model);
+        added_free(&vocab->added);
+        free(vocab->notes);
+        free(vocab);
+}
+
+uint32_t vocab_size(const struct vocab *vocab) { return vocab->n_tokens; }
+
+int32_t vocab_id(const struct vocab *vocab, const char *token) {
+        const struct added_token *added = added_find(&vocab->added, token);
+        return added ? added->id : own_id(vocab, token);
+}
+
+int32_t vocab_special(const struct vocab *vocab, const char *name) {
+        for (uint32_t i = 0; i < vocab->added.n; i++)
+                if (vocab->added.item[i].role && strcmp(vocab->added.item[i].role, name) == 0)
+                        return vocab->added.item[i].id;
+        int32_t id = vocab_id(vocab, name);
+        if (id < 0 && vocab->model && strcmp(name, "[PAD]") == 0)
+                return vocab_id(vocab, "<pad>");
+        if (id < 0 && vocab->model && strcmp(name, "[UNK]") == 0)
+                return vocab_id(vocab, "<unk>");
+        return id;
+}
+
+bool vocab_begins_word(const struct vocab *vocab, int32_t id) {
+        const char *token = vocab_token(vocab, id);
+        if (!token)
+                return false;
+        if (!vocab->model)
+                return strncmp(token, "##", 2) != 0;
+        bool punctuation = token[0] && !token[1] && strchr("!\"#$%&()*+,-./:;?@[\\]^_`{|}~", token[0]);
+        return punctuation || strncmp(token, WORD_MARK, strlen(WORD_MARK)) == 0;
+}
+
+const struct added_tokens *vocab_added(const struct vocab *vocab) { return &vocab->added; }
+
+const struct text_options *vocab_options(const struct vocab *vocab) {
+        return vocab->has_options ? &vocab->options : NULL;
+}
+
+const char *vocab_notes(const struct vocab *vocab) { return vocab->notes; }
+
+void vocab_print_notes(const struct vocab *vocab, FILE *to) {
+        const char *line = vocab ? vocab_notes(vocab) : NULL;
+
+        while (line && *line) {
+                size_t n = strcspn(line, "\n");
+                (void) fprintf(to, "%s: %.*s\n", program_invocation_short_name, (int) n, line);
+                line += n + (line[n] == '\n');
+        }
+}
+
+const struct sentencepiece_model *vocab_sentencepiece(const struct vocab *vocab) { return vocab->model; }
+
+const struct trie *vocab_trie(const struct vocab *vocab, uint32_t *ret_continuation) {
+        *ret_continuation = vocab->continuation;
+        return &vocab->trie;
+}
+
+const char *vocab_token(const struct vocab *vocab, int32_t id) {
+        return id >= 0 && (uint32_t) id < vocab->n_tokens ? vocab->tokens[id] : NULL;
+}
+
+void vocab_hash(const struct vocab *vocab, char hex[VOCAB_HASH_MAX]) { memcpy(hex, vocab->hash, VOCAB_HASH_MAX); }

@@ -1,0 +1,41 @@
+/*
+ * What a checkpoint says of a classifier's tasks: for each, its classes, where its head begins among all classes, and how its texts
+ * were read. A stage of several tasks writes several; what a run of one task writes, and all that an imported folder says, is one.
+ */
+#ifndef TRAINER_CHECKPOINT_TASK_H
+#define TRAINER_CHECKPOINT_TASK_H
+
+#include "trainer/checkpoint/reader.h"
+#include "trainer/data/examples.h"
+
+/* Zeroed = empty; task_free leaves it so. */
+struct task {
+        char *name;              /* "" where it has none */
+        struct labels labels;    /* its classes */
+        struct labels columns;   /* of text */
+        char *label;             /* the label's column */
+        enum data_format format; /* auto: by a file's name */
+        enum data_format kind;   /* of the training's files: auto where that is not known */
+        enum data_encoding encoding;
+        enum data_header header;
+        char delimiter; /* of csv; NUL: a comma */
+        enum data_empty empty;
+        uint32_t first; /* the first class' place among all of the classifier's */
+};
+
+/* Adds the index-th task; `name` "" where the spec gives none, `n_classes` of them in the checkpoint's list of class names
+ * (description_set_labels), behind those of the tasks before. */
+int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
+                  const struct spec_data *data, struct error *error);
+
+/* The task of that name; NULL: the only one. `n_labels`: all classes of the classifier. Refused (65) where the checkpoint holds no
+ * classifier, has no such task, or has several and none is named. */
+int task_find(const struct checkpoint *checkpoint, const char *name, uint32_t n_labels, struct task *ret,
+              struct error *error);
+
+/* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none where it knows of no classes; each is to be freed. */
+int task_list(const struct checkpoint *checkpoint, uint32_t n_labels, struct task *ret, uint32_t *ret_n,
+              struct error *error);
+void task_free(struct task *task);
+
+#endif

@@ -1,0 +1,31 @@
+/* Options of the subcommands that read texts for a checkpoint's model. */
+#ifndef TRAINER_COMMANDS_FILE_ARGUMENTS_H
+#define TRAINER_COMMANDS_FILE_ARGUMENTS_H
+
+#include <getopt.h>
+
+#include "common/error.h"
+#include "trainer/infer/text_model.h"
+
+#define FILE_ARGUMENTS_HELP                                                                         \
+        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n" \
+        "      --format auto|csv|tsv|jsonl|lines\n"                                                 \
+        "                        default: data.format of its training, else by the file's name\n"   \
+        "      --encoding utf-8|latin-1\n"                                                          \
+        "                        default: as in its training, for files of that kind; else utf-8\n" \
+        "      --delimiter CHAR  of csv: tab or a character (default: as its training; else a comma)\n"
+
+#define FILE_ARGUMENTS                                                                                    \
+        { "vocab", required_argument, NULL, 'v' }, { "task", required_argument, NULL, 't' },              \
+                { "format", required_argument, NULL, 'f' }, { "encoding", required_argument, NULL, 'e' }, \
+                { "delimiter", required_argument, NULL, 'D' }, {                                          \
+                "device", required_argument, NULL, 'd'                                                    \
+        }
+#define FILE_ARGUMENTS_DEFAULT \
+        { .encoding = -1 }
+
+/* One of FILE_ARGUMENTS, or what getopt_long does not know. */
+int file_argument(int option, char **argv, const struct option *options, struct text_model_options *ret,
+                  struct error *error);
+
+#endif

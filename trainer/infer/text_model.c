@@ -1,0 +1,132 @@
+/* See text_model.h. Owns what it opens, one batch and its outputs. */
+#include "trainer/infer/text_model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bertd/exit.h"
+#include "common/cleanup.h"
+#include "trainer/checkpoint/weights.h"
+
+static int open_texts(struct text_model *m, struct error *error) {
+        const struct bundle *b = &m->bundle;
+        struct texts_options o = b->lengths;
+
+        if (encoder_new(b->vocab, &b->text, 1, &m->encoder) < 0)
+                return error_errno(error, ENOMEM, "%s", b->vocab_path);
+        o.cls = vocab_special(b->vocab, "[CLS]");
+        o.sep = vocab_special(b->vocab, "[SEP]");
+        int r = texts_new(m->encoder, &o, &m->texts, error);
+        if (r < 0)
+                return r;
+        m->set = (struct text_set) { .texts = m->texts };
+        m->source = text_set_source(&m->set);
+        return 0;
+}
+
+static int open_model(struct text_model *m, enum device_kind device, struct error *error) {
+        uint32_t segments = m->source.max_segments;
+        const struct model_limits limits = { .max_tokens = TEXT_MODEL_BATCH * m->source.max_length,
+                                             .max_samples = TEXT_MODEL_BATCH * segments,
+                                             .max_length = m->source.max_length / segments };
+        const struct batches_limits all = { .max_share = TEXT_MODEL_BATCH,
+                                            .max_tokens = limits.max_tokens,
+                                            .max_samples = limits.max_samples };
+
+        int r = device_open(device, PRECISION_FP32, 0, &m->device, error);
+        if (r >= 0)
+                r = model_new(&m->bundle.config, device_ops(m->device), &limits, &m->model, error);
+        if (r >= 0)
+                r = weights_read(m->bundle.checkpoint, m->model, error);
+        if (r >= 0)
+                r = batches_new(&m->source, &all, &m->batches, error);
+        m->width = m->bundle.config.classifier.n_labels;
+        m->outputs = calloc((size_t) TEXT_MODEL_BATCH * m->width, sizeof(*m->outputs));
+        return r >= 0 && !m->outputs ? error_errno(error, ENOMEM, "a model's outputs") : r;
+}
+
+int text_model_open(struct text_model *m, const char *path, const struct text_model_options *options,
+                    struct error *error) {
+        int r = bundle_open(&m->bundle, path, USE_CLASSIFIER, options->vocab_path, error);
+
+        if (r >= 0)
+                r = task_find(m->bundle.checkpoint, options->task_name, m->bundle.config.classifier.n_labels, &m->task,
+                              error);
+        if (r >= 0)
+                r = open_texts(m, error);
+        return r < 0 ? r : open_model(m, options->device, error);
+}
+
+void text_model_close(struct text_model *m) {
+        batches_free(m->batches);
+        text_set_free(&m->set);
+        texts_free(m->texts);
+        model_free(m->model);
+        device_close(m->device);
+        encoder_free(m->encoder);
+        bundle_close(&m->bundle);
+        task_free(&m->task);
+        free(m->outputs);
+        *m = (struct text_model) {};
+}
+
+int text_model_records(const struct text_model *m, const struct text_model_options *options, const char *path,
+                       bool lenient, struct records_options *ret, struct error *error) {
+        const struct task *task = &m->task;
+        bool lines = lenient && options->format == FORMAT_AUTO && strcmp(path, "-") == 0;
+        enum data_format format =
+                lines ? FORMAT_LINES
+                      : records_format(path, options->format != FORMAT_AUTO ? options->format : task->format);
+        bool alike = format == task->kind || (task->kind == FORMAT_AUTO && format != FORMAT_LINES);
+
+        *ret = (struct records_options) { .format = format,
+                                          .encoding = alike ? task->encoding : ENCODING_UTF8,
+                                          .header = task->header,
+                                          .text = task->columns.name,
+                                          .n_text = task->columns.n,
+                                          .label = task->label,
+                                          .lenient = lenient };
+        if (lenient) { /* without labels */
+                ret->header = records_has_header(ret) ? HEADER_TRUE : HEADER_FALSE;
+                ret->label = NULL;
+        }
+        if (options->encoding >= 0)
+                ret->encoding = (enum data_encoding) options->encoding;
+        if (format == FORMAT_CSV)
+                ret->delimiter = options->delimiter ? options->delimiter : alike ? task->delimiter : '\0';
+        else if (options->delimiter && !(format == FORMAT_TSV && options->delimiter == '\t'))
+                return error_input(error, BERTD_EXIT_USAGE, "%s: --delimiter only applies to --format csv", path);
+        return 0;
+}
+
+static int check_finite(const double *row, uint32_t n, struct error *error) {
+        for (uint32_t i = 0; i < n; i++)
+                if (!isfinite(row[i]))
+                        return error_input(error, BERTD_EXIT_NAN,
+                                           "output is NaN or infinite: the weights of the checkpoint are damaged");
+        return 0;
+}
+
+int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t index, double *row, struct error *error),
+                   void *context, struct error *error) {
+        uint64_t seen = 0;
+        int r = 0;
+
+        text_set_free(&m->set);
+        if (texts_n(m->texts) > 0)
+                r = text_set_all(m->texts, &m->set, error);
+        batches_fill(m->batches, 0, r < 0 ? 0 : m->set.n);
+        for (uint32_t b = 0; r >= 0 && b < batches_n(m->batches); b++) {
+                const struct batch *batch = batches_get(m->batches, b);
+                model_classify(m->model, batch, m->outputs);
+                for (uint32_t i = 0; r >= 0 && i < batch->n_texts; i++, seen++) {
+                        double *row = m->outputs + (size_t) i * m->width + m->task.first;
+                        r = check_finite(row, m->task.labels.n, error);
+                        if (r >= 0)
+                                r = take(context, seen, row, error);
+                }
+        }
+        return r;
+}
