@@ -7,7 +7,7 @@ command -v mpirun >/dev/null || skip_all "no mpirun"
 goes_on() { local last; last=$(field "$job" step); wait_for 30 step_past "$job" $((last + 10)); }
 
 ok "corpus is prepared" make_corpus
-steps=400
+steps=1600
 make_spec calm 2 $steps
 make_spec hit 2 $steps
 start_bertd
