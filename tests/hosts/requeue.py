@@ -59,21 +59,25 @@ def once(bed):
         bed.join(host)
 
 
+def write(where, found):
+    """After each, so that a run that is broken off has written what it has."""
+    lines = ["| detected after, s | running again after, s | first new step after, s | orphans 10 s after the detection |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(f"{value:.0f}" for value in row) + " |" for row in found]
+    report.write_section(beds.ROOT / "docs/hosts.md", "slurm", "\n".join([
+        f"`scripts/test-hosts --slurm{'' if len(found) == 3 else f' --times {len(found)}'}` {where}: the cable of one of three nodes, under Slurm 22.05 alone (`sbatch --requeue`, `SlurmdTimeout=20`,",
+        "a fourth node idle), in the same bed. The run folder is shared. Slurm waits for SlurmdTimeout and its agents' own limits before it requeues."] + [""] + lines))
+
+
 def main():
     parser = argparse.ArgumentParser(prog="test-hosts --slurm")
     parser.add_argument("--times", type=int, default=3)
-    times = parser.parse_args().times
     where, found = report.provenance(), []
-    for _ in range(times):
+    for _ in range(parser.parse_args().times):
         with beds.Bed(HOSTS) as bed:
             subprocess.run([str(beds.ROOT / "tests/hosts/slurm"), str(HOSTS)], check=True)
             found.append(once(bed))
             print(found[-1], flush=True)
-    lines = ["| detected after, s | running again after, s | first new step after, s | orphans 10 s after the detection |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(f"{value:.0f}" for value in row) + " |" for row in found]
-    report.write_section(beds.ROOT / "docs/hosts.md", "slurm", "\n".join([
-        f"`scripts/test-hosts --slurm{'' if times == 3 else f' --times {times}'}` {where}: the cable of one of three nodes, under Slurm 22.05 alone (`sbatch --requeue`, `SlurmdTimeout=20`,",
-        "a fourth node idle), in the same bed. The run folder is shared. Slurm waits for SlurmdTimeout and its agents' own limits before it requeues."] + [""] + lines))
+        write(where, found)
 
 
 if __name__ == "__main__":
