@@ -146,7 +146,9 @@ static void ask_network(int fd, const char *network) {
         }
         freeifaddrs(all);
         if (!found)
-                found = json_pack("{ss}", "problem", "no interface of this host is in it");
+                found = json_pack(
+                        "{ss}", "problem",
+                        "no interface of this host is in it; compare resources.network with `ip address` there");
         answer(fd, json_pack("{so}", "network", found));
 }
 
