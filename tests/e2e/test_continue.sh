@@ -57,7 +57,7 @@ ok "its demoted checkpoint is, or was written again" test "$(rows "$job" demoted
 newest=$(jq '[.checkpoints[] | select(.state == "good") | .step] | max' "$work/before")
 began() { [[ $("$BERTCTL" logs "$job" | grep -c "step") -gt 0 && $(field "$job" step) -gt $newest ]]; }
 ok "it goes on after the newest good one" wait_for 60 began
-ok "without repeating what came before" test "$(rows "$job" good | jq min)" -le "$newest"
+ok "without repeating what came before" eval '"$BERTCTL" logs "$job" | grep -q "^resuming from .*, step $newest of"'
 "$BERTCTL" cancel --now "$job" >/dev/null
 wait_for 20 state_is "$job" cancelled
 ok "an ended job here is no obstacle" wait_for 20 quietly "$BERTCTL" submit --continue "$run" "$work/train.yaml"

@@ -39,6 +39,7 @@ class Row:
     attempts: int = None
     weights: str = ""
     reason: str = ""
+    hosts: list = None
 
 
 @dataclasses.dataclass
@@ -48,6 +49,7 @@ class Look:
     attempt: int
     step: int
     launcher: beds.Process
+    hosts: list
 
 
 class Watch(threading.Thread):
@@ -62,7 +64,8 @@ class Watch(threading.Thread):
         while not self.stopped:
             fields, launchers = self.job.fields(), beds.find(self.job.host, "mpirun")
             if fields:
-                self.looks.append(Look(time.time(), fields["state"], fields["attempts"], fields["step"], launchers[-1] if launchers else None))
+                self.looks.append(Look(time.time(), fields["state"], fields["attempts"], fields["step"], launchers[-1] if launchers else None,
+                                       fields.get("hosts_in_use")))
             time.sleep(0.2)
 
     def stop(self):
@@ -119,6 +122,7 @@ class Trial:
                 row.again = round(started - detected, 1) if started else None
                 row.first_step = round(step - detected, 1) if step else None
                 row.reason = next((e["reason"] for e in self.job.events() if e["from"] == "running" and e["to"] not in ("running", "done")), "")
+            row.hosts = next((look.hosts for look in reversed(watch.looks) if look.state == "running"), None)
             row.lost, row.attempts = fields.get("lost_steps"), fields.get("attempts")
         finally:
             watch.stop()
