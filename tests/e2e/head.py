@@ -387,6 +387,13 @@ def becomes(ident, state):
     assert until(20, lambda: job(ident)["state"] == state), job(ident)
 
 
+def give_back(head):
+    """Until its slots are free again."""
+    head.put(type="quit")
+    head.ended()
+    becomes(head.granted["lease"], "done")
+
+
 def root(*words):
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
@@ -415,7 +422,7 @@ def in_its_unit():
     assert user != "root" and unit.endswith(f"-{head.granted['lease']}-1.service"), head.output(1)
     assert not os.path.exists("/tmp/mine") and not os.path.exists("/dev/shm/mine")
     print(locked)
-    head.put(type="quit")
+    give_back(head)
 
 
 def stopped_program(*names):
@@ -459,9 +466,8 @@ def bertd_killed():
     head.run(2, "echo still here")
     head.get("exited", id=2)
     becomes(head.granted["lease"], "running")
-    head.put(type="quit")
-    gone()
-    becomes(head.granted["lease"], "done")
+    give_back(head)
+    gone(1)
 
 
 def bertd_down():
@@ -497,11 +503,8 @@ def held():
     line = other.get("refused")
     equal(line["class"], "busy")
     assert f"slots are busy: job {head.granted['lease']} of " in line["reason"] and "a lease of h1:42" in line["reason"], line
-    head.put(type="quit")
-    head.ended()
-    becomes(head.granted["lease"], "done")
-    third = Head()
-    third.put(type="quit")
+    give_back(head)
+    give_back(Head())
 
 
 def asked_to_move():
@@ -516,7 +519,7 @@ def asked_to_move():
         equal(other.get("refused")["class"], "draining")
     finally:
         root(BERTCTL, "undrain")
-    head.put(type="quit")
+    give_back(head)
 
 
 try:
