@@ -52,8 +52,8 @@ class _Link:
     def __init__(self) -> None:
         self.socket: Optional[socket.socket] = None
         self.lock = threading.RLock()  # threads may report, and signal handlers of the program
-        self.is_job = bool(os.environ.get("BERTD_JOB_ID") and os.environ.get("NOTIFY_SOCKET"))
-        self.rank = 0
+        self.rank, self.is_job = 0, bool(os.environ.get("BERTD_JOB_ID"))
+        self.reports = self.is_job and bool(os.environ.get("NOTIFY_SOCKET"))  # not from another host of the job
         self.fields: Dict[str, Any] = {}  # of report(), not sent yet
         self.copies: Dict[str, "_Copy"] = {}  # of fields that are on a GPU
         self.pending: List[bytes] = []  # of saved() and declarations, oldest first
@@ -160,7 +160,7 @@ def report(*, step: Optional[int] = None, steps: Optional[int] = None, loss: Any
     such as an evaluation, reported with every batch so that it is no hang. Each is optional; what is not a number is
     ignored. A number may be a tensor of one; on a GPU it is not waited for: a later report sends it.
     """
-    if not _link.is_job:
+    if not _link.reports:
         return
     with _link.lock:
         _greet()
@@ -177,7 +177,7 @@ def saved(path: Union[str, "os.PathLike[str]"], step: int) -> None:
     Call it when everything is written; bertd flushes it to disk before it counts. step: completed updates in it, from
     1. A path or a step that cannot be sent is reported on stderr.
     """
-    if not _link.is_job:
+    if not _link.reports:
         return
     try:
         name = os.fsencode(os.path.abspath(path))
@@ -197,7 +197,7 @@ def saved(path: Union[str, "os.PathLike[str]"], step: int) -> None:
 
 
 def resume() -> Optional[str]:
-    """Path of the checkpoint to load; None: start from step 0."""
+    """Path of the checkpoint to load, on every host of the job; None: start from step 0."""
     return os.environ.get("BERTD_RESUME") or None if _link.is_job else None
 
 
@@ -213,7 +213,7 @@ def _on_signal(number: int, _frame: Any) -> None:
 
 def _declare_signals() -> None:
     """Of rank 0, which bertd signals; only the main thread can set handlers."""
-    if _link.handles_signals or not _link.is_job or threading.current_thread() is not threading.main_thread():
+    if _link.handles_signals or not _link.reports or threading.current_thread() is not threading.main_thread():
         return
     with _link.lock:
         _link.handles_signals = True

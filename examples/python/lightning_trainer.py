@@ -32,6 +32,8 @@ def main() -> None:
     pl.seed_everything(SEED)
     trainer = pl.Trainer(
         max_steps=steps,
+        num_nodes=int(os.environ.get("NNODES", "1")),
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "0")) or "auto",
         default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,

@@ -26,7 +26,10 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     step, start = 0, bertd.resume()
     if start:
-        saved = torch.load(start, map_location=device, weights_only=True)
+        # Rank 0 alone reads and writes checkpoints: they may lie on the disk of its host.
+        loaded = [torch.load(start, map_location="cpu", weights_only=True) if rank == 0 else None]
+        dist.broadcast_object_list(loaded, device=device)
+        saved = loaded[0]
         step = saved["step"]
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])

@@ -115,6 +115,19 @@ bertd.saved(b"/c", 3)
 same("the newest step comes before its checkpoint", lines(notify.read()), ["X_BERTD_STEP=3", "X_BERTD_CHECKPOINT_STEP=3", "X_BERTD_CHECKPOINT=/c"])
 same("without a checkpoint to begin from", notify.job(BERTD_RESUME="").resume(), None)
 
+# A rank on another host of the job, where bertd has no socket: it begins where rank 0 does, and ends as it does.
+before = signal.getsignal(signal.SIGUSR1)
+bertd = client(BERTD_JOB_ID="1", BERTD_RESUME="/run/checkpoint-7", BERTD_RUN_DIR="/run", RANK="1")
+same("on another host, too", (bertd.resume(), bertd.run_dir("out")), ("/run/checkpoint-7", "/run"))
+bertd.report(step=1)
+bertd.saved("/c", 1)
+same("where there is no socket", (bertd.stopping(), bertd._link.pending, signal.getsignal(signal.SIGUSR1)), (False, [], before))
+try:
+    bertd.finish_stop()
+    same("finish_stop ends the program there", None, 75)
+except SystemExit as end:
+    same("finish_stop ends the program there", end.code, 75)
+
 # Nothing that a program may pass is worth its run.
 class Bad:
     def __float__(self):
