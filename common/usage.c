@@ -75,3 +75,18 @@ int usage_count(int argc, char **argv, int min, int max, const char *what, const
                 return wrong(argv[optind + max], "one argument too many", command, error);
         return 0;
 }
+
+int usage_parse(const struct usage *usage, int argc, char **argv, void *context, struct error *error) {
+        const char *letters = usage->letters ? usage->letters : ":h";
+        int r = 0;
+
+        for (int o; r == 0 && (o = getopt_long(argc, argv, letters, usage->options, NULL)) >= 0;) {
+                if (o == 'h') {
+                        (void) fputs(usage->help, stdout); /* main looks whether it arrived */
+                        return 1;
+                }
+                r = o == '?' || o == ':' ? usage_option(o, argv, usage->options, argv[0], error)
+                                         : usage->take(context, o, error);
+        }
+        return r < 0 ? r : usage_count(argc, argv, usage->min, usage->max, usage->words, argv[0], error);
+}

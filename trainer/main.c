@@ -8,41 +8,128 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/error.h"
 #include "common/file.h"
 #include "common/nearest.h"
+#include "common/usage.h"
 #include "trainer/commands/commands.h"
 
-static int cmd_version(int argc, char **argv) {
-        (void) printf("bert-trainer %s\n", BERTD_VERSION);
+static int cmd_version(int argc, char **argv);
+static int cmd_help(int argc, char **argv);
+
+enum group { GROUP_TEXT, GROUP_TRAIN, GROUP_APPLY, GROUP_EXCHANGE, GROUP_LOOK, GROUP_PROGRAM, GROUP_MAX };
+
+static const char *const group_names[GROUP_MAX] = {
+        [GROUP_TEXT] = "Prepare text",
+        [GROUP_TRAIN] = "Train a model",
+        [GROUP_APPLY] = "Apply a trained model",
+        [GROUP_EXCHANGE] = "Exchange models with Hugging Face",
+        [GROUP_LOOK] = "Look at models and checkpoints",
+        [GROUP_PROGRAM] = "This program",
+};
+
+/* By group, in the order of --help. */
+static const struct command {
+        const char *name, *help;
+        enum group group;
+        int (*run)(int argc, char **argv); /* argv[0] is the name; returns an exit code */
+} commands[] = {
+        { "vocab", "learn a WordPiece vocabulary from text", GROUP_TEXT, cmd_vocab },
+        { "tokenize", "print the tokens of text, or their ids", GROUP_TEXT, cmd_tokenize },
+        { "prepare", "make a corpus for pretraining from text", GROUP_TEXT, cmd_prepare },
+
+        { "pretrain", "pretrain BERT or ALBERT, alone or under mpirun", GROUP_TRAIN, cmd_pretrain },
+        { "finetune", "train a classifier of texts, alone or under mpirun", GROUP_TRAIN, cmd_finetune },
+
+        { "evaluate", "measure a classifier on labelled texts", GROUP_APPLY, cmd_evaluate },
+        { "predict", "classify texts: a label and probabilities for each", GROUP_APPLY, cmd_predict },
+        { "fill-mask", "predict the words at [MASK] in a text", GROUP_APPLY, cmd_fill_mask },
+
+        { "import", "make a checkpoint from a Hugging Face folder", GROUP_EXCHANGE, cmd_import },
+        { "export", "write a checkpoint as a Hugging Face folder", GROUP_EXCHANGE, cmd_export },
+
+        { "params", "count a model's parameters and the memory to train it", GROUP_LOOK, cmd_params },
+        { "inspect", "show a checkpoint and verify its checksums", GROUP_LOOK, cmd_inspect },
+        { "diff", "compare two checkpoints bit for bit", GROUP_LOOK, cmd_diff },
+
+        { "version", "print the version", GROUP_PROGRAM, cmd_version },
+        { "help", "print the help of a command", GROUP_PROGRAM, cmd_help },
+};
+
+static const struct command *find_command(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                if (strcmp(name, commands[i].name) == 0)
+                        return &commands[i];
+        return NULL;
+}
+
+static int unknown_command(const char *name) {
+        const char *names[ELEMENTSOF(commands)];
+
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                names[i] = commands[i].name;
+        const char *nearest = nearest_of(name, names, ELEMENTSOF(names));
+        if (nearest)
+                (void) fprintf(stderr, "bert-trainer: no command %s: did you mean %s?\n", name, nearest);
+        else
+                (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", name);
+        return BERTD_EXIT_USAGE;
+}
+
+static int print_help(void) {
+        (void) printf("usage: bert-trainer COMMAND [OPTION...] [ARGUMENT...]\n\n"
+                      "Train BERT and ALBERT, from text to a pretrained model and classifiers of texts.\n");
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+                if (i == 0 || commands[i].group != commands[i - 1].group)
+                        (void) printf("\n%s:\n", group_names[commands[i].group]);
+                (void) printf("  %-12s %s\n", commands[i].name, commands[i].help);
+        }
+        (void) printf("\n      --version   print the version\n"
+                      "  -h, --help      print this help; of a command: bert-trainer COMMAND --help\n\n"
+                      "Examples:\n"
+                      "  bert-trainer pretrain bert-base.yaml --run-dir runs/a\n"
+                      "  mpirun -n 8 bert-trainer finetune reviews.yaml --run-dir runs/b\n"
+                      "  bert-trainer predict runs/b/best.ckpt reviews.csv\n\n"
+                      "Exit status: 0 ok, 2 wrong usage, 75 stopped on request; see bert-trainer(1).\n");
         return BERTD_EXIT_OK;
 }
 
-static const struct command {
-        const char *name, *help;
-        int (*run)(int argc, char **argv); /* argv[0] is the name; returns an exit code */
-} commands[] = {
-        { "vocab", "learn a WordPiece vocabulary from text", cmd_vocab },
-        { "tokenize", "text to tokens, one line in, one line out", cmd_tokenize },
-        { "prepare", "text to a corpus (.bin, .idx)", cmd_prepare },
-        { "params", "count the parameters of a config.json", cmd_params },
-        { "pretrain", "train a model, alone or under mpirun", cmd_pretrain },
-        { "finetune", "train a classifier of texts, alone or under mpirun", cmd_finetune },
-        { "evaluate", "how well a classifier does on labelled texts", cmd_evaluate },
-        { "predict", "a classifier's labels and probabilities of texts", cmd_predict },
-        { "import", "a Hugging Face folder to a checkpoint", cmd_import },
-        { "export", "a checkpoint to a Hugging Face folder", cmd_export },
-        { "fill-mask", "predict the words at [MASK] in a text", cmd_fill_mask },
-        { "inspect", "show and check a checkpoint", cmd_inspect },
-        { "diff", "compare two checkpoints bit for bit", cmd_diff },
-        { "version", "print the version", cmd_version },
-};
+static const struct option only_help[] = { { "help", no_argument, NULL, 'h' }, {} };
 
-static int usage(void) {
-        (void) printf("usage: bert-trainer COMMAND [ARGUMENT…]\n\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
-                (void) printf("  %-10s %s\n", commands[i].name, commands[i].help);
-        (void) printf("\nSee bert-trainer COMMAND --help for more.\n");
-        return BERTD_EXIT_OK;
+static int cmd_version(int argc, char **argv) {
+        static const struct usage line = {
+                .help = "usage: bert-trainer version\n\nPrints the version.\n\n  -h, --help    print this help\n",
+                .options = only_help,
+        };
+        struct error error = {};
+
+        int r = usage_parse(&line, argc, argv, NULL, &error);
+        if (r == 0)
+                (void) printf("bert-trainer %s\n", BERTD_VERSION);
+        return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+}
+
+static int cmd_help(int argc, char **argv) {
+        static const struct usage line = {
+                .help = "usage: bert-trainer help [COMMAND]\n\nPrints the help of a command, or the list of "
+                        "commands.\n\n  -h, --help    print this help\n",
+                .options = only_help,
+                .max = 1,
+        };
+        struct error error = {};
+        char help[] = "--help";
+
+        int r = usage_parse(&line, argc, argv, NULL, &error);
+        if (r != 0)
+                return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
+        if (optind == argc)
+                return print_help();
+        const struct command *command = find_command(argv[optind]);
+        if (!command)
+                return unknown_command(argv[optind]);
+        char *words[] = { argv[optind], help, NULL };
+        optind = 0; /* getopt begins again */
+        return command->run(2, words);
 }
 
 /*
@@ -69,19 +156,6 @@ static int flushed(int code) {
         return BERTD_EXIT_IO;
 }
 
-static int unknown_command(const char *name) {
-        const char *names[ELEMENTSOF(commands)];
-
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
-                names[i] = commands[i].name;
-        const char *nearest = nearest_of(name, names, ELEMENTSOF(names));
-        if (nearest)
-                (void) fprintf(stderr, "bert-trainer: no command %s: did you mean %s?\n", name, nearest);
-        else
-                (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", name);
-        return BERTD_EXIT_USAGE;
-}
-
 int main(int argc, char **argv) {
         file_hold_standard();
         make_waiting_threads_sleep(argv);
@@ -89,11 +163,9 @@ int main(int argc, char **argv) {
                 (void) fprintf(stderr, "bert-trainer: COMMAND: missing; see bert-trainer --help\n");
                 return BERTD_EXIT_USAGE;
         }
-        if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
-                return flushed(usage());
+        if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+                return flushed(print_help());
         const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
-                if (strcmp(name, commands[i].name) == 0)
-                        return flushed(commands[i].run(argc - 1, argv + 1));
-        return unknown_command(argv[1]);
+        const struct command *command = find_command(name);
+        return command ? flushed(command->run(argc - 1, argv + 1)) : unknown_command(argv[1]);
 }

@@ -11,6 +11,10 @@ refused() { # PATTERN WORD...: of bert-trainer
   ok "bert-trainer $*" refuses 2 "^bert-trainer: $pattern; see bert-trainer $1 --help\$" "$TRAINER" "$@"
 }
 helps() { "$TRAINER" "$1" --help >out 2>err && [[ ! -s err ]] && grep -q "^usage: bert-trainer $1" out; }
+fits() { # LINES WORD...: what bert-trainer prints has at most so many lines, none wider than 80 columns
+  "$TRAINER" "${@:2}" >out && LC_ALL=C.UTF-8 awk -v lines="$1" '{ if (length > 80) { print; wide = 1 } } END { exit wide || NR > lines }' out
+}
+same_help() { "$TRAINER" help "$1" >out && "$TRAINER" "$1" --help | cmp - out; }
 
 # Each subcommand with what it needs first: an option with an argument, then its words; what is missing without either.
 while read -r command option words; do
@@ -34,7 +38,28 @@ export --vocab a.ckpt
 fill-mask --top a.ckpt
 inspect - a.ckpt
 diff - a.ckpt b.ckpt
+version -
+help -
 END
+ok "bert-trainer --help fits a screen" fits 43 --help
+is "its groups" "$(grep -E '^[A-Z].*:$' out)" "Prepare text:
+Train a model:
+Apply a trained model:
+Exchange models with Hugging Face:
+Look at models and checkpoints:
+This program:
+Examples:"
+commands=$(sed -n 's/^  \([a-z-]*\)   *[a-z].*/\1/p' out)
+ok "it has every command" equal "$(echo $commands)" "vocab tokenize prepare pretrain finetune evaluate predict fill-mask import export params inspect diff version help"
+for command in $commands; do
+  ok "bert-trainer $command --help fits 80 columns" fits 63 "$command" --help
+  ok "bert-trainer help $command" same_help "$command"
+done
+ok "bert-trainer help is --help" eval '"$TRAINER" help >out && "$TRAINER" --help | cmp - out'
+ok "help of an unknown command" refuses 2 "^bert-trainer: no command pretrian: did you mean pretrain?\$" "$TRAINER" help pretrian
+refused "b: one argument too many" help vocab b
+refused "a: one argument too many" version a
+ok "bert-trainer --version" eval '"$TRAINER" --version >out && "$TRAINER" version | cmp - out && grep -q "^bert-trainer [0-9]" out'
 refused "-y: unknown option" tokenize --vocab=x -yz
 refused "--output FILE: missing" vocab text
 refused "--vocab FILE: missing" tokenize text

@@ -1,6 +1,5 @@
 /* `bert-trainer diff`; see inspect.h. Holds one tensor of each file at a time. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,10 +10,11 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/commands/commands.h"
 
-static const char USAGE[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"
-                            "Compares all weights and moments bit for bit. Exit code 0: identical; 1: the first tensor "
-                            "that differs is named;\n"
-                            "76: one of them cannot be used.\n";
+static const char HELP[] = "usage: bert-trainer diff CHECKPOINT CHECKPOINT\n\n"
+                           "Compares all weights and moments bit for bit, and names the first tensor that\n"
+                           "differs.\n\n"
+                           "  -h, --help    print this help\n\n"
+                           "Exit status: 0 identical, 1 different, 76 one of them cannot be used.\n";
 
 enum { SAME = 0, DIFFERENT = 1 };
 
@@ -66,16 +66,21 @@ static int compare(struct checkpoint *a, struct checkpoint *b, struct error *err
         return SAME;
 }
 
+static const struct usage usage = {
+        .help = HELP,
+        .options = (const struct option[]) { { "help", no_argument, NULL, 'h' }, {} },
+        .min = 2,
+        .max = 2,
+        .words = "CHECKPOINT CHECKPOINT",
+};
+
 int cmd_diff(int argc, char **argv) {
-        static const struct option options[] = { { "help", no_argument, NULL, 'h' }, {} };
         cleanup_checkpoint struct checkpoint *a = NULL, *b = NULL;
         struct error error = {};
 
-        int o = getopt_long(argc, argv, ":h", options, NULL);
-        if (o == 'h')
-                return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-        int r = o >= 0 ? usage_option(o, argv, options, argv[0], &error)
-                       : usage_count(argc, argv, 2, 2, "CHECKPOINT CHECKPOINT", argv[0], &error);
+        int r = usage_parse(&usage, argc, argv, NULL, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
         if (r < 0)
                 return error_report(&error);
 

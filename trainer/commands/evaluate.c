@@ -1,8 +1,8 @@
 /* `bert-trainer evaluate`: how well a classifier's checkpoint does on labelled texts. Owns the open checkpoint and the confusion matrix. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,19 +16,13 @@
 
 #define NAMED 5 /* classes in a message */
 
-static const char EVALUATE_USAGE[] =
-        "usage: bert-trainer evaluate CHECKPOINT FILE... [--task NAME] [--format KIND] [--encoding NAME] [--delimiter "
-        "CHAR] [--empty skip|refuse] [--device KIND] [--json]\n\n"
-        "How well a classifier does on labelled texts (csv, tsv, jsonl): accuracy, error, macro F1, a table of "
-        "classes, the "
-        "confusion\nmatrix. Columns, encoding and format are as in its training.\n\n" FILE_ARGUMENTS_HELP
-        "      --empty skip|refuse\n"
-        "                        what to do with empty texts (default: as in its training)\n"
-        "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device auto|cpu|cuda\n"
-        "                        where to compute (default: auto, a GPU if there is one)\n"
-        "      --json            as one JSON object\n"
-        "  -h, --help            this text\n";
+static const char HELP[] = "usage: bert-trainer evaluate [OPTION...] CHECKPOINT FILE...\n\n"
+                           "Measures a classifier on labelled texts (csv, tsv, jsonl): accuracy, error,\n"
+                           "macro F1, a table of classes and the confusion matrix. Columns, encoding and\n"
+                           "format are those of its training.\n\n" FILE_ARGUMENTS_HELP "      --empty skip|refuse\n"
+                           "                        treatment of empty texts (default: as in its training)\n"
+                           "      --json            print one JSON object\n"
+                           "  -h, --help            print this help\n";
 
 struct evaluate {
         struct text_model_options options;
@@ -198,29 +192,31 @@ static int report(const struct evaluate *f, bool json, struct error *error) {
 
 /* ---- the command ---- */
 
-/* 1: help was printed. */
-static int parse(int argc, char **argv, struct evaluate *f, struct error *error) {
-        static const struct option options[] = { FILE_ARGUMENTS,
-                                                 { "json", no_argument, NULL, 'j' },
-                                                 { "empty", required_argument, NULL, 'm' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
+static int take(void *context, int option, struct error *error) {
         static const char *const empties[EMPTY_MAX] = DATA_EMPTY_NAMES;
-        int r = 0;
+        struct evaluate *f = context;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(EVALUATE_USAGE, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
-                if (o == 'j')
-                        f->json = true;
-                else if (o == 'm') {
-                        f->empty = usage_choice("--empty", optarg, empties, EMPTY_MAX, error);
-                        r = MIN(f->empty, 0);
-                } else
-                        r = file_argument(o, argv, options, &f->options, error);
-        }
-        return r < 0 ? r : usage_count(argc, argv, 2, argc, "CHECKPOINT FILE", argv[0], error);
+        if (option == 'j')
+                f->json = true;
+        else if (option == 'm')
+                f->empty = usage_choice("--empty", optarg, empties, EMPTY_MAX, error);
+        else
+                return file_argument(option, &f->options, error);
+        return option == 'm' ? MIN(f->empty, 0) : 0;
 }
+
+static const struct usage usage = {
+        .help = HELP,
+        .options = (const struct option[]) { FILE_ARGUMENTS,
+                                             { "json", no_argument, NULL, 'j' },
+                                             { "empty", required_argument, NULL, 'm' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             {} },
+        .min = 2,
+        .max = INT_MAX,
+        .words = "CHECKPOINT FILE",
+        .take = take,
+};
 
 static int open_all(struct evaluate *f, const char *path, struct error *error) {
         int r = text_model_open(&f->model, path, &f->options, error);
@@ -235,7 +231,7 @@ int cmd_evaluate(int argc, char **argv) {
         struct evaluate f = { .options = FILE_ARGUMENTS_DEFAULT, .empty = -1 };
         struct error error = {};
 
-        int r = parse(argc, argv, &f, &error);
+        int r = usage_parse(&usage, argc, argv, &f, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
         if (r == 0)

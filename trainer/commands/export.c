@@ -3,7 +3,6 @@
  * tensors of the same layer of ours, whichever layers share them on either side: the layouts say it all.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -28,19 +27,21 @@
 #include "trainer/model/layout.h"
 #include "trainer/text/vocab.h"
 
-static const char USAGE[] =
-        "usage: bert-trainer export CHECKPOINT --output HF_DIR [--force] [--vocab FILE] [--task NAME]\n"
-        "                           [--sequence-length N] [--truncation SIDE]\n\n"
-        "Writes the weights as a Hugging Face folder: config.json, model.safetensors, vocab.txt, "
-        "tokenizer_config.json.\n\n"
-        "  -o, --output HF_DIR      the folder, made if it does not exist; one that is not empty is refused\n"
-        "      --force              replace the model in it: its config, weights, vocabulary and tokenizer files\n"
-        "      --vocab FILE         the vocabulary, of a checkpoint without its own\n"
-        "      --task NAME          of a checkpoint of several tasks: the one whose head is written\n"
-        "      --sequence-length N  tokens of a text, at most (default: as in its training)\n"
-        "      --truncation head|tail\n"
-        "                           the part of a longer text that is kept (default: as in its training)\n"
-        "  -h, --help               this text\n";
+static const char HELP[] = "usage: bert-trainer export [OPTION...] CHECKPOINT --output HF_DIR\n\n"
+                           "Writes the weights as a Hugging Face folder: config.json, model.safetensors,\n"
+                           "vocab.txt, tokenizer_config.json.\n\n"
+                           "  -o, --output HF_DIR      the folder, created if it does not exist; one that is\n"
+                           "                           not empty is refused\n"
+                           "      --force              replace the model in it: its config, weights,\n"
+                           "                           vocabulary and tokenizer files\n"
+                           "      --vocab FILE         the vocabulary, of a checkpoint that has none\n"
+                           "      --task NAME          of a checkpoint of several tasks: the one to write\n"
+                           "      --sequence-length N  tokens of a text, at most (default: as in its\n"
+                           "                           training)\n"
+                           "      --truncation head|tail\n"
+                           "                           the part of a longer text that is kept (default: as\n"
+                           "                           in its training)\n"
+                           "  -h, --help               print this help\n";
 
 struct exporter {
         const char *folder, *vocab; /* vocab: --vocab FILE, or NULL */
@@ -320,42 +321,51 @@ static int write_folder(struct exporter *x, bool is_double, struct error *error)
         return r;
 }
 
-/* 1: help was printed. */
-static int parse(int argc, char **argv, struct exporter *x, struct error *error) {
-        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
-                                                 { "force", no_argument, NULL, 'f' },
-                                                 { "vocab", required_argument, NULL, 'v' },
-                                                 { "task", required_argument, NULL, 't' },
-                                                 { "sequence-length", required_argument, NULL, 'l' },
-                                                 { "truncation", required_argument, NULL, 's' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
+static int take(void *context, int option, struct error *error) {
         static const char *const sides[] = { [TRUNCATION_HEAD] = "head", [TRUNCATION_TAIL] = "tail" };
-        int r = 0;
+        struct exporter *x = context;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
-                if (o == 'o')
-                        x->folder = optarg;
-                else if (o == 'f')
-                        x->force = true;
-                else if (o == 'v')
-                        x->vocab = optarg;
-                else if (o == 't')
-                        x->task_name = optarg;
-                else if (o == 'l' && parse_u64(optarg, LENGTH_MIN, UINT32_MAX, &x->sequence_length) < 0)
-                        r = error_input(error, BERTD_EXIT_USAGE,
-                                        "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
-                                        LENGTH_MIN);
-                else if (o == 's' &&
-                         (x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error)) < 0)
-                        r = x->truncation;
-                else if (o != 'l' && o != 's')
-                        r = usage_option(o, argv, options, argv[0], error);
+        switch (option) {
+        case 'o':
+                x->folder = optarg;
+                return 0;
+        case 'f':
+                x->force = true;
+                return 0;
+        case 'v':
+                x->vocab = optarg;
+                return 0;
+        case 't':
+                x->task_name = optarg;
+                return 0;
+        case 's':
+                x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error);
+                return MIN(x->truncation, 0);
+        default:
+                if (parse_u64(optarg, LENGTH_MIN, UINT32_MAX, &x->sequence_length) >= 0)
+                        return 0;
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
+                                   LENGTH_MIN);
         }
-        return r;
 }
+
+static const struct usage usage = {
+        .help = HELP,
+        .letters = ":o:h",
+        .options = (const struct option[]) { { "output", required_argument, NULL, 'o' },
+                                             { "force", no_argument, NULL, 'f' },
+                                             { "vocab", required_argument, NULL, 'v' },
+                                             { "task", required_argument, NULL, 't' },
+                                             { "sequence-length", required_argument, NULL, 'l' },
+                                             { "truncation", required_argument, NULL, 's' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             {} },
+        .min = 1,
+        .max = 1,
+        .words = "CHECKPOINT",
+        .take = take,
+};
 
 static int run_export(struct exporter *x, const char *path, struct error *error) {
         bool is_double = false;
@@ -410,11 +420,9 @@ int cmd_export(int argc, char **argv) {
         struct exporter x = { .truncation = -1 };
         struct error error = {};
 
-        int r = parse(argc, argv, &x, &error);
+        int r = usage_parse(&usage, argc, argv, &x, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
-        if (r == 0)
-                r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
         if (r == 0 && !x.folder)
                 r = usage_missing("--output HF_DIR", argv[0], &error);
         if (r == 0)

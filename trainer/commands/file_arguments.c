@@ -11,7 +11,7 @@ static int take_choice(const char *option, const char *const *names, unsigned n,
         return MIN(*ret, 0);
 }
 
-int file_argument(int o, char **argv, const struct option *options, struct text_model_options *f, struct error *error) {
+int file_argument(int o, struct text_model_options *f, struct error *error) {
         static const char *const devices[DEVICE_KIND_MAX] = DEVICE_KIND_NAMES, *const formats[FORMAT_MAX] =
                                                                                        DATA_FORMAT_NAMES;
         enum data_encoding encoding = ENCODING_UTF8;
@@ -36,13 +36,11 @@ int file_argument(int o, char **argv, const struct option *options, struct text_
                 r = text_encoding(optarg, &encoding, error);
                 f->encoding = (int) encoding;
                 return r;
-        case 'D':
+        default:
                 f->delimiter = spec_delimiter(optarg);
                 return f->delimiter ? 0
                                     : error_input(error, BERTD_EXIT_USAGE,
                                                   "--delimiter: '%.64s', expected tab or a character such as ; or |",
                                                   optarg);
-        default:
-                return usage_option(o, argv, options, argv[0], error);
         }
 }

@@ -7,13 +7,19 @@
 #include "common/error.h"
 #include "trainer/infer/text_model.h"
 
-#define FILE_ARGUMENTS_HELP                                                                         \
-        "      --task NAME       of a checkpoint of several tasks: the one whose texts these are\n" \
-        "      --format auto|csv|tsv|jsonl|lines\n"                                                 \
-        "                        default: data.format of its training, else by the file's name\n"   \
-        "      --encoding utf-8|latin-1\n"                                                          \
-        "                        default: as in its training, for files of that kind; else utf-8\n" \
-        "      --delimiter CHAR  of csv: tab or a character (default: as its training; else a comma)\n"
+#define FILE_ARGUMENTS_HELP                                                             \
+        "      --task NAME       of a checkpoint of several tasks: the one to use\n"    \
+        "      --format auto|csv|tsv|jsonl|lines\n"                                     \
+        "                        format of the texts (default: data.format of its\n"    \
+        "                        training, else by the file's name)\n"                  \
+        "      --encoding utf-8|latin-1\n"                                              \
+        "                        default: as in its training for files of that kind,\n" \
+        "                        else utf-8\n"                                          \
+        "      --delimiter CHAR  of csv: tab or a character (default: as in its\n"      \
+        "                        training, else a comma)\n"                             \
+        "      --vocab FILE      the vocabulary, of a checkpoint that has none\n"       \
+        "      --device auto|cpu|cuda\n"                                                \
+        "                        where to compute (default: auto, a GPU if there is one)\n"
 
 #define FILE_ARGUMENTS                                                                                    \
         { "vocab", required_argument, NULL, 'v' }, { "task", required_argument, NULL, 't' },              \
@@ -24,8 +30,7 @@
 #define FILE_ARGUMENTS_DEFAULT \
         { .encoding = -1 }
 
-/* One of FILE_ARGUMENTS, or what getopt_long does not know. */
-int file_argument(int option, char **argv, const struct option *options, struct text_model_options *ret,
-                  struct error *error);
+/* One of FILE_ARGUMENTS, its argument in optarg. */
+int file_argument(int option, struct text_model_options *ret, struct error *error);
 
 #endif

@@ -3,8 +3,8 @@
  * (of one sample as long as the model takes), the vocabulary and the batch.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,15 +29,14 @@
 #define TOP_DEFAULT 5
 #define TOP_MAX 100
 
-static const char USAGE[] =
-        "usage: bert-trainer fill-mask CHECKPOINT [--vocab FILE] [--top N] [--encoding NAME] [TEXT]...\n\n"
-        "Prints the likeliest tokens for every [MASK] of each text (of each line of standard input "
-        "if there is none).\n\n"
-        "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --top N           how many (5)\n"
-        "      --encoding utf-8|latin-1\n"
-        "                        encoding of standard input (default: utf-8)\n"
-        "  -h, --help            this text\n";
+static const char HELP[] = "usage: bert-trainer fill-mask [OPTION...] CHECKPOINT [TEXT...]\n\n"
+                           "Prints the likeliest tokens for every [MASK] of each text; without TEXT, of each\n"
+                           "line of standard input.\n\n"
+                           "      --vocab FILE      the vocabulary, of a checkpoint that has none\n"
+                           "      --top N           number of tokens to print (default: 5)\n"
+                           "      --encoding utf-8|latin-1\n"
+                           "                        encoding of standard input (default: utf-8)\n"
+                           "  -h, --help            print this help\n";
 
 struct fill_mask {
         const char *vocab_path;
@@ -268,30 +267,38 @@ static int run_fill(struct fill_mask *f, const char *path, char **texts, int n, 
         return r >= 0 && n == 0 ? fill_lines(f, error) : r;
 }
 
+static int take(void *context, int option, struct error *error) {
+        struct fill_mask *f = context;
+
+        if (option == 'v')
+                f->vocab_path = optarg;
+        else if (option == 'e')
+                return text_encoding(optarg, &f->encoding, error);
+        else if (parse_u64(optarg, 1, TOP_MAX, &f->top) < 0)
+                return error_input(error, BERTD_EXIT_USAGE, "--top: '%.64s', expected 1 to %d", optarg, TOP_MAX);
+        return 0;
+}
+
+static const struct usage usage = {
+        .help = HELP,
+        .options = (const struct option[]) { { "vocab", required_argument, NULL, 'v' },
+                                             { "top", required_argument, NULL, 't' },
+                                             { "encoding", required_argument, NULL, 'e' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             {} },
+        .min = 1,
+        .max = INT_MAX,
+        .words = "CHECKPOINT",
+        .take = take,
+};
+
 int cmd_fill_mask(int argc, char **argv) {
-        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                                                 { "top", required_argument, NULL, 't' },
-                                                 { "encoding", required_argument, NULL, 'e' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
         struct fill_mask f = { .top = TOP_DEFAULT };
         struct error error = {};
-        int r = 0;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o == 'v')
-                        f.vocab_path = optarg;
-                else if (o == 'e')
-                        r = text_encoding(optarg, &f.encoding, &error);
-                else if (o != 't')
-                        r = usage_option(o, argv, options, argv[0], &error);
-                else if (parse_u64(optarg, 1, TOP_MAX, &f.top) < 0)
-                        r = error_input(&error, BERTD_EXIT_USAGE, "--top: '%.64s', expected 1 to %d", optarg, TOP_MAX);
-        }
-        if (r == 0)
-                r = usage_count(argc, argv, 1, argc, "CHECKPOINT", argv[0], &error);
+        int r = usage_parse(&usage, argc, argv, &f, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
         if (r == 0)
                 r = run_fill(&f, argv[optind], argv + optind + 1, argc - optind - 1, &error);
         release(&f);

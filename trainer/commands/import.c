@@ -2,7 +2,6 @@
  * `bert-trainer import`; see hf.h. Owns a model of the smallest batch, for its layout and for the heads that the folder lacks, which
  * begin as a fresh model's do.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -22,21 +21,22 @@
 
 #define HEAD_SEED 42 /* of heads that the folder does not have */
 
-static const char USAGE[] =
-        "usage: bert-trainer import HF_DIR --output CHECKPOINT [--vocab FILE]\n\n"
-        "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder: config.json, "
-        "model.safetensors,\n"
-        "tokenizer.json, vocab.txt or spiece.model.\n"
-        "Heads that the folder lacks begin as a fresh model's. A job starts from it with model.init in its spec.\n\n"
-        "  -o, --output CHECKPOINT   the file to write\n"
-        "      --vocab FILE          the vocabulary of a folder that has none: a file or a folder\n"
-        "  -h, --help                this text\n";
+static const char HELP[] = "usage: bert-trainer import [OPTION...] HF_DIR --output CHECKPOINT\n\n"
+                           "Makes a checkpoint of the weights and the tokenizer of a Hugging Face folder:\n"
+                           "config.json, model.safetensors, tokenizer.json, vocab.txt or spiece.model. Heads\n"
+                           "that the folder lacks are initialised randomly. A job starts from the checkpoint\n"
+                           "with model.init in its spec.\n\n"
+                           "  -o, --output CHECKPOINT   the file to write\n"
+                           "      --vocab FILE          the vocabulary of a folder that has none: a file or\n"
+                           "                            a folder\n"
+                           "  -h, --help                print this help\n";
 
 struct import {
         const char *folder, *vocab; /* vocab NULL: the folder's own */
         struct model_config config;
         struct labels labels;
         struct model *model;
+        const char *output;
         unsigned fresh; /* heads that the folder lacks */
         struct assets assets;
 };
@@ -122,36 +122,44 @@ static int run_import(struct import *import, const char *output, struct error *e
         return r;
 }
 
+static int take(void *context, int option, struct error *error) {
+        struct import *import = context;
+
+        if (option == 'o')
+                import->output = optarg;
+        else
+                import->vocab = optarg;
+        return 0;
+}
+
+static const struct usage usage = {
+        .help = HELP,
+        .letters = ":o:h",
+        .options = (const struct option[]) { { "output", required_argument, NULL, 'o' },
+                                             { "vocab", required_argument, NULL, 'v' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             {} },
+        .min = 1,
+        .max = 1,
+        .words = "HF_DIR",
+        .take = take,
+};
+
 int cmd_import(int argc, char **argv) {
-        static const struct option options[] = { { "output", required_argument, NULL, 'o' },
-                                                 { "vocab", required_argument, NULL, 'v' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
         struct import import = {};
         struct error error = {};
-        const char *output = NULL;
-        int r = 0;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":o:h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o == 'o')
-                        output = optarg;
-                else if (o == 'v')
-                        import.vocab = optarg;
-                else
-                        r = usage_option(o, argv, options, argv[0], &error);
-        }
-        if (r == 0)
-                r = usage_count(argc, argv, 1, 1, "HF_DIR", argv[0], &error);
-        if (r == 0 && !output)
+        int r = usage_parse(&usage, argc, argv, &import, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
+        if (r == 0 && !import.output)
                 r = usage_missing("--output CHECKPOINT", argv[0], &error);
         import.folder = argv[optind];
         if (r == 0)
-                r = run_import(&import, output, &error);
+                r = run_import(&import, import.output, &error);
         if (r >= 0)
-                (void) fprintf(stderr, "%s: %" PRIu64 " parameters of %s\n", output, model_n_parameters(import.model),
-                               import.folder);
+                (void) fprintf(stderr, "%s: %" PRIu64 " parameters of %s\n", import.output,
+                               model_n_parameters(import.model), import.folder);
         model_free(import.model);
         labels_free(&import.labels);
         assets_free(&import.assets);

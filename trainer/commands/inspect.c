@@ -2,7 +2,6 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/commands/commands.h"
 
-#include <getopt.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,10 +11,12 @@
 #include "common/cleanup.h"
 #include "common/usage.h"
 
-static const char USAGE[] =
-        "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
-        "Prints what a checkpoint was made with, its assets and its tensors, and checks every checksum.\n"
-        "Exit code 0: whole; 76: cannot be used.\n";
+static const char HELP[] = "usage: bert-trainer inspect [--json] CHECKPOINT\n\n"
+                           "Prints what a checkpoint was made with, its assets and its tensors, and verifies\n"
+                           "its checksums.\n\n"
+                           "      --json    print one JSON object\n"
+                           "  -h, --help    print this help\n\n"
+                           "Exit status: 0 whole, 76 cannot be used.\n";
 
 static void print_text(const struct checkpoint *c, const struct assets *assets) {
         const struct checkpoint_meta *meta = checkpoint_meta(c);
@@ -70,24 +71,28 @@ static int print_json(const struct checkpoint *c, const struct assets *assets) {
         return r < 0 || putchar('\n') == EOF ? -1 : 0;
 }
 
+static int take(void *context, int option, struct error *error) {
+        *(bool *) context = option == 'j';
+        return 0;
+}
+
+static const struct usage usage = {
+        .help = HELP,
+        .options =
+                (const struct option[]) { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, {} },
+        .min = 1,
+        .max = 1,
+        .words = "CHECKPOINT",
+        .take = take,
+};
+
 int cmd_inspect(int argc, char **argv) {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
         bool json = false;
         struct error error = {};
-        int r = 0;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(USAGE, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
-                if (o == 'j')
-                        json = true;
-                else
-                        r = usage_option(o, argv, options, argv[0], &error);
-        }
-        if (r == 0)
-                r = usage_count(argc, argv, 1, 1, "CHECKPOINT", argv[0], &error);
+        int r = usage_parse(&usage, argc, argv, &json, &error);
+        if (r > 0)
+                return BERTD_EXIT_OK;
         if (r < 0)
                 return error_report(&error);
 

@@ -2,8 +2,6 @@
  * nor the memory can drift from the model. */
 #include "trainer/commands/commands.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -16,15 +14,17 @@
 #include "trainer/model/count.h"
 #include "trainer/ops/ops.h"
 
-static const char usage[] =
-        "usage: bert-trainer params [OPTION…] CONFIG.json\n"
-        "Prints the exact number of parameters of a model, part by part, and the memory that training it takes.\n\n"
-        "  --micro-batch N        samples of full length in a micro-batch (32)\n"
-        "  --sequence-length N    tokens of a sample (128)\n"
-        "  --max-predictions N    masked tokens of a sample (15 % of its length)\n"
-        "  --recompute            activations are recomputed in backward\n"
-        "  --json                 one JSON object\n"
-        "  --help                 this text\n";
+static const char HELP[] = "usage: bert-trainer params [OPTION...] CONFIG.json\n\n"
+                           "Counts the parameters of a model, part by part, and the memory that a rank needs\n"
+                           "to train it.\n\n"
+                           "      --micro-batch N        samples of full length in a micro-batch\n"
+                           "                             (default: 32)\n"
+                           "      --sequence-length N    tokens of a sample (default: 128)\n"
+                           "      --max-predictions N    masked tokens of a sample (default: 15 % of its\n"
+                           "                             length)\n"
+                           "      --recompute            recompute activations in the backward pass\n"
+                           "      --json                 print one JSON object\n"
+                           "  -h, --help                 print this help\n";
 
 struct request {
         uint64_t micro_batch, sequence_length, max_predictions;
@@ -104,35 +104,39 @@ static int parse_number(const char *name, const char *text, uint64_t max, uint64
                        : error_input(error, BERTD_EXIT_USAGE, "--%s: '%.64s', expected 1 to %" PRIu64, name, text, max);
 }
 
-/* 1: help was printed. */
-static int parse_arguments(int argc, char **argv, struct request *ret, struct error *error) {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "recompute", no_argument, NULL, 'r' },
-                                                 { "micro-batch", required_argument, NULL, 'b' },
-                                                 { "sequence-length", required_argument, NULL, 's' },
-                                                 { "max-predictions", required_argument, NULL, 'p' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
-        int r = 0;
+static int take(void *context, int option, struct error *error) {
+        struct request *request = context;
 
-        *ret = (struct request) { .micro_batch = 32, .sequence_length = 128 };
-        for (int c; r == 0 && (c = getopt_long(argc, argv, ":h", options, NULL)) >= 0;)
-                if (c == 'j')
-                        ret->json = true;
-                else if (c == 'r')
-                        ret->recompute = true;
-                else if (c == 'b')
-                        r = parse_number("micro-batch", optarg, 65536, &ret->micro_batch, error);
-                else if (c == 's')
-                        r = parse_number("sequence-length", optarg, 8192, &ret->sequence_length, error);
-                else if (c == 'p')
-                        r = parse_number("max-predictions", optarg, 8192, &ret->max_predictions, error);
-                else if (c == 'h')
-                        return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
-                else
-                        r = usage_option(c, argv, options, argv[0], error);
-        return r < 0 ? r : usage_count(argc, argv, 1, 1, "CONFIG.json", argv[0], error);
+        switch (option) {
+        case 'j':
+                request->json = true;
+                return 0;
+        case 'r':
+                request->recompute = true;
+                return 0;
+        case 'b':
+                return parse_number("micro-batch", optarg, 65536, &request->micro_batch, error);
+        case 's':
+                return parse_number("sequence-length", optarg, 8192, &request->sequence_length, error);
+        default:
+                return parse_number("max-predictions", optarg, 8192, &request->max_predictions, error);
+        }
 }
+
+static const struct usage usage = {
+        .help = HELP,
+        .options = (const struct option[]) { { "json", no_argument, NULL, 'j' },
+                                             { "recompute", no_argument, NULL, 'r' },
+                                             { "micro-batch", required_argument, NULL, 'b' },
+                                             { "sequence-length", required_argument, NULL, 's' },
+                                             { "max-predictions", required_argument, NULL, 'p' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             {} },
+        .min = 1,
+        .max = 1,
+        .words = "CONFIG.json",
+        .take = take,
+};
 
 static int plan_memory(const struct request *request, const struct model_config *config, struct model_memory *ret,
                        struct error *error) {
@@ -147,12 +151,12 @@ static int plan_memory(const struct request *request, const struct model_config 
 
 int cmd_params(int argc, char **argv) {
         struct error error = {};
-        struct request request;
+        struct request request = { .micro_batch = 32, .sequence_length = 128 };
         struct model_config config;
         struct parameter_counts counts;
         struct model_memory memory;
 
-        int r = parse_arguments(argc, argv, &request, &error);
+        int r = usage_parse(&usage, argc, argv, &request, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
         if (r < 0 || config_load(argv[optind], &config, &error) < 0 || parameter_counts(&config, &counts, &error) < 0 ||

@@ -3,7 +3,6 @@
  * open checkpoint and the answers that the texts at hand are owed.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -17,16 +16,12 @@
 #include "trainer/commands/file_arguments.h"
 #include "trainer/infer/scores.h"
 
-static const char PREDICT_USAGE[] =
-        "usage: bert-trainer predict CHECKPOINT [FILE] [--task NAME] [--format KIND] [--encoding NAME] [--delimiter "
-        "CHAR] [--device KIND]\n\n"
-        "A line of JSON for each line (csv: row) as they come: {\"label\": ..., \"probabilities\": {...}}, or "
-        "{\"label\": null,\n\"reason\": ...} where it has no text, with \"invalid_bytes\" where some are not UTF-8. "
-        "FILE is csv, tsv, jsonl with\nthe columns of its training, or txt: a text a line, as is standard "
-        "input.\n\n" FILE_ARGUMENTS_HELP "      --vocab FILE      the vocabulary, of a checkpoint without its own\n"
-        "      --device auto|cpu|cuda\n"
-        "                        where to compute (default: auto, a GPU if there is one)\n"
-        "  -h, --help            this text\n";
+static const char HELP[] = "usage: bert-trainer predict [OPTION...] CHECKPOINT [FILE]\n\n"
+                           "Prints a line of JSON for each line (csv: row) as they come:\n"
+                           "{\"label\": ..., \"probabilities\": {...}}; {\"label\": null, \"reason\": ...} for\n"
+                           "one without text; with \"invalid_bytes\" if some are not UTF-8. FILE is csv, tsv\n"
+                           "or jsonl with the columns of its training, or txt, a text a line, as is\n"
+                           "standard input.\n\n" FILE_ARGUMENTS_HELP "  -h, --help            print this help\n";
 
 /* A line that is owed. */
 struct answer {
@@ -160,18 +155,20 @@ static int run_file(struct predict *f, const char *path, struct error *error) {
 
 /* ---- the command ---- */
 
-/* 1: help was printed. */
-static int parse(int argc, char **argv, struct predict *f, struct error *error) {
-        static const struct option options[] = { FILE_ARGUMENTS, { "help", no_argument, NULL, 'h' }, {} };
-        int r = 0;
+static int take(void *context, int option, struct error *error) {
+        struct predict *f = context;
 
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
-                if (o == 'h')
-                        return fputs(PREDICT_USAGE, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
-                r = file_argument(o, argv, options, &f->options, error);
-        }
-        return r < 0 ? r : usage_count(argc, argv, 1, 2, "CHECKPOINT", argv[0], error);
+        return file_argument(option, &f->options, error);
 }
+
+static const struct usage usage = {
+        .help = HELP,
+        .options = (const struct option[]) { FILE_ARGUMENTS, { "help", no_argument, NULL, 'h' }, {} },
+        .min = 1,
+        .max = 2,
+        .words = "CHECKPOINT",
+        .take = take,
+};
 
 static void report(const struct predict *f, const char *path) {
         if (f->n_unanswered > 0)
@@ -189,7 +186,7 @@ int cmd_predict(int argc, char **argv) {
         struct predict f = { .options = FILE_ARGUMENTS_DEFAULT };
         struct error error = {};
 
-        int r = parse(argc, argv, &f, &error);
+        int r = usage_parse(&usage, argc, argv, &f, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
         const char *path = argc - optind == 2 ? argv[optind + 1] : "-",

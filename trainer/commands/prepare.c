@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,21 +29,24 @@
 #define DOCUMENT_END UINT32_MAX
 #define WIKITEXT_UNKNOWN "<unk>"
 
-static const char help[] =
-        "usage: bert-trainer prepare --vocab FILE | --checkpoint FILE --output PREFIX [OPTION]... [FILE]...\n"
-        "Writes PREFIX.bin, PREFIX.idx (Megatron-LM's indexed dataset) and PREFIX.json from text; no FILE, or -: "
-        "standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line, a tokenizer.json, a SentencePiece model, or\n"
-        "                        a model's folder with such files\n"
-        "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
-        "  --output PREFIX       where the corpus goes; one that is there is replaced at the end\n"
-        "  --format lines|prose|wikitext|jsonl\n"
-        "                        lines: a sentence a line, a blank line between documents (default)\n"
-        "                        prose: paragraphs, split into sentences; a file is a document, as is what two blank\n"
-        "                        lines or a form feed part\n"
-        "                        wikitext: WikiText's files; jsonl: objects with \"text\", each a document\n"
-        "  --validation FRACTION  hold out about this part of the documents as PREFIX-validation\n" TEXT_ARGUMENTS_HELP
-                SENTENCEPIECE_ARGUMENTS_HELP;
+static const char HELP[] =
+        "usage: bert-trainer prepare [OPTION...] --vocab FILE|--checkpoint FILE\n"
+        "                            --output PREFIX [TEXT...]\n\n"
+        "Makes a corpus of text: PREFIX.bin and PREFIX.idx (the indexed dataset of\n"
+        "Megatron-LM) and PREFIX.json; without TEXT, or with -, from standard input.\n\n" VOCAB_ARGUMENTS_HELP
+        "  -o, --output PREFIX       the corpus; an existing one is replaced at the end\n"
+        "  -f, --format lines|prose|wikitext|jsonl\n"
+        "                            lines: a sentence a line, a blank line between\n"
+        "                            documents (default)\n"
+        "                            prose: paragraphs, split into sentences; a document\n"
+        "                            ends with the file, at two blank lines or at a form\n"
+        "                            feed\n"
+        "                            wikitext: files of WikiText\n"
+        "                            jsonl: objects with \"text\", each a document\n"
+        "      --validation FRACTION\n"
+        "                            hold out about this part of the documents as\n"
+        "                            PREFIX-validation\n" TEXT_ARGUMENTS_HELP
+        "  -h, --help                print this help\n" SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct arguments {
         struct text_source source;
@@ -314,42 +318,54 @@ static int check_prefix(const char *output, struct error *error) {
         return 0;
 }
 
-/* 1: help was asked for. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
-        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                                                 { "checkpoint", required_argument, NULL, 'c' },
-                                                 { "output", required_argument, NULL, 'o' },
-                                                 { "format", required_argument, NULL, 'f' },
-                                                 { "validation", required_argument, NULL, 'V' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 TEXT_ARGUMENTS,
-                                                 {} };
-        int c;
+static int take(void *context, int option, struct error *error) {
+        struct arguments *arguments = context;
 
-        optind = 1;
-        while ((c = getopt_long(argc, argv, ":v:o:f:h", options, NULL)) >= 0) {
-                if (text_arguments_take(&arguments->text, c))
-                        continue;
-                if (c == 'v')
-                        arguments->source.vocab = optarg;
-                else if (c == 'c')
-                        arguments->source.checkpoint = optarg;
-                else if (c == 'o')
-                        arguments->output = optarg;
-                else if (c == 'f' && text_format_choose(optarg, &arguments->format, error) < 0)
-                        return -EINVAL;
-                else if (c == 'V' && parse_double(optarg, 1e-9, 0.5, &arguments->validation) < 0)
-                        return error_input(error, BERTD_EXIT_USAGE,
-                                           "--validation %s: expected a fraction above 0, at most 0.5", optarg);
-                else if (c == 'h')
-                        return 1;
-                else if (c == '?' || c == ':')
-                        return usage_option(c, argv, options, argv[0], error);
+        if (text_arguments_take(&arguments->text, option))
+                return 0;
+        switch (option) {
+        case 'v':
+                arguments->source.vocab = optarg;
+                return 0;
+        case 'c':
+                arguments->source.checkpoint = optarg;
+                return 0;
+        case 'o':
+                arguments->output = optarg;
+                return 0;
+        case 'f':
+                return text_format_choose(optarg, &arguments->format, error);
+        default:
+                if (parse_double(optarg, 1e-9, 0.5, &arguments->validation) >= 0)
+                        return 0;
+                return error_input(error, BERTD_EXIT_USAGE, "--validation %s: expected a fraction above 0, at most 0.5",
+                                   optarg);
         }
-        int r = text_source_check(&arguments->source, argv[0], error);
-        if (r >= 0 && !arguments->output)
+}
+
+static const struct usage usage = {
+        .help = HELP,
+        .letters = ":v:o:f:h",
+        .options = (const struct option[]) { { "vocab", required_argument, NULL, 'v' },
+                                             { "checkpoint", required_argument, NULL, 'c' },
+                                             { "output", required_argument, NULL, 'o' },
+                                             { "format", required_argument, NULL, 'f' },
+                                             { "validation", required_argument, NULL, 'V' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             TEXT_ARGUMENTS,
+                                             {} },
+        .max = INT_MAX,
+        .take = take,
+};
+
+static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
+        int r = usage_parse(&usage, argc, argv, arguments, error);
+
+        if (r == 0)
+                r = text_source_check(&arguments->source, argv[0], error);
+        if (r == 0 && !arguments->output)
                 r = usage_missing("--output PREFIX", argv[0], error);
-        return r < 0 ? r : check_prefix(arguments->output, error);
+        return r == 0 ? check_prefix(arguments->output, error) : r;
 }
 
 int cmd_prepare(int argc, char **argv) {
@@ -361,7 +377,7 @@ int cmd_prepare(int argc, char **argv) {
 
         int r = parse_arguments(argc, argv, &arguments, &error);
         if (r > 0)
-                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                return BERTD_EXIT_OK;
         if (r >= 0)
                 r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, &error);
         if (r >= 0)

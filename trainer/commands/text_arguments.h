@@ -35,19 +35,26 @@ enum {
                 "encoding", required_argument, NULL, ARGUMENT_ENCODING                                                 \
         }
 
-#define TEXT_ARGUMENTS_HELP                                                      \
-        "  --[no-]lowercase      lowercase the text (default: yes)\n"            \
-        "  --[no-]strip-accents  take accents off (default: as lowercase)\n"     \
-        "  --[no-]chinese        every CJK ideograph is a word (default: yes)\n" \
-        "  --encoding utf-8|latin-1\n"                                           \
-        "                        encoding of the text (default: utf-8)\n"
+#define TEXT_ARGUMENTS_HELP                                                           \
+        "      --[no-]lowercase      lowercase the text (default: yes)\n"             \
+        "      --[no-]strip-accents  remove accents (default: as --lowercase)\n"      \
+        "      --[no-]chinese        make each CJK ideograph a word (default: yes)\n" \
+        "      --encoding utf-8|latin-1\n"                                            \
+        "                            encoding of the text (default: utf-8)\n"
 
-#define SENTENCEPIECE_ARGUMENTS_HELP                                                        \
-        "With a SentencePiece model, text is first made as ALBERT has it, in this order:\n" \
-        "  --[no-]quotes         `` and '' become \" (default: yes)\n"                      \
-        "  --[no-]nfkd           Unicode's compatibility decomposition (default: yes)\n"    \
-        "  --[no-]strip-accents  combining characters go (default: yes)\n"                  \
-        "  --[no-]lowercase      lowercase (default: yes)\n"
+#define SENTENCEPIECE_ARGUMENTS_HELP                                                \
+        "\nWith a SentencePiece model, text is first normalized as for ALBERT:\n"   \
+        "      --[no-]quotes         replace `` and '' by \" (default: yes)\n"      \
+        "      --[no-]nfkd           decompose characters by NFKD (default: yes)\n" \
+        "      --[no-]strip-accents  remove combining characters (default: yes)\n"  \
+        "      --[no-]lowercase      lowercase the text (default: yes)\n"
+
+#define VOCAB_ARGUMENTS_HELP                                                             \
+        "  -v, --vocab FILE          the vocabulary: WordPiece, one token a line; a\n"   \
+        "                            tokenizer.json; a SentencePiece model; or a\n"      \
+        "                            model's folder with such files\n"                   \
+        "      --checkpoint FILE     or a checkpoint, for its vocabulary, and text as\n" \
+        "                            in its training\n"
 
 struct text_arguments {
         int lowercase, strip_accents, chinese, quotes, nfkd; /* -1 = not given */

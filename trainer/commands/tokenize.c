@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,13 +23,12 @@
 
 #define ID_DIGITS_MAX 11
 
-static const char help[] =
-        "usage: bert-trainer tokenize --vocab FILE | --checkpoint FILE [OPTION]... [FILE]...\n"
-        "Prints the tokens of each line of text; no FILE, or -: standard input.\n"
-        "  --vocab FILE          WordPiece vocabulary, one token a line, a tokenizer.json, a SentencePiece model, or\n"
-        "                        a model's folder with such files\n"
-        "  --checkpoint FILE     a checkpoint: its vocabulary, and text as it was trained with\n"
-        "  --ids                 print ids, not tokens\n" TEXT_ARGUMENTS_HELP SENTENCEPIECE_ARGUMENTS_HELP;
+static const char HELP[] = "usage: bert-trainer tokenize [OPTION...] --vocab FILE|--checkpoint FILE\n"
+                           "                             [TEXT...]\n\n"
+                           "Prints the tokens of each line of text; without TEXT, or with -, of standard\n"
+                           "input.\n\n" VOCAB_ARGUMENTS_HELP
+                           "  -i, --ids                 print ids instead of tokens\n" TEXT_ARGUMENTS_HELP
+                           "  -h, --help                print this help\n" SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct tokenize {
         const struct vocab *vocab;
@@ -183,33 +183,32 @@ struct arguments {
         struct text_arguments text;
 };
 
-/* 1: help was asked for. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
-        static const struct option options[] = { { "vocab", required_argument, NULL, 'v' },
-                                                 { "checkpoint", required_argument, NULL, 'c' },
-                                                 { "ids", no_argument, NULL, 'i' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 TEXT_ARGUMENTS,
-                                                 {} };
-        int c;
+static int take(void *context, int option, struct error *error) {
+        struct arguments *arguments = context;
 
-        optind = 1;
-        while ((c = getopt_long(argc, argv, ":v:ih", options, NULL)) >= 0) {
-                if (text_arguments_take(&arguments->text, c))
-                        continue;
-                if (c == 'v')
-                        arguments->source.vocab = optarg;
-                else if (c == 'c')
-                        arguments->source.checkpoint = optarg;
-                else if (c == 'i')
-                        arguments->ids = true;
-                else if (c == 'h')
-                        return 1;
-                else
-                        return usage_option(c, argv, options, argv[0], error);
-        }
-        return text_source_check(&arguments->source, argv[0], error);
+        if (text_arguments_take(&arguments->text, option))
+                return 0;
+        if (option == 'v')
+                arguments->source.vocab = optarg;
+        else if (option == 'c')
+                arguments->source.checkpoint = optarg;
+        else
+                arguments->ids = true;
+        return 0;
 }
+
+static const struct usage usage = {
+        .help = HELP,
+        .letters = ":v:ih",
+        .options = (const struct option[]) { { "vocab", required_argument, NULL, 'v' },
+                                             { "checkpoint", required_argument, NULL, 'c' },
+                                             { "ids", no_argument, NULL, 'i' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             TEXT_ARGUMENTS,
+                                             {} },
+        .max = INT_MAX,
+        .take = take,
+};
 
 int cmd_tokenize(int argc, char **argv) {
         struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
@@ -219,9 +218,11 @@ int cmd_tokenize(int argc, char **argv) {
         struct text_options options;
         struct error error = {};
 
-        int r = parse_arguments(argc, argv, &arguments, &error);
+        int r = usage_parse(&usage, argc, argv, &arguments, &error);
         if (r > 0)
-                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                return BERTD_EXIT_OK;
+        if (r == 0)
+                r = text_source_check(&arguments.source, argv[0], &error);
         if (r >= 0)
                 r = text_source_load(&arguments.source, &arguments.text, &vocab, &options, &error);
         if (r >= 0)

@@ -3,33 +3,34 @@
 
 #include "trainer/run/run.h"
 
-static const char PRETRAIN_USAGE[] =
-        "usage: bert-trainer pretrain SPEC.yaml --run-dir DIR [--resume CHECKPOINT] [--abandon-newer]\n\n"
-        "Pretrains a BERT model. Alone or as ranks with the same inputs: mpirun -n 8 bert-trainer pretrain spec.yaml "
-        "--run-dir "
-        "runs/a,\nor srun --mpi=pmix.\n\n"
-        "  --run-dir DIR      checkpoints/, metrics.jsonl and window maps go there (default: BERTD_RUN_DIR)\n"
-        "  --resume CKPT      continue from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
-        "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"
-        "SIGUSR1 (alone Ctrl-C, SIGTERM and SIGHUP too): checkpoint the last completed step and stop with exit code "
-        "75. SIGUSR2: "
-        "checkpoint and continue.\n"
-        "Exit codes: 0 finished, 75 stopped on request, 76 unusable checkpoint, 77 loss not finite, 2 usage, 65 data, "
-        "66 missing input,\n"
-        "74 disk, 78 spec or config.\n";
-static const char FINETUNE_USAGE[] =
-        "usage: bert-trainer finetune SPEC.yaml --run-dir DIR [--resume CHECKPOINT] [--abandon-newer]\n\n"
-        "Trains a classifier of texts on a BERT or ALBERT model. Alone or under mpirun, as pretrain.\n\n"
-        "  --run-dir DIR      checkpoints/, best.ckpt (the best on validation) and metrics.jsonl go there (default: "
-        "BERTD_RUN_DIR)\n"
-        "  --resume CKPT      continue from this checkpoint (default: BERTD_RESUME, else the newest good one in DIR)\n"
-        "  --abandon-newer    first move checkpoints of later steps to checkpoints/abandoned/\n\n"
-        "The spec: kind: finetune; model: {init: CHECKPOINT or Hugging Face folder} or {config, vocab}; data: {train, "
-        "validation, "
-        "test:\n"
-        "lists of csv, tsv or jsonl files, text: [COLUMN...], label: COLUMN}; train: {epochs}. bert-trainer(1) has the "
-        "rest.\n"
-        "Signals and exit codes are those of pretrain.\n";
+#define OPTIONS_HELP                                                                 \
+        "      --run-dir DIR      folder of the run: checkpoints/, metrics.jsonl,\n" \
+        "                         window maps (default: $BERTD_RUN_DIR)\n"           \
+        "      --resume CKPT      continue from this checkpoint (default:\n"         \
+        "                         $BERTD_RESUME, else the newest good one in DIR)\n" \
+        "      --abandon-newer    first move checkpoints of later steps to\n"        \
+        "                         checkpoints/abandoned/\n"                          \
+        "  -h, --help             print this help\n\n"
 
-int cmd_pretrain(int argc, char **argv) { return run_main(argc, argv, JOB_PRETRAIN, PRETRAIN_USAGE); }
-int cmd_finetune(int argc, char **argv) { return run_main(argc, argv, JOB_FINETUNE, FINETUNE_USAGE); }
+static const char PRETRAIN_HELP[] = "usage: bert-trainer pretrain SPEC.yaml --run-dir DIR [OPTION...]\n\n"
+                                    "Pretrains BERT or ALBERT, alone or as ranks that have the same inputs, e.g.\n"
+                                    "mpirun -n 8 bert-trainer pretrain spec.yaml --run-dir runs/a\n"
+                                    "or with srun --mpi=pmix.\n\n" OPTIONS_HELP
+                                    "SIGUSR1, or without mpirun Ctrl-C, SIGTERM and SIGHUP: write a checkpoint of the\n"
+                                    "last completed step and stop. SIGUSR2: write a checkpoint and continue.\n\n"
+                                    "Exit status: 0 finished, 75 stopped on request, 76 unusable checkpoint, 77 loss\n"
+                                    "not finite, 2 wrong usage, 65 wrong data, 66 missing input, 74 input or output\n"
+                                    "failed, 78 wrong spec or model configuration.\n";
+static const char FINETUNE_HELP[] =
+        "usage: bert-trainer finetune SPEC.yaml --run-dir DIR [OPTION...]\n\n"
+        "Trains a classifier of texts on a BERT or ALBERT model, alone or under mpirun as\n"
+        "pretrain. best.ckpt in DIR leads to the checkpoint that is best on validation.\n\n" OPTIONS_HELP
+        "An example of a spec:\n"
+        "  kind: finetune\n"
+        "  model: {init: bert-base-uncased/}\n"
+        "  data: {train: [train.csv], validation: [dev.csv], text: [title], label: class}\n"
+        "  train: {epochs: 4}\n"
+        "bert-trainer(1) describes all keys. Signals and exit status: as for pretrain.\n";
+
+int cmd_pretrain(int argc, char **argv) { return run_main(argc, argv, JOB_PRETRAIN, PRETRAIN_HELP); }
+int cmd_finetune(int argc, char **argv) { return run_main(argc, argv, JOB_FINETUNE, FINETUNE_HELP); }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +19,19 @@
 #include "trainer/text/pipeline.h"
 #include "trainer/text/vocab_learn.h"
 
-static const char help[] =
-        "usage: bert-trainer vocab --size N --output FILE [OPTION]... [TEXT]...\n"
-        "Learns a WordPiece vocabulary of N tokens from text; no TEXT, or -: standard input.\n"
-        "  --size N              tokens, special ones included (default: 30000)\n"
-        "  --output FILE         where the vocabulary goes, one token a line\n"
-        "  --alphabet N          keep the N commonest characters (default: 1000, fewer for a small N)\n"
-        "  --min-frequency N     join no pair seen less often (default: 2)\n"
-        "  --format lines|prose|wikitext|jsonl\n"
-        "                        read as prepare does (default: text as it is)\n" TEXT_ARGUMENTS_HELP;
+static const char HELP[] =
+        "usage: bert-trainer vocab [OPTION...] --output FILE [TEXT...]\n\n"
+        "Learns a WordPiece vocabulary from files of text; without TEXT, or with -, from\n"
+        "standard input.\n\n"
+        "  -o, --output FILE         the vocabulary to write, one token a line\n"
+        "  -s, --size N              number of tokens, special ones included\n"
+        "                            (default: 30000)\n"
+        "      --alphabet N          keep the N most common characters\n"
+        "                            (default: 1000, fewer for a small vocabulary)\n"
+        "      --min-frequency N     merge only pairs seen at least N times (default: 2)\n"
+        "  -f, --format lines|prose|wikitext|jsonl\n"
+        "                            read text as prepare does (default: as it is)\n" TEXT_ARGUMENTS_HELP
+        "  -h, --help                print this help\n";
 
 #define SIZE_DEFAULT 30000
 
@@ -128,20 +133,14 @@ static int parse_number(const char *option, uint64_t min, uint64_t max, uint64_t
         return 0;
 }
 
-static const struct option options[] = { { "size", required_argument, NULL, 's' },
-                                         { "output", required_argument, NULL, 'o' },
-                                         { "alphabet", required_argument, NULL, 'a' },
-                                         { "min-frequency", required_argument, NULL, 'm' },
-                                         { "format", required_argument, NULL, 'f' },
-                                         { "help", no_argument, NULL, 'h' },
-                                         TEXT_ARGUMENTS,
-                                         {} };
-
-static int take_option(int c, char **argv, struct arguments *arguments, struct error *error) {
+static int take(void *context, int option, struct error *error) {
+        struct arguments *arguments = context;
         uint64_t number = 0;
         int r = 0;
 
-        switch (c) {
+        if (text_arguments_take(&arguments->text, option))
+                return 0;
+        switch (option) {
         case 'o':
                 arguments->output = optarg;
                 return 0;
@@ -155,28 +154,26 @@ static int take_option(int c, char **argv, struct arguments *arguments, struct e
                 return r;
         case 'm':
                 return parse_number("--min-frequency", 1, UINT32_MAX, &arguments->settings.min_frequency, error);
-        case 'f':
+        default:
                 arguments->has_format = true;
                 return text_format_choose(optarg, &arguments->format, error);
-        case 'h':
-                return 1;
-        default:
-                return usage_option(c, argv, options, "vocab", error);
         }
 }
 
-/* 1: help was asked for. */
-static int parse_arguments(int argc, char **argv, struct arguments *arguments, struct error *error) {
-        int c;
-
-        optind = 1;
-        while ((c = getopt_long(argc, argv, ":s:o:f:h", options, NULL)) >= 0) {
-                int r = text_arguments_take(&arguments->text, c) ? 0 : take_option(c, argv, arguments, error);
-                if (r != 0)
-                        return r;
-        }
-        return arguments->output ? 0 : usage_missing("--output FILE", argv[0], error);
-}
+static const struct usage usage = {
+        .help = HELP,
+        .letters = ":s:o:f:h",
+        .options = (const struct option[]) { { "size", required_argument, NULL, 's' },
+                                             { "output", required_argument, NULL, 'o' },
+                                             { "alphabet", required_argument, NULL, 'a' },
+                                             { "min-frequency", required_argument, NULL, 'm' },
+                                             { "format", required_argument, NULL, 'f' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             TEXT_ARGUMENTS,
+                                             {} },
+        .max = INT_MAX,
+        .take = take,
+};
 
 int cmd_vocab(int argc, char **argv) {
         struct arguments arguments = { .settings.size = SIZE_DEFAULT, .text = TEXT_ARGUMENTS_DEFAULT };
@@ -184,9 +181,11 @@ int cmd_vocab(int argc, char **argv) {
         cleanup_reader struct reader *reader = NULL;
         struct error error = {};
 
-        int r = parse_arguments(argc, argv, &arguments, &error);
+        int r = usage_parse(&usage, argc, argv, &arguments, &error);
         if (r > 0)
-                return fputs(help, stdout) < 0 ? BERTD_EXIT_IO : BERTD_EXIT_OK;
+                return BERTD_EXIT_OK;
+        if (r == 0 && !arguments.output)
+                r = usage_missing("--output FILE", argv[0], &error);
         enum reader_cut cut = arguments.has_format ? text_format_cut(arguments.format) : READER_LINES;
         if (r >= 0)
                 r = text_arguments_reader(&arguments.text, argc, argv, cut, &reader, &error);

@@ -4,7 +4,6 @@
  */
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,32 +22,38 @@ static const char *environment(const char *name) {
         return value && value[0] ? value : NULL;
 }
 
+static int take(void *context, int option, struct error *error) {
+        struct run_options *options = context;
+
+        if (option == 'd')
+                options->run_dir = optarg;
+        else if (option == 'a')
+                options->abandon_newer = true;
+        else {
+                options->resume = optarg;
+                options->own_resume = true;
+        }
+        return 0;
+}
+
 /* 1: help was printed. */
-static int parse_arguments(int argc, char **argv, const char *usage, struct run_options *ret, struct error *error) {
-        static const struct option options[] = { { "run-dir", required_argument, NULL, 'd' },
-                                                 { "resume", required_argument, NULL, 'r' },
-                                                 { "abandon-newer", no_argument, NULL, 'a' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 {} };
+static int parse_arguments(int argc, char **argv, const char *help, struct run_options *ret, struct error *error) {
+        const struct usage usage = {
+                .help = help,
+                .options = (const struct option[]) { { "run-dir", required_argument, NULL, 'd' },
+                                                     { "resume", required_argument, NULL, 'r' },
+                                                     { "abandon-newer", no_argument, NULL, 'a' },
+                                                     { "help", no_argument, NULL, 'h' },
+                                                     {} },
+                .min = 1,
+                .max = 1,
+                .words = "SPEC.yaml",
+                .take = take,
+        };
 
         ret->run_dir = environment(BERTD_ENV_RUN_DIR);
         ret->resume = environment(BERTD_ENV_RESUME);
-        int r = 0;
-        for (int o; r == 0 && (o = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
-                if (o == 'd')
-                        ret->run_dir = optarg;
-                else if (o == 'r') {
-                        ret->resume = optarg;
-                        ret->own_resume = true;
-                } else if (o == 'a')
-                        ret->abandon_newer = true;
-                else if (o == 'h')
-                        return fputs(usage, stdout) < 0 ? error_errno(error, errno, "standard output") : 1;
-                else
-                        r = usage_option(o, argv, options, argv[0], error);
-        }
-        if (r == 0)
-                r = usage_count(argc, argv, 1, 1, "SPEC.yaml", argv[0], error);
+        int r = usage_parse(&usage, argc, argv, ret, error);
         if (r == 0)
                 ret->spec_path = argv[optind];
         return r;
@@ -152,14 +157,14 @@ static int run_all(struct exchange *exchange, const struct run_options *options,
         return r;
 }
 
-int run_main(int argc, char **argv, enum job_kind kind, const char *usage) {
+int run_main(int argc, char **argv, enum job_kind kind, const char *help) {
         struct run_options options = { .kind = kind };
         struct exchange *exchange = NULL;
         struct run_given given = {};
         struct error error = {};
 
         signals_install(!launcher_read().is_mpirun);
-        int r = parse_arguments(argc, argv, usage, &options, &error);
+        int r = parse_arguments(argc, argv, help, &options, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
         if (r == 0)

@@ -81,7 +81,7 @@ struct run {
 };
 
 /* main.c: the subcommand; returns its exit code. */
-int run_main(int argc, char **argv, enum job_kind kind, const char *usage);
+int run_main(int argc, char **argv, enum job_kind kind, const char *help);
 
 /* setup.c: everything up to a fresh model. All ranks return alike, with the same error. */
 int run_setup(struct run *run, struct error *error);
