@@ -21,7 +21,7 @@ template <class T> struct norm_args {
         const float *gamma, *beta;
         float *mean, *rstd, *partial; /* partial: (blocks, 2, H) */
         float epsilon;
-        struct dropout dropout;
+        struct drop drop;
         struct row_keys rows;
         struct {
                 const int32_t *ids, *positions, *types;
@@ -44,16 +44,16 @@ template <class T> static norm_args<T> norm_of(const struct op_norm *op) {
         n.rstd = (float *) op->rstd.data;
         n.partial = (float *) op->workspace.data;
         n.epsilon = (float) op->epsilon;
-        n.dropout = op->dropout;
+        n.drop = drop_of(op->dropout);
         n.rows = op->rows;
         return n;
 }
 
 /* The factors of row t, columns c to c + 7. */
 template <class T> __device__ static void row_mask(const norm_args<T> &op, uint32_t t, uint32_t c, float mask[VECTOR]) {
-        if (op.dropout.threshold) {
+        if (op.drop.threshold) {
                 uint32_t block = dropout_hidden_block((uint32_t) op.rows.position[t], op.x.columns);
-                dropout8(op.dropout, op.rows.k[t], block + c / VECTOR, mask);
+                dropout8(op.drop, op.rows.k[t], block + c / VECTOR, mask);
                 return;
         }
 #pragma unroll

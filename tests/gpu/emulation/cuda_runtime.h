@@ -89,6 +89,17 @@ template <class T> static inline T __shfl_xor_sync(unsigned mask, T x, int d) {
         return __shfl_sync(mask, x, (int) emulated_lane() ^ d);
 }
 
+static inline uint32_t __float_as_uint(float x) {
+        uint32_t bits;
+
+        return memcpy(&bits, &x, sizeof(x)), bits;
+}
+static inline float __uint_as_float(uint32_t bits) {
+        float x;
+
+        return memcpy(&x, &bits, sizeof(x)), x;
+}
+
 template <class T> static inline T min(T a, T b) { return a < b ? a : b; }
 template <class T> static inline T max(T a, T b) { return a > b ? a : b; }
 
