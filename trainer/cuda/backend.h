@@ -66,7 +66,6 @@ enum gemm_epilogue {
         GEMM_BIAS,
         GEMM_BIAS_GELU_NEW,
         GEMM_DGELU_NEW,
-        GEMM_BIAS_GRADIENT, /* bias (m), fp32, becomes the sums of A's columns, which lies transposed */
         GEMM_EPILOGUE_MAX
 };
 struct gemm {
@@ -74,7 +73,7 @@ struct gemm {
         bool transpose_a, transpose_b;
         bool add; /* D += */
         enum gemm_epilogue epilogue;
-        void *bias;  /* (n) dtype of d; read, or made as the epilogue says */
+        void *bias;  /* (n) dtype of d */
         void *saved; /* (m, n) GELU's argument: kept or used; rows as d's */
         uint32_t saved_stride;
 };
@@ -89,7 +88,7 @@ const char *gemm_version(void);
 void cuda_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
                  struct tensor y);
 void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                    struct tensor dx);
+                    struct tensor dx, struct tensor dbias);
 void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx);
 

@@ -94,21 +94,10 @@ template <class T> __device__ static inline void mma(float d[4], const uint32_t 
         multiply_matrices(T(), d, a, b);
 }
 
-/* Two neighbours of a row, the first in the low half. */
-template <class T> __device__ static inline uint32_t pack_pair(float first, float second) {
-        T pair[2] = { from_float<T>(first), from_float<T>(second) };
-        uint32_t bits;
-
-        memcpy(&bits, pair, sizeof(bits));
-        return bits;
-}
-
 template <class T> __device__ static inline float pair_product(uint32_t a, uint32_t b) {
-        T x[2], y[2];
+        float2 x = unpack_pair<T>(a), y = unpack_pair<T>(b);
 
-        memcpy(x, &a, sizeof(a));
-        memcpy(y, &b, sizeof(b));
-        return to_float(x[0]) * to_float(y[0]) + to_float(x[1]) * to_float(y[1]);
+        return x.x * y.x + x.y * y.y;
 }
 
 /* A (16, 16) from two neighbouring D's. */

@@ -32,6 +32,12 @@ struct dim3 {
         dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+struct alignas(8) float2 {
+        float x, y;
+};
+struct alignas(16) uint4 {
+        uint32_t x, y, z, w;
+};
 struct alignas(16) float4 {
         float x, y, z, w;
 };
