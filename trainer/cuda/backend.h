@@ -124,9 +124,6 @@ void cuda_softmax_xent(const struct op_xent *op);
 void cuda_round(void *values, const void *master, size_t n);
 double cuda_sum_squares(const void *x, size_t n);
 uint64_t cuda_hash(const void *data, size_t size);
-void cuda_adamw(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v);
-void cuda_adam_direction(const struct op_adam *op, size_t n, void *g, const void *p, void *m, void *v);
-void cuda_descend(double rate, size_t n, const void *direction, void *p);
 void cuda_update(const struct op_update *op);
 
 /* collective.cu. The text of an error that came meanwhile, or NULL. */

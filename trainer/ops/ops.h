@@ -249,7 +249,8 @@ struct ops {
         /* p −= rate · direction */
         void (*descend)(double rate, size_t n, const void *direction, void *p);
 
-        /* All of it in a few launches; NULL: the caller goes tensor by tensor with the three above. */
+        /* All of it in a few launches, offsets of tensors being multiples of 4; a backend that has it has none of the three above. NULL: the
+         * caller goes tensor by tensor with them. */
         void (*update)(const struct op_update *op);
 };
 
