@@ -20,6 +20,7 @@ extern "C" {
 struct cuda_backend {
         int device, sm; /* sm: 90 for compute capability 9.0 */
         cudaStream_t stream;
+        bool recording; /* the stream's operations, for a graph */
         enum cuda_precision precision;
         float *scratch; /* CUDA_SCRATCH_BYTES on the device: partial sums within one entry */
         struct cuda_counts counts;

@@ -129,6 +129,7 @@ typedef void *cudaStream_t, *cudaEvent_t;
 /* `work` is done, or recorded where the stream is; what may not be recorded ends the program. */
 void emulated_do(const std::function<void()> &work, cudaStream_t stream);
 void emulated_done_now(cudaStream_t stream, const char *what);
+bool emulated_is_recorded(cudaStream_t stream);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaFuncAttributeMaxDynamicSharedMemorySize };
@@ -239,6 +240,17 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
         EMULATED_CALL(cudaEventRecord);
         emulated_done_now(stream, "cudaEventRecord");
         clock_gettime(CLOCK_MONOTONIC, (timespec *) event);
+        return cudaSuccess;
+}
+enum { cudaEventRecordDefault, cudaEventRecordExternal };
+/* External: a node of the graph, where the stream is recorded, and nowhere else. */
+static inline cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+        if (flags == cudaEventRecordDefault)
+                return cudaEventRecord(event, stream);
+        EMULATED_CALL(cudaEventRecordWithFlags);
+        if (!emulated_is_recorded(stream))
+                return cudaErrorInvalidValue;
+        emulated_do([=] { clock_gettime(CLOCK_MONOTONIC, (timespec *) event); }, stream);
         return cudaSuccess;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
