@@ -92,10 +92,10 @@ static void linear(struct tensor x, struct tensor w, struct tensor bias, enum ac
               2.0 * y.rows * y.columns * x.columns, real->linear(x, w, bias, act, pre, y));
 }
 static void linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                      struct tensor dx) {
+                      struct tensor dx, struct tensor dbias) {
         TIMED(shaped("linear_dx", w.rows, w.columns),
               bytes_of(dy) + bytes_of(w) + bytes_of(saved) + (add ? 2 : 1) * bytes_of(dx),
-              2.0 * dy.rows * dy.columns * dx.columns, real->linear_dx(dy, w, add, act, saved, dx));
+              2.0 * dy.rows * dy.columns * dx.columns, real->linear_dx(dy, w, add, act, saved, dx, dbias));
 }
 static void linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         TIMED(shaped("linear_dw_db", dw.rows, dw.columns), bytes_of(dy) + bytes_of(x) + 2 * bytes_of(dw),

@@ -87,7 +87,7 @@ static inline void module_print_ways(const struct cuda_module *module) {
         const struct cuda_counts *c = module->counts();
 
         (void) printf("%" PRIu64 " products by cuBLASLt, %" PRIu64 " plain; %" PRIu64
-                      " bias gradients in an epilogue, %" PRIu64 " not; attention: %" PRIu64
+                      " bias gradients with what they are of, %" PRIu64 " in a pass of their own; attention: %" PRIu64
                       " on tensor cores, %" PRIu64 " not; %" PRIu64 " micro-batches as graphs, %" PRIu64
                       " of them new\n",
                       c->lt_products, c->plain_products, c->bias_gradients, c->column_sums, c->mma_attentions,

@@ -135,6 +135,7 @@ static const struct {
         { "cudaStreamQuery", { 1, 719 } },
         { "cudaEventCreate", { 2 } },
         { "cudaEventRecord", { 1, 719 } },
+        { "cudaEventRecordWithFlags", { 1, 719 } },
         { "cudaEventSynchronize", { 719 } },
         { "cudaEventElapsedTime", { 1 } },
         { "cudaFuncSetAttribute", { 1 } },
@@ -185,6 +186,17 @@ static unsigned check_call(size_t i, const struct outcome *whole, unsigned *ret_
         return places;
 }
 
+/* Calls of large heads, long copies and whole runs, not of this one. */
+static bool is_elsewhere(const char *call) {
+        static const char *const names[] = { "cudaPointerGetAttributes", "cudaMemGetInfo", "cudaEventElapsedTime",
+                                             "cudaFuncSetAttribute" };
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (strcmp(names[i], call) == 0)
+                        return true;
+        return false;
+}
+
 static void test_every_call(void **state) {
         const struct outcome whole = run(CUDA_BF16), again = run(CUDA_BF16);
 
@@ -195,9 +207,7 @@ static void test_every_call(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
                 unsigned said = 0, places = check_call(i, &whole, &said);
                 (void) printf("%-36s failed at %3u places: said %3u times\n", calls[i].call, places, said);
-                assert_true(places > 0 || strcmp(calls[i].call, "cudaMemGetInfo") == 0 ||
-                            strcmp(calls[i].call, "cudaPointerGetAttributes") == 0 ||
-                            strcmp(calls[i].call, "cudaEventElapsedTime") == 0);
+                assert_true(places > 0 || is_elsewhere(calls[i].call));
         }
 }
 

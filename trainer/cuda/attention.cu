@@ -1,14 +1,15 @@
 /*
  * Attention over samples of any length, without padding; heads of up to 128 columns: on plain cores, in fp32. What tensor cores can do
- * is attention_mma.cu's. A warp has one query (or, for the gradients of
- * keys and values, one key) in registers and goes over its sample 32 positions at a time, a position a lane: scores and
- * probabilities never reach memory. Softmax is taken as it comes, with a running maximum; backward makes the probabilities again
- * from lse. Nothing is added by two warps, so no order is left to chance.
+ * is attention_mma.cu's. A warp has one query (or, for the gradients of keys and values, one key) in registers and goes over its sample
+ * 32 positions at a time, a position a lane: scores and probabilities never reach memory. Softmax is taken as it comes, with a running
+ * maximum; backward makes the probabilities again from lse. Nothing is added by two warps, so no order is left to chance.
  */
 #include "trainer/cuda/attention.cuh"
 
-#define WARPS 8
-#define PARTS (CUDA_HEAD_MAX / WARP) /* columns of a head that a lane has: lane, lane + 32, … */
+namespace {
+constexpr uint32_t WARPS = 8;                    /* of a block */
+constexpr uint32_t PARTS = CUDA_HEAD_MAX / WARP; /* columns of a head that a lane has: lane, lane + 32, … */
+} // namespace
 
 /* The position of this warp in its sample. */
 __device__ static inline uint32_t own_position(void) { return blockIdx.x * WARPS + threadIdx.x / WARP; }
@@ -71,10 +72,11 @@ __device__ static inline void add_rows(float p, const float *tile, uint32_t widt
 
 template <class T>
 __device__ static inline float mask_of(const attention<T> &op, const struct site &s, uint32_t q, uint32_t kv) {
-        if (!op.dropout.threshold)
+        if (!op.drop.threshold)
                 return 1;
-        uint32_t block = dropout_attention_block(s.head, q, s.length);
-        return dropout_keeps(&op.dropout, op.sample_k[s.sample], block, kv) ? (float) op.dropout.scale : 0;
+        uint32_t block = dropout_attention_block(s.head, q, s.length) + kv / 8;
+        struct philox random = philox(op.drop.seed, block, op.drop.site, op.sample_k[s.sample]);
+        return is_kept(op.drop, random, kv % 8) ? op.drop.scale : 0;
 }
 
 /* Shared memory: two tiles, then a row or two of each warp. */
@@ -204,29 +206,29 @@ size_t cuda_attention_workspace_bytes(const struct ops_shape *shape) {
         return (size_t) shape->n_heads * shape->max_tokens * sizeof(float);
 }
 
-static bool fits(const struct op_attention *op) {
+static bool has_narrow_heads(const struct op_attention *op) {
         if (op->context.columns / op->n_heads <= CUDA_HEAD_MAX)
                 return true;
         cuda_fail("attention", "heads of more than 128 columns");
         return false;
 }
 
-static dim3 grid_of(const struct op_attention *op) {
+static dim3 grid_of_warps(const struct op_attention *op) {
         return dim3(ceil_div(op->max_length, WARPS), op->n_heads, op->n_samples);
 }
 
 void cuda_attention_forward(const struct op_attention *op) {
         uint32_t width = op->context.columns / op->n_heads;
 
-        if (!fits(op))
+        if (!has_narrow_heads(op))
                 return;
         if (cuda_attention_mma_forward(op)) {
                 cuda_backend.counts.mma_attentions++;
                 return;
         }
         cuda_backend.counts.plain_attentions++;
-        WITH_TYPE(op->qkv.dtype,
-                  LAUNCH(attention_forward<T>, grid_of(op), WARPS * WARP, shared_bytes(width, 1), attention_of<T>(op)));
+        WITH_TYPE(op->qkv.dtype, LAUNCH(attention_forward<T>, grid_of_warps(op), WARPS * WARP, shared_bytes(width, 1),
+                                        attention_of<T>(op)));
 }
 
 void cuda_attention_backward(const struct op_attention *op) {
@@ -234,16 +236,16 @@ void cuda_attention_backward(const struct op_attention *op) {
         size_t shared = shared_bytes(width, 2);
         dim3 rows(ceil_div(op->context.rows, WARPS), op->n_heads);
 
-        if (!fits(op))
+        if (!has_narrow_heads(op))
                 return;
-        WITH_TYPE(op->qkv.dtype, LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op)));
         if (cuda_attention_mma_backward(op)) {
                 cuda_backend.counts.mma_attentions++;
                 return;
         }
         cuda_backend.counts.plain_attentions++;
         WITH_TYPE(op->qkv.dtype, {
-                LAUNCH(attention_dq<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
-                LAUNCH(attention_dkv<T>, grid_of(op), WARPS * WARP, shared, attention_of<T>(op));
+                LAUNCH(attention_delta<T>, rows, WARPS * WARP, 0, attention_of<T>(op));
+                LAUNCH(attention_dq<T>, grid_of_warps(op), WARPS * WARP, shared, attention_of<T>(op));
+                LAUNCH(attention_dkv<T>, grid_of_warps(op), WARPS * WARP, shared, attention_of<T>(op));
         });
 }

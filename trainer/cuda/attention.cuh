@@ -11,7 +11,7 @@ template <class T> struct attention {
         float scale;
         const int32_t *cu_seqlens;
         const uint64_t *sample_k;
-        struct dropout dropout;
+        struct drop drop;
         uint8_t *kept; /* (A, T, kept_stride): a bit for each key of a query; NULL: not wanted */
         uint32_t kept_stride;
 };
@@ -34,7 +34,7 @@ template <class T> static attention<T> attention_of(const struct op_attention *o
         a.scale = 1 / sqrtf((float) a.width);
         a.cu_seqlens = op->cu_seqlens;
         a.sample_k = op->sample_k;
-        a.dropout = op->dropout;
+        a.drop = drop_of(op->dropout);
         a.kept = (uint8_t *) op->kept.data;
         a.kept_stride = kept_stride_of(op->max_length);
         return a;

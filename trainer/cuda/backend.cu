@@ -92,9 +92,6 @@ static void fill_table(enum cuda_precision precision) {
         table.scatter_add_rows = cuda_scatter_add_rows;
         table.softmax_xent = cuda_softmax_xent;
         table.sum_squares = cuda_sum_squares;
-        table.adamw = cuda_adamw;
-        table.adam_direction = cuda_adam_direction;
-        table.descend = cuda_descend;
         table.update = cuda_update;
 }
 

@@ -20,6 +20,7 @@ extern "C" {
 struct cuda_backend {
         int device, sm; /* sm: 90 for compute capability 9.0 */
         cudaStream_t stream;
+        bool recording; /* the stream's operations, for a graph */
         enum cuda_precision precision;
         float *scratch; /* CUDA_SCRATCH_BYTES on the device: partial sums within one entry */
         struct cuda_counts counts;
@@ -66,7 +67,6 @@ enum gemm_epilogue {
         GEMM_BIAS,
         GEMM_BIAS_GELU_NEW,
         GEMM_DGELU_NEW,
-        GEMM_BIAS_GRADIENT, /* bias (m), fp32, becomes the sums of A's columns, which lies transposed */
         GEMM_EPILOGUE_MAX
 };
 struct gemm {
@@ -74,7 +74,7 @@ struct gemm {
         bool transpose_a, transpose_b;
         bool add; /* D += */
         enum gemm_epilogue epilogue;
-        void *bias;  /* (n) dtype of d; read, or made as the epilogue says */
+        void *bias;  /* (n) dtype of d */
         void *saved; /* (m, n) GELU's argument: kept or used; rows as d's */
         uint32_t saved_stride;
 };
@@ -89,7 +89,7 @@ const char *gemm_version(void);
 void cuda_linear(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
                  struct tensor y);
 void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                    struct tensor dx);
+                    struct tensor dx, struct tensor dbias);
 void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx);
 
@@ -125,9 +125,6 @@ void cuda_softmax_xent(const struct op_xent *op);
 void cuda_round(void *values, const void *master, size_t n);
 double cuda_sum_squares(const void *x, size_t n);
 uint64_t cuda_hash(const void *data, size_t size);
-void cuda_adamw(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v);
-void cuda_adam_direction(const struct op_adam *op, size_t n, void *g, const void *p, void *m, void *v);
-void cuda_descend(double rate, size_t n, const void *direction, void *p);
 void cuda_update(const struct op_update *op);
 
 /* collective.cu. The text of an error that came meanwhile, or NULL. */

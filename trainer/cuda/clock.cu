@@ -1,11 +1,14 @@
-/* The device's clock: events in the stream, which the host runs ahead of. */
+/* The device's clock: events in the stream, which the host runs ahead of, or in a graph. */
 #include "trainer/cuda/backend.h"
 
 static cudaEvent_t stamps[OPS_STAMPS];
 
 void cuda_stamp(unsigned i) {
         if (cuda_works() && (stamps[i] || cuda_check(cudaEventCreate(&stamps[i]), "clock")))
-                (void) cuda_check(cudaEventRecord(stamps[i], cuda_backend.stream), "clock");
+                (void) cuda_check(cudaEventRecordWithFlags(stamps[i], cuda_backend.stream,
+                                                           cuda_backend.recording ? cudaEventRecordExternal
+                                                                                  : cudaEventRecordDefault),
+                                  "clock");
 }
 
 double cuda_between(unsigned from, unsigned to) {

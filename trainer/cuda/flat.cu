@@ -5,9 +5,11 @@
  */
 #include "trainer/cuda/kernels.cuh"
 
-#define THREADS 256
-#define CHUNK 65536
-#define TENSORS_MAX 4096 /* of an update */
+namespace {
+constexpr uint32_t THREADS = 256, CHUNK = 65536;
+constexpr uint32_t FOUR = 4;           /* elements that a thread has at a time */
+constexpr uint32_t TENSORS_MAX = 4096; /* of an update */
+} // namespace
 
 /* ---- rounding, sums, hash ---- */
 
@@ -22,11 +24,43 @@ template <class T> __global__ void round_values(const float *from, T *to, size_t
         store8(to + i, left, x);
 }
 
+/* The first `left` of four elements, 16 bytes in one piece where all are there; zeros behind them. */
+__device__ static inline void load4(const float *p, size_t left, float x[FOUR]) {
+        if (left >= FOUR) {
+                float4 all = *(const float4 *) p;
+                x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+                return;
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < FOUR; i++)
+                x[i] = i < left ? p[i] : 0;
+}
+__device__ static inline void store4(float *p, size_t left, const float x[FOUR]) {
+        if (left >= FOUR)
+                *(float4 *) p = { x[0], x[1], x[2], x[3] };
+        else
+                for (uint32_t i = 0; i < left; i++)
+                        p[i] = x[i];
+}
+/* Rounded. */
+template <class T> __device__ static inline void store4(T *p, size_t left, const float x[FOUR]) {
+        if (left >= FOUR)
+                *(uint2 *) p = { pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3]) };
+        else
+                for (uint32_t i = 0; i < left; i++)
+                        p[i] = from_float<T>(x[i]);
+}
+
 __device__ static double chunk_squares(const float *x, size_t n) {
         double sum = 0;
 
-        for (size_t i = threadIdx.x; i < n; i += THREADS)
-                sum += (double) x[i] * x[i];
+        for (size_t i = threadIdx.x * FOUR; i < n; i += THREADS * FOUR) {
+                float v[FOUR];
+                load4(x + i, n - i, v);
+#pragma unroll
+                for (uint32_t j = 0; j < FOUR; j++)
+                        sum += (double) v[j] * v[j];
+        }
         return block_sum(sum);
 }
 
@@ -106,7 +140,7 @@ uint64_t cuda_hash(const void *data, size_t size) {
         return total;
 }
 
-/* ---- one tensor at a time ---- */
+/* ---- updates: all tensors at once ---- */
 
 /* op_adam in the precision of the runs. */
 struct adam {
@@ -137,43 +171,6 @@ __device__ static inline float direction(const struct adam &a, float g, float p,
         *v = a.beta2 * *v + a.rest2 * g * g;
         return *m * a.scale1 / (sqrtf(*v * a.scale2) + a.epsilon) + a.decay * p;
 }
-
-__global__ void adamw_all(struct adam a, size_t n, const float *g, float *p, float *m, float *v) {
-        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
-
-        if (i < n)
-                p[i] -= a.rate * direction(a, g[i], p[i], &m[i], &v[i]);
-}
-
-__global__ void direction_all(struct adam a, size_t n, float *g, const float *p, float *m, float *v) {
-        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
-
-        if (i < n)
-                g[i] = direction(a, g[i], p[i], &m[i], &v[i]);
-}
-
-__global__ void descend_all(float rate, size_t n, const float *direction, float *p) {
-        size_t i = (size_t) blockIdx.x * THREADS + threadIdx.x;
-
-        if (i < n)
-                p[i] -= rate * direction[i];
-}
-
-void cuda_adamw(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v) {
-        LAUNCH(adamw_all, ceil_div(n, THREADS), THREADS, 0, adam_of(op), n, (const float *) g, (float *) p, (float *) m,
-               (float *) v);
-}
-
-void cuda_adam_direction(const struct op_adam *op, size_t n, void *g, const void *p, void *m, void *v) {
-        LAUNCH(direction_all, ceil_div(n, THREADS), THREADS, 0, adam_of(op), n, (float *) g, (const float *) p,
-               (float *) m, (float *) v);
-}
-
-void cuda_descend(double rate, size_t n, const void *direction, void *p) {
-        LAUNCH(descend_all, ceil_div(n, THREADS), THREADS, 0, (float) rate, n, (const float *) direction, (float *) p);
-}
-
-/* ---- all tensors at once ---- */
 
 /* A tensor on the device; `factor` of its step (LAMB) or gradient (clipping) is computed there. */
 struct row {
@@ -211,42 +208,66 @@ __device__ static struct span span_of(const struct update &u) {
         return { row, row->offset + at, min(row->n - at, (size_t) CHUNK) };
 }
 
-template <class T> __device__ static inline void round_one(T *values, size_t i, float p) {
-        if (values)
-                values[i] = from_float<T>(p);
+/* Four elements of an update; zeros behind the tensor's end. */
+struct four {
+        size_t at, left;
+        float g[FOUR], p[FOUR], m[FOUR], v[FOUR];
+};
+__device__ static inline struct four load_four(const struct update &u, size_t at, size_t end) {
+        struct four f = { at, end - at };
+
+        load4(u.g + at, f.left, f.g);
+        load4(u.p + at, f.left, f.p);
+        load4(u.m + at, f.left, f.m);
+        load4(u.v + at, f.left, f.v);
+        return f;
 }
 
-template <class T> __global__ void update_adamw(struct update u, T *values) {
-        const struct span s = span_of(u);
+/* The numbers that all elements of a span share. */
+__device__ static inline struct adam adam_of_span(const struct update &u, const struct span &s) {
         struct adam a = u.adam;
 
         a.decay = s.row->decay;
         a.gradient_scale *= s.row->clip;
-        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
-                float m = u.m[i], v = u.v[i], p = u.p[i];
-                p -= s.row->rate * direction(a, u.g[i], p, &m, &v);
-                u.m[i] = m;
-                u.v[i] = v;
-                u.p[i] = p;
-                round_one(values, i, p);
+        return a;
+}
+
+template <class T> __global__ void update_adamw(struct update u, T *values) {
+        const struct span s = span_of(u);
+        const struct adam a = adam_of_span(u, s);
+        float rate = s.row->rate;
+
+        for (size_t i = s.first + threadIdx.x * FOUR; i < s.first + s.n; i += THREADS * FOUR) {
+                struct four f = load_four(u, i, s.first + s.n);
+#pragma unroll
+                for (uint32_t j = 0; j < FOUR; j++)
+                        f.p[j] -= rate * direction(a, f.g[j], f.p[j], &f.m[j], &f.v[j]);
+                store4(u.m + i, f.left, f.m);
+                store4(u.v + i, f.left, f.v);
+                store4(u.p + i, f.left, f.p);
+                if (values)
+                        store4(values + i, f.left, f.p);
         }
 }
 
 /* LAMB's first half: directions in the place of gradients, squares of both for the trust ratio. */
 __global__ void update_direction(struct update u) {
         const struct span s = span_of(u);
-        struct adam a = u.adam;
+        const struct adam a = adam_of_span(u, s);
         double weights = 0, steps = 0;
 
-        a.decay = s.row->decay;
-        a.gradient_scale *= s.row->clip;
-        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
-                float m = u.m[i], v = u.v[i], p = u.p[i], d = direction(a, u.g[i], p, &m, &v);
-                u.m[i] = m;
-                u.v[i] = v;
-                u.g[i] = d;
-                weights += (double) p * p;
-                steps += (double) d * d;
+        for (size_t i = s.first + threadIdx.x * FOUR; i < s.first + s.n; i += THREADS * FOUR) {
+                struct four f = load_four(u, i, s.first + s.n);
+#pragma unroll
+                for (uint32_t j = 0; j < FOUR; j++) {
+                        float d = direction(a, f.g[j], f.p[j], &f.m[j], &f.v[j]); /* behind the end: 0 */
+                        weights += (double) f.p[j] * f.p[j];
+                        steps += (double) d * d;
+                        f.g[j] = d;
+                }
+                store4(u.m + i, f.left, f.m);
+                store4(u.v + i, f.left, f.v);
+                store4(u.g + i, f.left, f.g);
         }
         weights = block_sum(weights);
         steps = block_sum(steps);
@@ -287,10 +308,17 @@ template <class T> __global__ void update_descend(struct update u, T *values) {
         const struct span s = span_of(u);
         float rate = s.row->rate * s.row->ratio;
 
-        for (size_t i = s.first + threadIdx.x; i < s.first + s.n; i += THREADS) {
-                float p = u.p[i] - rate * u.g[i];
-                u.p[i] = p;
-                round_one(values, i, p);
+        for (size_t i = s.first + threadIdx.x * FOUR; i < s.first + s.n; i += THREADS * FOUR) {
+                size_t left = s.first + s.n - i;
+                float p[FOUR], g[FOUR];
+                load4(u.p + i, left, p);
+                load4(u.g + i, left, g);
+#pragma unroll
+                for (uint32_t j = 0; j < FOUR; j++)
+                        p[j] -= rate * g[j];
+                store4(u.p + i, left, p);
+                if (values)
+                        store4(values + i, left, p);
         }
 }
 
@@ -339,6 +367,11 @@ void cuda_update(const struct op_update *op) {
                 cuda_fail("update", "more than 4096 tensors");
                 return;
         }
+        for (uint32_t i = 0; i < op->n_tensors; i++)
+                if (op->tensors[i].offset % FOUR) {
+                        cuda_fail("update", "a tensor that is not aligned");
+                        return;
+                }
         uint32_t chunks = upload_rows(op);
         u.adam = adam_of(&op->adam);
         u.rows = (struct row *) cuda_backend.scratch;

@@ -74,7 +74,7 @@ static struct key key_of(const struct gemm *g) {
         key.lda = g->a.stride;
         key.ldb = g->b.stride;
         key.ldd = g->d.stride;
-        key.ld_saved = g->saved_stride;
+        key.ld_saved = g->epilogue == GEMM_PLAIN ? 0 : g->saved_stride;
         key.input = (uint8_t) g->a.dtype;
         key.output = (uint8_t) g->d.dtype;
         key.transpose_a = g->transpose_a;
@@ -109,7 +109,7 @@ static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t n
 static bool set_pointers(const struct gemm *g, cublasLtMatmulDesc_t operation) {
         bool ok = true;
 
-        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_BIAS_GRADIENT)
+        if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW)
                 ok = SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW)
                 ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved);
@@ -117,16 +117,13 @@ static bool set_pointers(const struct gemm *g, cublasLtMatmulDesc_t operation) {
 }
 
 static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operation) {
-        static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = {
-                CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
-                CUBLASLT_EPILOGUE_DGELU, CUBLASLT_EPILOGUE_BGRADB
-        };
-        const cudaDataType_t fp32 = CUDA_R_32F;
+        static const cublasLtEpilogue_t epilogues[GEMM_EPILOGUE_MAX] = { CUBLASLT_EPILOGUE_DEFAULT,
+                                                                         CUBLASLT_EPILOGUE_BIAS,
+                                                                         CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+                                                                         CUBLASLT_EPILOGUE_DGELU };
         cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
         bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set_pointers(g, operation);
 
-        if (g->epilogue == GEMM_BIAS_GRADIENT)
-                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, fp32);
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW) {
                 int64_t ld = g->saved_stride;
                 ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
@@ -217,8 +214,8 @@ static bool may_have_epilogue(const struct gemm *g) {
 /* "STATUS: which product", for people who look the status up. */
 static void describe_failure(const struct gemm *g, cublasStatus_t status, char *text, size_t size) {
         static const char *const types[DTYPE_MAX] = { "fp32", "fp64", "bf16", "fp16" };
-        static const char *const epilogues[GEMM_EPILOGUE_MAX] = { "plain", "bias", "bias and GELU", "GELU's derivative",
-                                                                  "bias gradient" };
+        static const char *const epilogues[GEMM_EPILOGUE_MAX] = { "plain", "bias", "bias and GELU",
+                                                                  "GELU's derivative" };
 
         snprintf(text, size, "%s: (%u, %u, %u), %s%s times %s%s%s %s, rows of %u, %u and %u, %s",
                  cublasLtGetStatusString(status), g->d.rows, g->d.columns, g->transpose_a ? g->a.rows : g->a.columns,

@@ -26,6 +26,7 @@ bool cuda_begin_graph(void) {
         /* relaxed: what other threads do is none of a recording's concern, and a kernel's first use may load it */
         graphs.off = cudaStreamBeginCapture(cuda_backend.stream, cudaStreamCaptureModeRelaxed) != cudaSuccess;
         (void) cudaGetLastError();
+        cuda_backend.recording = !graphs.off;
         return !graphs.off;
 }
 
@@ -66,6 +67,7 @@ static cudaGraphExec_t graph_of(cudaGraph_t recorded) {
 
 bool cuda_end_graph(void) {
         cudaGraph_t recorded = NULL;
+        cuda_backend.recording = false;
         bool ok = cudaStreamEndCapture(cuda_backend.stream, &recorded) == cudaSuccess && cuda_works();
         cudaGraphExec_t graph = ok ? graph_of(recorded) : NULL;
 

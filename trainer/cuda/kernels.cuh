@@ -56,6 +56,18 @@ typedef __half fp16;
                 }                                          \
         } while (0)
 
+/* Of 16 bits only. */
+#define WITH_HALF(tensor_dtype, ...)                \
+        do {                                        \
+                if ((tensor_dtype) == DTYPE_BF16) { \
+                        typedef bf16 T;             \
+                        __VA_ARGS__;                \
+                } else {                            \
+                        typedef fp16 T;             \
+                        __VA_ARGS__;                \
+                }                                   \
+        } while (0)
+
 /* A tensor as kernels take it. */
 template <class T> struct view {
         T *data;
@@ -80,36 +92,133 @@ template <> __device__ inline fp16 from_float<fp16>(float x) { return __float2ha
 /* What a float becomes when it is stored. */
 template <class T> __device__ static inline float rounded(float x) { return to_float(from_float<T>(x)); }
 
-/* Eight elements in one piece where they are there and aligned, one by one at the end of an odd row. */
-template <class T> struct alignas(VECTOR * sizeof(T) > 16 ? 16 : VECTOR * sizeof(T)) packed { T v[VECTOR]; };
-template <class T> __device__ static inline bool is_packed(const T *p, uint32_t n) {
-        return n >= VECTOR && (uintptr_t) p % alignof(packed<T>) == 0;
+/* Two neighbours of a row, the first in the low half: converted in one instruction, while one alone takes four times as long. */
+template <class T> __device__ static inline uint32_t pack_pair(float first, float second);
+template <> __device__ inline uint32_t pack_pair<bf16>(float first, float second) {
+        __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+        uint32_t bits;
+
+        memcpy(&bits, &pair, sizeof(bits));
+        return bits;
 }
-template <class T> __device__ static inline void load8(const T *p, uint32_t n, float x[VECTOR]) {
-        if (is_packed(p, n)) {
-                packed<T> all = *(const packed<T> *) p;
-#pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        x[i] = to_float(all.v[i]);
-                return;
+template <> __device__ inline uint32_t pack_pair<fp16>(float first, float second) {
+        __half2 pair = __floats2half2_rn(first, second);
+        uint32_t bits;
+
+        memcpy(&bits, &pair, sizeof(bits));
+        return bits;
+}
+template <class T> __device__ static inline float2 unpack_pair(uint32_t bits) {
+        T pair[2];
+
+        memcpy(pair, &bits, sizeof(bits));
+        return { to_float(pair[0]), to_float(pair[1]) };
+}
+template <> __device__ inline float2 unpack_pair<bf16>(uint32_t bits) {
+        return { __uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u) };
+}
+
+/* Eight elements as they lie in memory. */
+template <class T> struct packed {
+        uint4 words;
+
+        __device__ static packed of(const float x[VECTOR]) {
+                return { { pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3]), pack_pair<T>(x[4], x[5]),
+                           pack_pair<T>(x[6], x[7]) } };
         }
+        __device__ void unpack(float x[VECTOR]) const {
+                const uint32_t w[VECTOR / 2] = { words.x, words.y, words.z, words.w };
+#pragma unroll
+                for (int i = 0; i < VECTOR / 2; i++) {
+                        float2 pair = unpack_pair<T>(w[i]);
+                        x[2 * i] = pair.x;
+                        x[2 * i + 1] = pair.y;
+                }
+        }
+};
+template <> struct packed<float> {
+        float4 half[2];
+
+        __device__ static packed of(const float x[VECTOR]) {
+                return { { { x[0], x[1], x[2], x[3] }, { x[4], x[5], x[6], x[7] } } };
+        }
+        __device__ void unpack(float x[VECTOR]) const {
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                        x[4 * i] = half[i].x;
+                        x[4 * i + 1] = half[i].y;
+                        x[4 * i + 2] = half[i].z;
+                        x[4 * i + 3] = half[i].w;
+                }
+        }
+};
+template <class T> __device__ static inline void load_packed(const T *p, float x[VECTOR]) {
+        ((const packed<T> *) p)->unpack(x);
+}
+template <class T> __device__ static inline void store_packed(T *p, const float x[VECTOR]) {
+        *(packed<T> *) p = packed<T>::of(x);
+}
+/* One by one: the first n of eight, zeros behind them. */
+template <class T> __device__ static inline void load_some(const T *p, uint32_t n, float x[VECTOR]) {
 #pragma unroll
         for (uint32_t i = 0; i < VECTOR; i++)
                 x[i] = i < n ? to_float(p[i]) : 0;
 }
-template <class T> __device__ static inline void store8(T *p, uint32_t n, const float x[VECTOR]) {
-        if (is_packed(p, n)) {
-                packed<T> all;
-#pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        all.v[i] = from_float<T>(x[i]);
-                *(packed<T> *) p = all;
-                return;
-        }
+template <class T> __device__ static inline void store_some(T *p, uint32_t n, const float x[VECTOR]) {
 #pragma unroll
         for (uint32_t i = 0; i < VECTOR; i++)
                 if (i < n)
                         p[i] = from_float<T>(x[i]);
+}
+
+/* As they are when they are stored. */
+template <class T> __device__ static inline void round8(float x[VECTOR]) { packed<T>::of(x).unpack(x); }
+
+/* Whether rows are whole pieces of eight, each aligned: decided on the host, so that most kernels are compiled without the other way. */
+static inline bool is_whole(struct tensor t) {
+        return !t.data ||
+               ((uintptr_t) t.data % alignof(uint4) == 0 && t.stride % VECTOR == 0 && t.columns % VECTOR == 0);
+}
+#define WITH_ALIGNED(aligned, ...)                      \
+        do {                                            \
+                if (aligned) {                          \
+                        constexpr bool ALIGNED = true;  \
+                        __VA_ARGS__;                    \
+                } else {                                \
+                        constexpr bool ALIGNED = false; \
+                        __VA_ARGS__;                    \
+                }                                       \
+        } while (0)
+
+/* Of a row's eight from p on the n that there are: where ALIGNED, all or none. */
+template <bool ALIGNED, class T> __device__ static inline void load8(const T *p, uint32_t n, float x[VECTOR]) {
+        if (!ALIGNED || n == 0)
+                load_some(p, ALIGNED ? 0 : n, x);
+        else
+                load_packed(p, x);
+}
+template <bool ALIGNED, class T> __device__ static inline void store8(T *p, uint32_t n, const float x[VECTOR]) {
+        if (!ALIGNED)
+                store_some(p, n, x);
+        else if (n)
+                store_packed(p, x);
+}
+
+/* The same of rows that may end amid a piece: in one where it is whole and aligned. */
+template <class T> __device__ static inline bool is_packed(const T *p, uint32_t n) {
+        return n >= VECTOR && (uintptr_t) p % alignof(uint4) == 0;
+}
+template <class T> __device__ static inline void load8(const T *p, uint32_t n, float x[VECTOR]) {
+        if (is_packed(p, n))
+                load_packed(p, x);
+        else
+                load_some(p, n, x);
+}
+template <class T> __device__ static inline void store8(T *p, uint32_t n, const float x[VECTOR]) {
+        if (is_packed(p, n))
+                store_packed(p, x);
+        else
+                store_some(p, n, x);
 }
 
 /* Butterflies: every lane gets the same bits. */
@@ -147,15 +256,28 @@ __device__ static inline double block_sum(double x) {
         return total;
 }
 
-/* The factors of the eight elements of a dropout block (dropout.h). */
-__device__ static inline void dropout8(const struct dropout &d, uint64_t k, uint32_t block, float mask[VECTOR]) {
+/* struct dropout as kernels take it: a factor in double would be converted again wherever it is used. */
+struct drop {
+        uint64_t seed;
+        uint32_t site, threshold; /* threshold 0: nothing is dropped */
+        float scale;
+};
+static inline struct drop drop_of(const struct dropout &d) { return { d.seed, d.site, d.threshold, (float) d.scale }; }
+
+/* Element e of the eight of a dropout block (dropout.h): half e & 1 of word e >> 1. */
+__device__ static inline bool is_kept(const struct drop &d, const struct philox &r, uint32_t e) {
+        uint32_t high = e & 1 ? r.v[e >> 1] : r.v[e >> 1] << 16; /* the half, and bits below it that decide nothing */
+
+        return high >= d.threshold << 16;
+}
+
+/* The factors of the eight. */
+__device__ static inline void dropout8(const struct drop &d, uint64_t k, uint32_t block, float mask[VECTOR]) {
         struct philox r = philox(d.seed, block, d.site, k);
 
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) {
-                uint32_t half = i & 1 ? r.v[i >> 1] >> 16 : r.v[i >> 1] & 0xffff;
-                mask[i] = half >= d.threshold ? (float) d.scale : 0;
-        }
+        for (int i = 0; i < VECTOR; i++)
+                mask[i] = is_kept(d, r, i) ? d.scale : 0;
 }
 
 #define SQRT_HALF 0.70710678118654752440f

@@ -1,19 +1,21 @@
 /*
- * Matrix products through cuBLASLt (gemm.cu) with what it fuses, and kernels for the rest: erf GELU, activations' derivatives, sums
- * of columns. Where cuBLASLt has no algorithm (the two columns of the sentence head, rows that are not aligned) plain kernels do
+ * Matrix products through cuBLASLt (gemm.cu) with what it fuses, and kernels for the rest: erf GELU, activations' derivatives with the sums of
+ * what they make. Where cuBLASLt has no algorithm (the two columns of the sentence head, rows that are not aligned) plain kernels do
  * the product: an output a thread, in the order of the sum.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/cuda/columns.cuh"
 
-#define TILE 16
-#define STRIPS_MAX 128
+namespace {
+constexpr uint32_t SIDE = 16;        /* of a block of outputs */
+constexpr uint32_t PIECES_MAX = 256; /* of eight elements, of a block */
+} // namespace
 
 /* ---- products without cuBLASLt ---- */
 
 /* d (m, n) = a (m, k) · b (k, n), or added to d; operands may lie transposed. */
 template <class T, class D>
 __global__ void multiply(view<T> a, view<T> b, view<D> d, uint32_t k, bool transpose_a, bool transpose_b, bool add) {
-        uint32_t c = blockIdx.x * TILE + threadIdx.x, r = blockIdx.y * TILE + threadIdx.y;
+        uint32_t c = blockIdx.x * SIDE + threadIdx.x, r = blockIdx.y * SIDE + threadIdx.y;
         float sum = 0;
 
         if (r >= d.rows || c >= d.columns)
@@ -26,7 +28,7 @@ __global__ void multiply(view<T> a, view<T> b, view<D> d, uint32_t k, bool trans
 
 static void multiply_plainly(const struct gemm *g) {
         uint32_t k = g->transpose_a ? g->a.rows : g->a.columns;
-        dim3 grid(ceil_div(g->d.columns, TILE), ceil_div(g->d.rows, TILE)), block(TILE, TILE);
+        dim3 grid(ceil_div(g->d.columns, SIDE), ceil_div(g->d.rows, SIDE)), block(SIDE, SIDE);
 
         if (g->a.dtype == g->d.dtype)
                 WITH_TYPE(g->a.dtype, {
@@ -61,92 +63,51 @@ static void multiply_only(struct gemm g) {
 
 /* ---- element by element ---- */
 
-/* A thread takes eight elements of a row. */
-struct place8 {
-        uint32_t r, c, left; /* left: elements to the row's end; 0: nothing to do */
-};
-__device__ static inline struct place8 place_of(uint32_t rows, uint32_t columns) {
-        uint32_t per_row = (columns + VECTOR - 1) / VECTOR;
-        size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x;
-        uint32_t r = (uint32_t) (i / per_row), c = (uint32_t) (i % per_row) * VECTOR;
-
-        return { r, c, r < rows ? columns - c : 0 };
-}
-static uint32_t blocks_of(uint32_t rows, uint32_t columns) {
-        return ceil_div((size_t) rows * ceil_div(columns, VECTOR), 256);
-}
-
-/* y = act(x + bias); the argument of act, as it is stored, goes to pre where given. x may be y or pre; bias may be NULL. */
-template <class T>
+/* y = act(x + bias), eight elements a thread; the argument of act, as it is stored, goes to pre where given. x may be y or pre; bias may be NULL. */
+template <class T, bool ALIGNED>
 __global__ void bias_activation(view<T> x, const T *bias, enum activation act, view<T> pre, view<T> y) {
-        struct place8 at = place_of(y.rows, y.columns);
+        uint32_t per_row = (y.columns + VECTOR - 1) / VECTOR;
+        size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x;
+        uint32_t r = (uint32_t) (i / per_row), c = (uint32_t) (i % per_row) * VECTOR, left = y.columns - c;
         float v[VECTOR], b[VECTOR];
 
-        if (!at.left)
+        if (r >= y.rows)
                 return;
-        load8(x.row(at.r) + at.c, at.left, v);
+        load8<ALIGNED>(x.row(r) + c, left, v);
         if (bias) {
-                load8(bias + at.c, at.left, b);
+                load8<ALIGNED>(bias + c, left, b);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        v[i] += b[i];
+                for (int j = 0; j < VECTOR; j++)
+                        v[j] += b[j];
         }
-        if (pre.data)
-                store8(pre.row(at.r) + at.c, at.left, v);
+        if (pre.data) {
+                round8<T>(v);
+                store8<ALIGNED>(pre.row(r) + c, left, v);
+        }
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
-                v[i] = activate(act, pre.data ? rounded<T>(v[i]) : v[i]);
-        store8(y.row(at.r) + at.c, at.left, v);
+        for (int j = 0; j < VECTOR; j++)
+                v[j] = activate(act, v[j]);
+        store8<ALIGNED>(y.row(r) + c, left, v);
 }
 
-template <class T> __global__ void times_derivative(enum activation act, view<T> saved, view<T> dx) {
-        struct place8 at = place_of(dx.rows, dx.columns);
-        float v[VECTOR], s[VECTOR];
+/* dx *= act′(saved); the sums of its columns, strip by strip, to partial where given. */
+template <class T, bool ALIGNED>
+__global__ void times_derivative(enum activation act, view<T> saved, view<T> dx, uint32_t strip_rows, float *partial) {
+        struct strip s = strip_of(dx.rows, dx.columns, strip_rows);
+        float total[VECTOR] = {}, v[VECTOR], argument[VECTOR];
 
-        if (!at.left)
-                return;
-        load8(dx.row(at.r) + at.c, at.left, v);
-        load8(saved.row(at.r) + at.c, at.left, s);
+        for (uint32_t r = s.first; r < s.end; r += STRIP_WARPS) {
+                load8<ALIGNED>(dx.row(r) + s.column, s.left, v);
+                load8<ALIGNED>(saved.row(r) + s.column, s.left, argument);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
-                v[i] *= activate_derivative(act, s[i]);
-        store8(dx.row(at.r) + at.c, at.left, v);
-}
-
-/* ---- sums of columns ---- */
-
-/* Strip blockIdx.y of the rows: partial (strips, N). */
-template <class T> __global__ void sum_strip(view<T> dy, uint32_t strip_rows, float *partial) {
-        uint32_t c = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * strip_rows;
-        float total = 0;
-
-        if (c >= dy.columns)
-                return;
-        for (uint32_t r = first; r < min(first + strip_rows, dy.rows); r++)
-                total += to_float(dy.row(r)[c]);
-        partial[(size_t) blockIdx.y * dy.columns + c] = total;
-}
-
-__global__ void add_strips(const float *partial, uint32_t n_strips, uint32_t columns, float *to) {
-        uint32_t c = blockIdx.x * blockDim.x + threadIdx.x;
-        float total = 0;
-
-        if (c >= columns)
-                return;
-        for (uint32_t s = 0; s < n_strips; s++)
-                total += partial[(size_t) s * columns + c];
-        to[c] += total;
-}
-
-static void add_column_sums(struct tensor dy, struct tensor to) {
-        uint32_t most = (uint32_t) (CUDA_SCRATCH_BYTES / sizeof(float) / dy.columns);
-        uint32_t wanted = most < STRIPS_MAX ? most : STRIPS_MAX;
-        uint32_t strip_rows = ceil_div(dy.rows, wanted), strips = ceil_div(dy.rows, strip_rows);
-        dim3 grid(ceil_div(dy.columns, 128), strips);
-
-        WITH_TYPE(dy.dtype, LAUNCH(sum_strip<T>, grid, 128, 0, view_of<T>(dy), strip_rows, cuda_backend.scratch));
-        LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, strips, dy.columns,
-               (float *) to.data);
+                for (int i = 0; i < VECTOR; i++) {
+                        v[i] *= activate_derivative(act, argument[i]);
+                        total[i] += v[i];
+                }
+                store8<ALIGNED>(dx.row(r) + s.column, s.left, v);
+        }
+        if (partial)
+                store_strip(total, s, dx.columns, partial);
 }
 
 /* ---- entries ---- */
@@ -158,8 +119,28 @@ static bool may_fuse_gelu(enum activation act, enum dtype dtype) {
 
 static void launch_activation(struct tensor x, struct tensor bias, enum activation act, struct tensor pre,
                               struct tensor y) {
-        WITH_TYPE(y.dtype, LAUNCH(bias_activation<T>, blocks_of(y.rows, y.columns), 256, 0, view_of<T>(x),
-                                  (const T *) bias.data, act, view_of<T>(pre), view_of<T>(y)));
+        uint32_t blocks = ceil_div((size_t) y.rows * ceil_div(y.columns, VECTOR), PIECES_MAX);
+        bool aligned = is_whole(x) && is_whole(bias) && is_whole(pre) && is_whole(y);
+
+        WITH_TYPE(y.dtype, WITH_ALIGNED(aligned, {
+                          auto kernel = bias_activation<T, ALIGNED>;
+                          LAUNCH(kernel, blocks, PIECES_MAX, 0, view_of<T>(x), (const T *) bias.data, act,
+                                 view_of<T>(pre), view_of<T>(y));
+                  }));
+}
+
+static void launch_derivative(enum activation act, struct tensor saved, struct tensor dx, struct tensor dbias) {
+        struct strips s = cuda_strips_of(dx.rows, dx.columns);
+        float *partial = dbias.data ? cuda_backend.scratch : NULL;
+
+        WITH_TYPE(dx.dtype, WITH_ALIGNED(is_whole(saved) && is_whole(dx), {
+                          auto kernel = times_derivative<T, ALIGNED>;
+                          LAUNCH(kernel, s.grid, s.block, 0, act, view_of<T>(saved), view_of<T>(dx), s.rows, partial);
+                  }));
+        if (!partial)
+                return;
+        cuda_add_parts(partial, s.n, dx.columns, { { (float *) dbias.data }, 1 });
+        cuda_backend.counts.bias_gradients++;
 }
 
 /* First with all that cuBLASLt may fuse, then with less. */
@@ -196,7 +177,7 @@ void cuda_linear(struct tensor x, struct tensor w, struct tensor bias, enum acti
 }
 
 void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                    struct tensor dx) {
+                    struct tensor dx, struct tensor dbias) {
         struct gemm g = {};
 
         if (!dx.rows)
@@ -205,16 +186,16 @@ void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation
         g.b = w;
         g.d = dx;
         g.add = add;
-        if (may_fuse_gelu(act, dx.dtype) && !add) {
-                g.epilogue = GEMM_DGELU_NEW;
-                g.saved = saved.data;
-                g.saved_stride = saved.stride;
-                if (try_product(&g))
-                        return;
-        }
-        multiply_only(g);
-        if (act != ACTIVATION_NONE)
-                cuda_activation_backward(act, saved, dx);
+        g.saved = saved.data;
+        g.saved_stride = saved.stride;
+        g.epilogue = GEMM_DGELU_NEW;
+        bool fused = may_fuse_gelu(act, dx.dtype) && !add && try_product(&g);
+        if (!fused)
+                multiply_only(g);
+        if (!fused && act != ACTIVATION_NONE)
+                launch_derivative(act, saved, dx, dbias);
+        else if (dbias.data)
+                cuda_add_column_sums(dx, dbias);
 }
 
 void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
@@ -227,22 +208,14 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
         g.d = dw;
         g.transpose_a = true;
         g.add = true;
-        g.epilogue = GEMM_BIAS_GRADIENT;
-        g.bias = cuda_backend.scratch;
-        if (dbias.data && try_product(&g)) {
-                LAUNCH(add_strips, ceil_div(dy.columns, 128), 128, 0, cuda_backend.scratch, 1, dy.columns,
-                       (float *) dbias.data);
-                cuda_backend.counts.bias_gradients++;
-                return;
-        }
         multiply_only(g);
-        if (!dbias.data)
-                return;
-        add_column_sums(dy, dbias);
-        cuda_backend.counts.column_sums++;
+        if (dbias.data)
+                cuda_add_column_sums(dy, dbias);
 }
 
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx) {
-        WITH_TYPE(dx.dtype, LAUNCH(times_derivative<T>, blocks_of(dx.rows, dx.columns), 256, 0, act, view_of<T>(saved),
-                                   view_of<T>(dx)));
+        const struct tensor absent = {};
+
+        if (dx.rows)
+                launch_derivative(act, saved, dx, absent);
 }

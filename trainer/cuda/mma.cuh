@@ -69,6 +69,22 @@ template <int N> __device__ static inline void wait_copies(void) {
         MMA_ASM("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* Four bytes, each all ones or all zeros as the sign of a byte of (low, high) is, 0 to 7: that which nibble i of `which` names, plus 8. */
+__device__ static inline uint32_t spread_signs(uint32_t low, uint32_t high, uint32_t which) {
+        uint32_t bits;
+
+        asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bits) : "r"(low), "r"(high), "r"(which));
+        return bits;
+}
+
+/* 2^x to 2^-22, relative; 0 below 2^-126. */
+__device__ static inline float power_of_two(float x) {
+        float y;
+
+        asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+        return y;
+}
+
 #else
 #include <mma_emulated.h>
 #endif
@@ -78,13 +94,10 @@ template <class T> __device__ static inline void mma(float d[4], const uint32_t 
         multiply_matrices(T(), d, a, b);
 }
 
-/* Two neighbours of a row, the first in the low half. */
-template <class T> __device__ static inline uint32_t pack_pair(float first, float second) {
-        T pair[2] = { from_float<T>(first), from_float<T>(second) };
-        uint32_t bits;
+template <class T> __device__ static inline float pair_product(uint32_t a, uint32_t b) {
+        float2 x = unpack_pair<T>(a), y = unpack_pair<T>(b);
 
-        memcpy(&bits, pair, sizeof(bits));
-        return bits;
+        return x.x * y.x + x.y * y.y;
 }
 
 /* A (16, 16) from two neighbouring D's. */

@@ -1,27 +1,26 @@
 /*
- * Normalisations with their dropout and residual, or with the embeddings that they follow: one warp a row, which it keeps in registers, so
- * each tensor is read and written once, but for rows of more than 2,048 columns in backward. The column sums dgamma and dbeta are taken by
- * each warp over its rows in shared memory of its own, then over the block's warps, then over blocks of ROWS rows, always in that order.
+ * Normalisations with their dropout and residual, or with the embeddings that they follow. Forward has a row a warp, backward a row a block, eight
+ * columns a thread and ROWS_AHEAD rows at a time: each keeps its rows in registers, so each tensor is read and written once. The column sums
+ * dgamma, dbeta and dbias are taken by each thread of its own columns, then over blocks of ROWS rows, always in that order.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/cuda/columns.cuh"
 
 /* How x comes to be: it is there; residual + dropout(x); the sum of three rows of tables. */
 enum kind { PLAIN, ADD, EMBED };
 
-#define FORWARD_WARPS 8
-#define ROWS 64 /* of a block in backward */
-#define PARTS 8 /* of a column's sum over blocks */
-#define BACKWARD_WARPS_MAX 8
-#define SHARED_MAX 49152u
-#define KEPT_MAX 8 /* pieces of a row that backward keeps in registers */
+namespace {
+constexpr uint32_t FORWARD_WARPS = 8;
+constexpr uint32_t ROWS = 32, ROWS_AHEAD = 2; /* of a block in backward; of them that it has at a time */
+constexpr uint32_t BACKWARD_WARPS_MAX = CUDA_WIDTH_MAX / (WARP * VECTOR);
+} // namespace
 
 /* What op_norm says, for kernels. */
 template <class T> struct norm_args {
         view<T> x, residual, y, dy, dx, dresidual;
         const float *gamma, *beta;
-        float *mean, *rstd, *partial; /* partial: (blocks, 2, H) */
+        float *mean, *rstd, *partial; /* partial: (blocks, sums, H) */
         float epsilon;
-        struct dropout dropout;
+        struct drop drop;
         struct row_keys rows;
         struct {
                 const int32_t *ids, *positions, *types;
@@ -44,16 +43,16 @@ template <class T> static norm_args<T> norm_of(const struct op_norm *op) {
         n.rstd = (float *) op->rstd.data;
         n.partial = (float *) op->workspace.data;
         n.epsilon = (float) op->epsilon;
-        n.dropout = op->dropout;
+        n.drop = drop_of(op->dropout);
         n.rows = op->rows;
         return n;
 }
 
 /* The factors of row t, columns c to c + 7. */
 template <class T> __device__ static void row_mask(const norm_args<T> &op, uint32_t t, uint32_t c, float mask[VECTOR]) {
-        if (op.dropout.threshold) {
+        if (op.drop.threshold) {
                 uint32_t block = dropout_hidden_block((uint32_t) op.rows.position[t], op.x.columns);
-                dropout8(op.dropout, op.rows.k[t], block + c / VECTOR, mask);
+                dropout8(op.drop, op.rows.k[t], block + c / VECTOR, mask);
                 return;
         }
 #pragma unroll
@@ -64,50 +63,48 @@ template <class T> __device__ static void row_mask(const norm_args<T> &op, uint3
 /* Lane's piece p of a row starts at this column. */
 __device__ static inline uint32_t piece(uint32_t p) { return (p * WARP + threadIdx.x % WARP) * VECTOR; }
 
-template <class T>
+template <bool ALIGNED, class T>
 __device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left,
                                            float x[VECTOR]) {
         float mask[VECTOR], residual[VECTOR];
 
-        load8(op.x.row(t) + c, left, x);
+        load8<ALIGNED>(op.x.row(t) + c, left, x);
         row_mask(op, t, c, mask);
-        load8(op.residual.row(t) + c, left, residual);
+        load8<ALIGNED>(op.residual.row(t) + c, left, residual);
 #pragma unroll
         for (int i = 0; i < VECTOR; i++)
                 x[i] = residual[i] + x[i] * mask[i];
 }
 
-template <class T>
+template <bool ALIGNED, class T>
 __device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left,
                                          float x[VECTOR]) {
         float position[VECTOR], type[VECTOR];
 
-        load8(op.embed.word.row(op.embed.ids[t]) + c, left, x);
-        load8(op.embed.position.row(op.embed.positions[t]) + c, left, position);
-        load8(op.embed.type.row(op.embed.types[t]) + c, left, type);
+        load8<ALIGNED>(op.embed.word.row(op.embed.ids[t]) + c, left, x);
+        load8<ALIGNED>(op.embed.position.row(op.embed.positions[t]) + c, left, position);
+        load8<ALIGNED>(op.embed.type.row(op.embed.types[t]) + c, left, type);
 #pragma unroll
         for (int i = 0; i < VECTOR; i++)
                 x[i] = x[i] + position[i] + type[i];
 }
 
 /* x of row t into registers; made here, it is also stored. */
-template <class T, int PIECES, enum kind KIND>
+template <class T, int PIECES, enum kind KIND, bool ALIGNED>
 __device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIECES][VECTOR]) {
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
                 uint32_t c = piece(p), left = c < op.x.columns ? op.x.columns - c : 0;
                 if (KIND == PLAIN || !left) {
-                        load8(op.x.row(t) + c, left, x[p]);
+                        load8<ALIGNED>(op.x.row(t) + c, left, x[p]);
                         continue;
                 }
                 if (KIND == ADD)
-                        add_residual(op, t, c, left, x[p]);
+                        add_residual<ALIGNED>(op, t, c, left, x[p]);
                 else
-                        add_tables(op, t, c, left, x[p]);
-#pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        x[p][i] = rounded<T>(x[p][i]);
-                store8(op.x.row(t) + c, left, x[p]);
+                        add_tables<ALIGNED>(op, t, c, left, x[p]);
+                round8<T>(x[p]);
+                store8<ALIGNED>(op.x.row(t) + c, left, x[p]);
         }
 }
 
@@ -133,13 +130,13 @@ __device__ static void row_moments(const float x[PIECES][VECTOR], uint32_t colum
         *rstd = 1 / sqrtf(warp_sum(squares) / columns + epsilon);
 }
 
-template <class T, int PIECES, enum kind KIND> __global__ void norm_forward(norm_args<T> op) {
+template <class T, int PIECES, enum kind KIND, bool ALIGNED> __global__ void norm_forward(norm_args<T> op) {
         uint32_t t = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, columns = op.x.columns;
         float x[PIECES][VECTOR], gamma[VECTOR], beta[VECTOR], mask[VECTOR], mean, rstd;
 
         if (t >= op.x.rows)
                 return;
-        load_row<T, PIECES, KIND>(op, t, x);
+        load_row<T, PIECES, KIND, ALIGNED>(op, t, x);
         row_moments<PIECES>(x, columns, op.epsilon, &mean, &rstd);
         if (threadIdx.x % WARP == 0) {
                 op.mean[t] = mean;
@@ -150,8 +147,8 @@ template <class T, int PIECES, enum kind KIND> __global__ void norm_forward(norm
                 uint32_t c = piece(p);
                 if (c >= columns)
                         continue;
-                load8(op.gamma + c, columns - c, gamma);
-                load8(op.beta + c, columns - c, beta);
+                load8<ALIGNED>(op.gamma + c, columns - c, gamma);
+                load8<ALIGNED>(op.beta + c, columns - c, beta);
                 if (KIND != ADD)
                         row_mask(op, t, c, mask);
 #pragma unroll
@@ -159,161 +156,161 @@ template <class T, int PIECES, enum kind KIND> __global__ void norm_forward(norm
                         float y = (x[p][i] - mean) * rstd * gamma[i] + beta[i];
                         x[p][i] = KIND == ADD ? y : y * mask[i];
                 }
-                store8(op.y.row(t) + c, columns - c, x[p]);
+                store8<ALIGNED>(op.y.row(t) + c, columns - c, x[p]);
         }
 }
 
-/* Where a warp keeps its sum of column `c` of `columns` that PIECES hold: the lanes' i-th elements side by side, in different banks. */
-__device__ static inline uint32_t place_of(uint32_t c) {
-        return c / (WARP * VECTOR) * (WARP * VECTOR) + c % VECTOR * WARP + c / VECTOR % WARP;
-}
+/* What a thread of backward has of its eight columns, of which `left` are there. */
+struct columns8 {
+        uint32_t first, left;
+        float gamma[VECTOR], dgamma[VECTOR], dbeta[VECTOR], dbias[VECTOR];
+};
 
-/* Columns c to c + 7 of row t: xhat, and the gradient of what came out of gamma and beta; 0 behind the row's end. */
-template <class T, enum kind KIND>
-__device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, uint32_t c, float xhat[VECTOR],
-                                        float dy[VECTOR]) {
-        uint32_t left = c < op.x.columns ? op.x.columns - c : 0;
-        float mean = op.mean[t], rstd = op.rstd[t], mask[VECTOR];
+/* Of row t: xhat, and the gradient d of xhat; that of what came out of gamma and beta is added to their sums. sums: the thread's part of Σ d and
+ * Σ d · xhat. A row that is not there is zeros. */
+template <class T, enum kind KIND, bool ALIGNED>
+__device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, struct columns8 &c, float xhat[VECTOR],
+                                        float d[VECTOR], float sums[2]) {
+        bool there = t < op.x.rows;
+        uint32_t left = there ? c.left : 0;
+        float mean = there ? op.mean[t] : 0, rstd = there ? op.rstd[t] : 0, mask[VECTOR];
 
-        load8(op.x.row(t) + c, left, xhat);
-        load8(op.dy.row(t) + c, left, dy);
+        load8<ALIGNED>(op.x.row(t) + c.first, left, xhat);
+        load8<ALIGNED>(op.dy.row(t) + c.first, left, d);
         if (KIND != ADD && left)
-                row_mask(op, t, c, mask);
+                row_mask(op, t, c.first, mask);
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
                 xhat[i] = (xhat[i] - mean) * rstd;
-                dy[i] *= KIND != ADD && left ? mask[i] : 1;
+                if (KIND != ADD && left)
+                        d[i] *= mask[i];
+                c.dgamma[i] += d[i] * xhat[i];
+                c.dbeta[i] += d[i];
+                d[i] *= c.gamma[i];
+                sums[0] += d[i];
+                sums[1] += d[i] * xhat[i];
         }
 }
 
-/* Row t's part of the warp's column sums, and the two means that dx needs. The row stays in registers where KEPT, all PIECES of it. */
-template <class T, int PIECES, enum kind KIND, int KEPT>
-__device__ static void backward_sums(const norm_args<T> &op, uint32_t t, float *sums, float xhat[KEPT][VECTOR],
-                                     float dy[KEPT][VECTOR], float *mean_dy, float *mean_dot) {
-        uint32_t columns = op.x.columns;
-        float sum = 0, dot = 0, gamma[VECTOR];
+/* What is to be the same in every thread of a block: Σ d and Σ d · xhat of each of the two rows that it has. */
+struct alignas(16) sums4 {
+        float v[2 * ROWS_AHEAD];
+};
 
-#pragma unroll(KEPT) // a row that is read twice is not unrolled: it took half of the compiler's time
-        for (int p = 0; p < PIECES; p++) {
-                float *x = xhat[p % KEPT], *d = dy[p % KEPT];
-                uint32_t c = piece(p);
-                load_pair<T, KIND>(op, t, c, x, d);
-                load8(op.gamma + c, c < columns ? columns - c : 0, gamma);
+/* Σ over the warp: lane 8i gets that of v[i]. A lane gives half of what it has away and adds to the other half, so six exchanges do. */
+__device__ static inline float add_over_warp(const struct sums4 &s) {
+        uint32_t lane = threadIdx.x % WARP;
+        bool upper = lane & 16, odd = lane & 8;
+        float a = (upper ? s.v[2] : s.v[0]) + __shfl_xor_sync(ALL_LANES, upper ? s.v[0] : s.v[2], 16);
+        float b = (upper ? s.v[3] : s.v[1]) + __shfl_xor_sync(ALL_LANES, upper ? s.v[1] : s.v[3], 16);
+        float sum = (odd ? b : a) + __shfl_xor_sync(ALL_LANES, odd ? a : b, 8);
+
+#pragma unroll
+        for (int d = 4; d > 0; d /= 2)
+                sum += __shfl_xor_sync(ALL_LANES, sum, d);
+        return sum;
+}
+
+/* Σ over the block, over a warp and then over warps in order. `turn` is another than that of the call before, so that one barrier does. */
+__device__ static inline struct sums4 add_over_block(const struct sums4 &own, uint32_t turn) {
+        __shared__ struct sums4 parts[2][BACKWARD_WARPS_MAX];
+        uint32_t warps = blockDim.x / WARP, lane = threadIdx.x % WARP;
+        float sum = add_over_warp(own);
+
+        if (lane % 8 == 0)
+                parts[turn][threadIdx.x / WARP].v[lane / 8] = sum;
+        __syncthreads();
+        struct sums4 all = parts[turn][0];
+#pragma unroll 1
+        for (uint32_t w = 1; w < warps; w++) {
+                struct sums4 part = parts[turn][w];
+#pragma unroll
+                for (uint32_t i = 0; i < 2 * ROWS_AHEAD; i++)
+                        all.v[i] += part.v[i];
+        }
+        return all;
+}
+
+/* From the gradient d of xhat that of x, and what else leaves the row; the means are of d and of d · xhat. */
+template <class T, enum kind KIND, bool ALIGNED>
+__device__ static inline void store_gradient(const norm_args<T> &op, uint32_t t, struct columns8 &c, float mean_d,
+                                             float mean_dot, const float xhat[VECTOR], float d[VECTOR]) {
+        float mask[VECTOR], rstd = op.rstd[t];
+
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+                d[i] = rstd * (d[i] - mean_d - xhat[i] * mean_dot);
+        if (KIND == ADD) {
+                store8<ALIGNED>(op.dresidual.row(t) + c.first, c.left, d);
+                row_mask(op, t, c.first, mask);
 #pragma unroll
                 for (int i = 0; i < VECTOR; i++) {
-                        uint32_t place = (p * VECTOR + i) * WARP + threadIdx.x % WARP; /* place_of(c + i) */
-                        sums[place] += d[i] * x[i];
-                        sums[PIECES * WARP * VECTOR + place] += d[i];
-                        d[i] *= gamma[i];
-                        sum += d[i];
-                        dot += d[i] * x[i];
+                        d[i] *= mask[i];
+                        c.dbias[i] += d[i];
                 }
         }
-        *mean_dy = warp_sum(sum) / columns;
-        *mean_dot = warp_sum(dot) / columns;
+        store8<ALIGNED>(op.dx.row(t) + c.first, c.left, d);
 }
 
-template <class T, int PIECES, enum kind KIND>
-__device__ static void backward_row(const norm_args<T> &op, uint32_t t, float *sums) {
-        constexpr int KEPT = PIECES <= KEPT_MAX ? PIECES : 1; /* a wider row is read twice */
-        uint32_t columns = op.x.columns;
-        float xhat[KEPT][VECTOR], dy[KEPT][VECTOR], mask[VECTOR], gamma[VECTOR], mean_dy, mean_dot, rstd = op.rstd[t];
+template <class T, enum kind KIND, bool ALIGNED> __global__ void norm_backward(norm_args<T> op) {
+        uint32_t columns = op.x.columns, first = blockIdx.x * ROWS, end = min(first + ROWS, op.x.rows);
+        struct columns8 c = { threadIdx.x * VECTOR };
+        float xhat[ROWS_AHEAD][VECTOR], d[ROWS_AHEAD][VECTOR], share = 1.0f / columns;
+        float *partial = op.partial + (size_t) blockIdx.x * (KIND == ADD ? 3 : 2) * columns + c.first;
 
-        backward_sums<T, PIECES, KIND, KEPT>(op, t, sums, xhat, dy, &mean_dy, &mean_dot);
-#pragma unroll(KEPT) // a row that is read twice is not unrolled: it took half of the compiler's time
-        for (int p = 0; p < PIECES; p++) {
-                float *x = xhat[p % KEPT], *d = dy[p % KEPT];
-                uint32_t c = piece(p);
-                if (c >= columns)
-                        continue;
-                if (KEPT < PIECES) {
-                        load_pair<T, KIND>(op, t, c, x, d);
-                        load8(op.gamma + c, columns - c, gamma);
-                }
+        c.left = c.first < columns ? columns - c.first : 0;
+        load8<ALIGNED>(op.gamma + c.first, c.left, c.gamma);
+        for (uint32_t t = first, turn = 0; t < end; t += ROWS_AHEAD, turn ^= 1) {
+                struct sums4 sums = {};
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++)
-                        d[i] = rstd * ((KEPT < PIECES ? d[i] * gamma[i] : d[i]) - mean_dy - x[i] * mean_dot);
-                if (KIND == ADD) {
-                        store8(op.dresidual.row(t) + c, columns - c, d);
-                        row_mask(op, t, c, mask);
+                for (uint32_t j = 0; j < ROWS_AHEAD; j++)
+                        load_pair<T, KIND, ALIGNED>(op, t + j, c, xhat[j], d[j], &sums.v[2 * j]);
+                sums = add_over_block(sums, turn);
 #pragma unroll
-                        for (int i = 0; i < VECTOR; i++)
-                                d[i] *= mask[i];
-                }
-                store8(op.dx.row(t) + c, columns - c, d);
+                for (uint32_t j = 0; j < ROWS_AHEAD; j++)
+                        if (t + j < op.x.rows && c.left)
+                                store_gradient<T, KIND, ALIGNED>(op, t + j, c, sums.v[2 * j] * share,
+                                                                 sums.v[2 * j + 1] * share, xhat[j], d[j]);
         }
-}
-
-template <class T, int PIECES, enum kind KIND> __global__ void norm_backward(norm_args<T> op) {
-        DYNAMIC_SHARED(float, shared); /* (warps, 2, columns that PIECES hold) */
-        constexpr uint32_t HALF = PIECES * WARP * VECTOR, width = 2 * HALF;
-        uint32_t warps = blockDim.x / WARP, columns = op.x.columns;
-        float *sums = shared + threadIdx.x / WARP * width;
-
-        for (uint32_t i = threadIdx.x; i < warps * width; i += blockDim.x)
-                shared[i] = 0;
-        __syncthreads();
-        uint32_t end = min((blockIdx.x + 1) * ROWS, op.x.rows);
-        for (uint32_t t = blockIdx.x * ROWS + threadIdx.x / WARP; t < end; t += warps)
-                backward_row<T, PIECES, KIND>(op, t, sums);
-        __syncthreads();
-        for (uint32_t i = threadIdx.x; i < 2 * columns; i += blockDim.x) {
-                uint32_t place = i < columns ? place_of(i) : HALF + place_of(i - columns);
-                float total = 0;
-                for (uint32_t w = 0; w < warps; w++)
-                        total += shared[w * width + place];
-                op.partial[(size_t) blockIdx.x * 2 * columns + i] = total;
-        }
-}
-
-/* Adds the blocks' partial sums to dgamma and dbeta: PARTS threads a column, each every so many-th of them. */
-__global__ void norm_columns(const float *partial, uint32_t n_blocks, uint32_t columns, float *dgamma, float *dbeta) {
-        __shared__ float parts[PARTS][WARP];
-        uint32_t i = blockIdx.x * WARP + threadIdx.x;
-        float total = 0;
-
-        for (uint32_t b = threadIdx.y; i < 2 * columns && b < n_blocks; b += PARTS)
-                total += partial[(size_t) b * 2 * columns + i];
-        parts[threadIdx.y][threadIdx.x] = total;
-        __syncthreads();
-        if (threadIdx.y > 0 || i >= 2 * columns)
-                return;
-        for (int p = 1; p < PARTS; p++)
-                total += parts[p][threadIdx.x];
-        if (i < columns)
-                dgamma[i] += total;
-        else
-                dbeta[i - columns] += total;
+        store8<ALIGNED>(partial, c.left, c.dgamma);
+        store8<ALIGNED>(partial + columns, c.left, c.dbeta);
+        if (KIND == ADD)
+                store8<ALIGNED>(partial + 2 * columns, c.left, c.dbias);
 }
 
 size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
         uint32_t rows = shape->max_tokens > shape->max_masked ? shape->max_tokens : shape->max_masked;
 
-        return (size_t) ceil_div(rows, ROWS) * 2 * shape->hidden_size * sizeof(float);
+        return (size_t) ceil_div(rows, ROWS) * 3 * shape->hidden_size * sizeof(float);
 }
 
-/* Runs what follows with PIECES of WARP · VECTOR columns that hold a row. */
-#define WITH_PIECES(columns, ...)                  \
-        do {                                       \
-                if ((columns) <= 256) {            \
-                        constexpr int PIECES = 1;  \
-                        __VA_ARGS__;               \
-                } else if ((columns) <= 768) {     \
-                        constexpr int PIECES = 3;  \
-                        __VA_ARGS__;               \
-                } else if ((columns) <= 1024) {    \
-                        constexpr int PIECES = 4;  \
-                        __VA_ARGS__;               \
-                } else if ((columns) <= 2048) {    \
-                        constexpr int PIECES = 8;  \
-                        __VA_ARGS__;               \
-                } else {                           \
-                        constexpr int PIECES = 16; \
-                        __VA_ARGS__;               \
-                }                                  \
+/* Runs what follows with PIECES of WARP · VECTOR columns that hold a row; rows that are not whole have the most. */
+#define WITH_PIECES(columns, aligned, ...)              \
+        do {                                            \
+                constexpr bool ALIGNED = true;          \
+                if (!(aligned)) {                       \
+                        constexpr bool ALIGNED = false; \
+                        constexpr int PIECES = 16;      \
+                        __VA_ARGS__;                    \
+                } else if ((columns) <= 256) {          \
+                        constexpr int PIECES = 1;       \
+                        __VA_ARGS__;                    \
+                } else if ((columns) <= 768) {          \
+                        constexpr int PIECES = 3;       \
+                        __VA_ARGS__;                    \
+                } else if ((columns) <= 1024) {         \
+                        constexpr int PIECES = 4;       \
+                        __VA_ARGS__;                    \
+                } else if ((columns) <= 2048) {         \
+                        constexpr int PIECES = 8;       \
+                        __VA_ARGS__;                    \
+                } else {                                \
+                        constexpr int PIECES = 16;      \
+                        __VA_ARGS__;                    \
+                }                                       \
         } while (0)
 
-static bool fits(const struct op_norm *op) {
+static bool has_narrow_rows(const struct op_norm *op) {
         if (op->x.columns <= CUDA_WIDTH_MAX)
                 return true;
         cuda_fail("LayerNorm", "rows of more than 4096 columns");
@@ -331,11 +328,19 @@ template <class T> static norm_args<T> with_embed(norm_args<T> n, const struct o
         return n;
 }
 
+static bool is_whole_norm(const struct op_norm *op) {
+        return is_whole(op->x) && is_whole(op->residual) && is_whole(op->gamma) && is_whole(op->beta) &&
+               is_whole(op->y) && is_whole(op->dy) && is_whole(op->dx) && is_whole(op->dresidual);
+}
+
 template <enum kind KIND> static void forward(const struct op_norm *op, const struct op_embed *embed) {
-        if (!fits(op))
+        bool aligned = is_whole_norm(op) &&
+                       (!embed || (is_whole(embed->word) && is_whole(embed->position) && is_whole(embed->type)));
+
+        if (!has_narrow_rows(op))
                 return;
-        WITH_TYPE(op->x.dtype, WITH_PIECES(op->x.columns, {
-                          auto kernel = norm_forward<T, PIECES, KIND>;
+        WITH_TYPE(op->x.dtype, WITH_PIECES(op->x.columns, aligned, {
+                          auto kernel = norm_forward<T, PIECES, KIND, ALIGNED>;
                           LAUNCH(kernel, ceil_div(op->x.rows, FORWARD_WARPS), FORWARD_WARPS * WARP, 0,
                                  with_embed(norm_of<T>(op), embed));
                   }));
@@ -343,17 +348,18 @@ template <enum kind KIND> static void forward(const struct op_norm *op, const st
 
 template <enum kind KIND> static void backward(const struct op_norm *op) {
         uint32_t columns = op->x.columns, blocks = ceil_div(op->x.rows, ROWS);
+        uint32_t threads = ceil_div(ceil_div(columns, VECTOR), WARP) * WARP;
+        struct column_sums to = { { (float *) op->dgamma.data, (float *) op->dbeta.data, (float *) op->dbias.data },
+                                  KIND == ADD ? 3u : 2u };
 
-        if (!fits(op))
+        if (!has_narrow_rows(op))
                 return;
-        WITH_TYPE(op->x.dtype, WITH_PIECES(columns, {
-                          auto kernel = norm_backward<T, PIECES, KIND>;
-                          const uint32_t bytes = 2 * PIECES * WARP * VECTOR * sizeof(float);
-                          const uint32_t warps = min(SHARED_MAX / bytes, (uint32_t) BACKWARD_WARPS_MAX);
-                          LAUNCH(kernel, blocks, warps * WARP, warps * bytes, norm_of<T>(op));
+        WITH_TYPE(op->x.dtype, WITH_ALIGNED(is_whole_norm(op), {
+                          auto kernel = norm_backward<T, KIND, ALIGNED>;
+                          LAUNCH(kernel, blocks, threads, 0, norm_of<T>(op));
                   }));
-        LAUNCH(norm_columns, ceil_div(2 * columns, WARP), dim3(WARP, PARTS), 0, (const float *) op->workspace.data,
-               blocks, columns, (float *) op->dgamma.data, (float *) op->dbeta.data);
+        cuda_add_parts((const float *) op->workspace.data, blocks, columns, to);
+        cuda_backend.counts.bias_gradients += op->dbias.data != NULL;
 }
 
 void cuda_add_norm_forward(const struct op_norm *op) { forward<ADD>(op, NULL); }

@@ -306,7 +306,8 @@ static void backward_input(struct model *model, uint32_t n, bool frozen) {
                 if (!frozen)
                         ops->linear_dw_db(d, view_rows(b->combined, n), pooler(model, HEAD_POOLER_WEIGHT, true),
                                           pooler(model, HEAD_POOLER_BIAS, true));
-                ops->linear_dx(d, pooler(model, HEAD_POOLER_WEIGHT, false), false, ACTIVATION_NONE, absent, d_combined);
+                ops->linear_dx(d, pooler(model, HEAD_POOLER_WEIGHT, false), false, ACTIVATION_NONE, absent, d_combined,
+                               absent);
         } else {
                 load(model, d, b->host_out);
                 store(model, d_combined, b->host_out);
@@ -324,7 +325,7 @@ static void backward(struct model *model, const struct batch *batch, const struc
                           model_gradient(model, classifier_slot(model, CLASSIFIER_WEIGHT)),
                           model_gradient(model, classifier_slot(model, CLASSIFIER_BIAS)));
         ops->linear_dx(d_logits, model_parameter(model, classifier_slot(model, CLASSIFIER_WEIGHT)), false,
-                       ACTIVATION_NONE, absent, d);
+                       ACTIVATION_NONE, absent, d, absent);
         if (c->dropout > 0)
                 drop(model, batch, pass, d, d);
         if (c->segmented)

@@ -68,15 +68,14 @@ static void backward_feed_forward(struct model *model, const struct batch *batch
         norm.dy = view_rows(b->d_hidden, n);
         norm.dresidual = view_rows(b->d_sum, n);
         norm.dx = view_rows(b->d_branch, n);
+        norm.dbias = model_gradient(model, f + FEED_FORWARD_DOWN_BIAS);
         ops->add_norm_backward(&norm);
-        ops->linear_dw_db(norm.dx, act, model_gradient(model, f + FEED_FORWARD_DOWN_WEIGHT),
-                          model_gradient(model, f + FEED_FORWARD_DOWN_BIAS));
+        ops->linear_dw_db(norm.dx, act, model_gradient(model, f + FEED_FORWARD_DOWN_WEIGHT), absent);
         ops->linear_dx(norm.dx, model_parameter(model, f + FEED_FORWARD_DOWN_WEIGHT), false, model_activation(model),
-                       pre, d_pre);
-        ops->linear_dw_db(d_pre, norm.residual, model_gradient(model, f + FEED_FORWARD_UP_WEIGHT),
-                          model_gradient(model, f + FEED_FORWARD_UP_BIAS));
+                       pre, d_pre, model_gradient(model, f + FEED_FORWARD_UP_BIAS));
+        ops->linear_dw_db(d_pre, norm.residual, model_gradient(model, f + FEED_FORWARD_UP_WEIGHT), absent);
         ops->linear_dx(d_pre, model_parameter(model, f + FEED_FORWARD_UP_WEIGHT), true, ACTIVATION_NONE, absent,
-                       norm.dresidual);
+                       norm.dresidual, absent);
         model_count_off(model, pass, f, FEED_FORWARD_SLOTS);
 }
 
@@ -95,16 +94,16 @@ static void backward_attention(struct model *model, const struct batch *batch, c
         attention.dcontext = view_rows(b->d_context, n); /* (T, H) */
         attention.dqkv = attention.qkv;                  /* (T, 3H) */
         attention.dqkv.data = b->d_wide.data;
+        norm.dbias = model_gradient(model, a + ATTENTION_OUTPUT_BIAS);
         ops->add_norm_backward(&norm);
-        ops->linear_dw_db(norm.dx, attention.context, model_gradient(model, a + ATTENTION_OUTPUT_WEIGHT),
-                          model_gradient(model, a + ATTENTION_OUTPUT_BIAS));
+        ops->linear_dw_db(norm.dx, attention.context, model_gradient(model, a + ATTENTION_OUTPUT_WEIGHT), absent);
         ops->linear_dx(norm.dx, model_parameter(model, a + ATTENTION_OUTPUT_WEIGHT), false, ACTIVATION_NONE, absent,
-                       attention.dcontext);
+                       attention.dcontext, absent);
         ops->attention_backward(&attention);
         ops->linear_dw_db(attention.dqkv, norm.residual, model_stacked(model_gradient(model, a + ATTENTION_QKV_WEIGHT)),
                           model_stacked(model_gradient(model, a + ATTENTION_QKV_BIAS)));
         ops->linear_dx(attention.dqkv, model_stacked(model_parameter(model, a + ATTENTION_QKV_WEIGHT)), true,
-                       ACTIVATION_NONE, absent, norm.dresidual);
+                       ACTIVATION_NONE, absent, norm.dresidual, absent);
         model_count_off(model, pass, a, ATTENTION_SLOTS);
 }
 
@@ -122,7 +121,7 @@ void encoder_backward_mapping(struct model *model, const struct batch *batch, co
         model->ops->linear_dw_db(d_hidden, view_rows(b->normed, batch->n_tokens), model_gradient(model, MAPPING_WEIGHT),
                                  model_gradient(model, MAPPING_BIAS));
         model->ops->linear_dx(d_hidden, model_parameter(model, MAPPING_WEIGHT), false, ACTIVATION_NONE, absent,
-                              view_rows(b->d_embedded, batch->n_tokens));
+                              view_rows(b->d_embedded, batch->n_tokens), absent);
         model_count_off(model, pass, MAPPING_WEIGHT, MAPPING_SLOTS);
 }
 

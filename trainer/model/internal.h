@@ -62,6 +62,7 @@ struct model {
         size_t arena_size;
         uint64_t forward_usec, usec;    /* of forward passes and of all, since model_take_forward_share */
         uint32_t n_passes;              /* forward and backward, since model_zero_gradients */
+        uint64_t n_steps;               /* calls of model_zero_gradients */
         struct batch batch;             /* the one under way, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */
         uint64_t *row_k;                /* (T) sample of each token of it */

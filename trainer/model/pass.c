@@ -66,7 +66,7 @@ static void zero_sums(struct model *model) {
         model->ops->zero(model->sentence_sums, sizeof(*model->sentence_sums));
 }
 
-/* In a step's first micro-batch: the others may be graphs. */
+/* In a step's first micro-batch: one of them is enough. */
 static void stamp(struct model *model, enum model_stamp i) {
         if (model->ops->stamp && model->n_passes == 0)
                 model->ops->stamp(i);
@@ -75,6 +75,7 @@ static void stamp(struct model *model, enum model_stamp i) {
 void model_zero_gradients(struct model *model) {
         state_zero_gradients(&model->state);
         model->n_passes = 0;
+        model->n_steps++;
         stamp(model, STAMP_BEGIN);
         zero_sums(model);
 }
@@ -154,10 +155,21 @@ void model_take_loss(struct model *model, struct model_loss *loss) {
         loss->sentence_correct += sentence.correct;
 }
 
-/* A graph is made while the device still has the micro-batch before to do: for a step's first it would wait. The classifier computes on the
- * host too, and who listens for gradients sends them on. */
+/* A graph is made while the device still has something to do: the micro-batch before, or the update of the step before; for the very first
+ * micro-batch it would wait. The classifier computes on the host too, and who listens for gradients sends them on. */
 static bool may_be_graph(const struct model *model, const struct model_pass *pass) {
-        return model->ops->begin_graph && model->n_passes > 0 && !pass->classify && !pass->ready;
+        return model->ops->begin_graph && (model->n_passes > 0 || model->n_steps > 1) && !pass->classify &&
+               !pass->ready;
+}
+
+/* When forward had been called to its end, by the host's clock. */
+static uint64_t forward_backward(struct model *model, const struct model_pass *pass) {
+        forward(model, &model->batch, pass, true);
+        stamp(model, STAMP_FORWARD);
+        uint64_t forward_end = clock_monotonic_usec();
+        backward(model, &model->batch, pass);
+        stamp(model, STAMP_BACKWARD);
+        return forward_end;
 }
 
 /* ---- passes ---- */
@@ -170,15 +182,9 @@ void model_forward_backward(struct model *model, const struct batch *batch, cons
         uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch, pass);
         bool graph = may_be_graph(model, pass) && model->ops->begin_graph();
-        forward(model, &model->batch, pass, true);
-        stamp(model, STAMP_FORWARD);
-        model->forward_usec += clock_monotonic_usec() - begin;
-        backward(model, &model->batch, pass);
-        stamp(model, STAMP_BACKWARD);
-        if (graph && !model->ops->end_graph()) {
-                forward(model, &model->batch, pass, true);
-                backward(model, &model->batch, pass);
-        }
+        model->forward_usec += forward_backward(model, pass) - begin;
+        if (graph && !model->ops->end_graph())
+                (void) forward_backward(model, pass);
         model->n_passes++;
         if (loss)
                 model_take_loss(model, loss);

@@ -74,11 +74,11 @@ static void backward_sentence(struct model *model, const struct batch *batch, co
         ops->linear_dw_db(d_logits, pooled, model_gradient(model, head_slot(model, HEAD_SENTENCE_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_SENTENCE_BIAS)));
         ops->linear_dx(d_logits, model_parameter(model, head_slot(model, HEAD_SENTENCE_WEIGHT)), false, ACTIVATION_TANH,
-                       pooled, d_pooled);
+                       pooled, d_pooled, absent);
         ops->linear_dw_db(d_pooled, view_rows(b->first, n), model_gradient(model, head_slot(model, HEAD_POOLER_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_POOLER_BIAS)));
         ops->linear_dx(d_pooled, model_parameter(model, head_slot(model, HEAD_POOLER_WEIGHT)), false, ACTIVATION_NONE,
-                       absent, d_first);
+                       absent, d_first, absent);
         ops->scatter_add_rows(d_first, batch->cu_seqlens, d_hidden);
         model_count_off(model, pass, head_slot(model, HEAD_SENTENCE_WEIGHT), 2);
         model_count_off(model, pass, head_slot(model, HEAD_POOLER_WEIGHT), 2);
@@ -96,14 +96,15 @@ static void backward_masked(struct model *model, const struct batch *batch, stru
         norm.dy = norm.dx = d_transform;
         ops->linear_dw_db(d_logits, norm.y, model_gradient(model, SLOT_WORD),
                           model_gradient(model, head_slot(model, HEAD_DECODER_BIAS)));
-        ops->linear_dx(d_logits, model_parameter(model, SLOT_WORD), false, ACTIVATION_NONE, absent, d_transform);
+        ops->linear_dx(d_logits, model_parameter(model, SLOT_WORD), false, ACTIVATION_NONE, absent, d_transform,
+                       absent);
         ops->norm_dropout_backward(&norm);
         ops->activation_backward(model_activation(model), view_rows(b->transform_pre, n), d_transform);
         ops->linear_dw_db(d_transform, view_rows(b->masked, n),
                           model_gradient(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)),
                           model_gradient(model, head_slot(model, HEAD_TRANSFORM_BIAS)));
         ops->linear_dx(d_transform, model_parameter(model, head_slot(model, HEAD_TRANSFORM_WEIGHT)), false,
-                       ACTIVATION_NONE, absent, d_masked);
+                       ACTIVATION_NONE, absent, d_masked, absent);
         ops->scatter_add_rows(d_masked, batch->masked_rows, d_hidden);
 }
 

@@ -80,6 +80,7 @@ struct op_norm {
         struct tensor dx;            /* (T, H) gradient of the sublayer's output (add_norm) or of x; may be dy itself */
         struct tensor dresidual;     /* (T, H) add_norm only: gradient of the residual; may be dy itself, never dx */
         struct tensor dgamma, dbeta; /* (1, H) added to */
+        struct tensor dbias;         /* (1, H) add_norm only, may be absent: the column sums of dx, added to */
         struct workspace workspace;
 };
 
@@ -206,9 +207,10 @@ struct ops {
                        struct tensor y);
 
         /* dx (T, K) = dy (T, N) · w (N, K), added to dx where `add`; then times act′: of the saved argument for gelu, gelu_new and
-         * relu, of the saved value for tanh (`saved` (T, K), the layer below). */
+         * relu, of the saved value for tanh (`saved` (T, K), the layer below). dbias (1, K), where present, += the column sums of dx as it
+         * then is: the gradient of the bias below, which is made where dx is. */
         void (*linear_dx)(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                          struct tensor dx);
+                          struct tensor dx, struct tensor dbias);
 
         /* dw (N, K) += dyᵀ x; dbias (1, N) += column sums of dy, where present. */
         void (*linear_dw_db)(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);
@@ -247,7 +249,8 @@ struct ops {
         /* p −= rate · direction */
         void (*descend)(double rate, size_t n, const void *direction, void *p);
 
-        /* All of it in a few launches; NULL: the caller goes tensor by tensor with the three above. */
+        /* All of it in a few launches, offsets of tensors being multiples of 4; a backend that has it has none of the three above. NULL: the
+         * caller goes tensor by tensor with them. */
         void (*update)(const struct op_update *op);
 };
 

@@ -1,6 +1,6 @@
 /*
  * As much of cuBLASLt as gemm.cu uses, by NVIDIA's header: matrices are column-major, D = op(A) · op(B) + beta · C,
- * epilogues are over D's rows (BGRADB: over its columns). cublaslt.cc computes them, and refuses what the header says
+ * epilogues are over D's rows. cublaslt.cc computes them, and refuses what the header says
  * the library does. Names and values are NVIDIA's.
  */
 #ifndef EMULATION_CUBLASLT_H
@@ -25,8 +25,7 @@ enum cublasLtEpilogue_t {
         CUBLASLT_EPILOGUE_DEFAULT = 1,
         CUBLASLT_EPILOGUE_BIAS = 4,
         CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4,
-        CUBLASLT_EPILOGUE_DGELU = 64 | 128,
-        CUBLASLT_EPILOGUE_BGRADB = 512
+        CUBLASLT_EPILOGUE_DGELU = 64 | 128
 };
 enum cublasLtMatmulDescAttributes_t {
         CUBLASLT_MATMUL_DESC_TRANSA = 3,
@@ -34,8 +33,7 @@ enum cublasLtMatmulDescAttributes_t {
         CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
         CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
         CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
-        CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,
-        CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26
+        CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
 };
 enum cublasLtMatmulPreferenceAttributes_t {
         CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1,

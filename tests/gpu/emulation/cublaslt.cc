@@ -27,8 +27,6 @@ struct emulated_operation {
         cublasLtEpilogue_t epilogue;
         void *bias, *saved;
         int64_t saved_ld;
-        cudaDataType_t bias_type;
-        bool has_bias_type;
 };
 struct emulated_preference {
         uint32_t scheme, alignment[4]; /* of A, B, C, D */
@@ -95,9 +93,6 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
                 return take(&d->saved, value, size);
         case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
                 return take(&d->saved_ld, value, size);
-        case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
-                d->has_bias_type = true;
-                return take(&d->bias_type, value, size);
         }
         return CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -144,8 +139,6 @@ static cublasStatus_t check(const struct emulated_operation *o, const struct emu
                 return CUBLAS_STATUS_INVALID_VALUE;
         if (has_gelu(o) && (o->saved_ld % 8 || o->saved_ld < (int64_t) ld->rows || !o->saved))
                 return CUBLAS_STATUS_INVALID_VALUE;
-        if (o->epilogue == CUBLASLT_EPILOGUE_BGRADB && o->b != CUBLAS_OP_T)
-                return CUBLAS_STATUS_NOT_SUPPORTED; /* "BGRADB only works with transposed B" */
         return m < SMALLEST || n < SMALLEST || k < SMALLEST ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
 }
 
@@ -221,12 +214,6 @@ template <class T, class D> static void multiply(const struct product &p) {
                         float sum = product_of<D>(&a[r * k], &b[c], n, k, p.by_parts);
                         *to = from_float<D>(finish<D>(o, r, c, sum) + (p.beta != 0 ? p.beta * to_float(*to) : 0));
                 }
-        for (uint64_t c = 0; o.epilogue == CUBLASLT_EPILOGUE_BGRADB && c < n; c++) {
-                float sum = 0;
-                for (uint64_t i = 0; i < k; i++)
-                        sum += b[i * n + c];
-                ((float *) o.bias)[c] = sum;
-        }
 }
 
 /* A kernel of its own, as a graph sees it, with and without clusters. */
@@ -257,8 +244,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
         if (!is_aligned(a, needs[0]) || !is_aligned(b, needs[1]) || !is_aligned(c, needs[2]) ||
             !is_aligned(to, needs[3]) || *(const float *) alpha != 1 || c != to)
                 return CUBLAS_STATUS_INVALID_VALUE;
-        if (d->epilogue != CUBLASLT_EPILOGUE_DEFAULT && (!is_aligned(d->bias, 16) || !is_aligned(d->saved, 16) ||
-                                                         d->has_bias_type != (d->epilogue == CUBLASLT_EPILOGUE_BGRADB)))
+        if (d->epilogue != CUBLASLT_EPILOGUE_DEFAULT && (!is_aligned(d->bias, 16) || !is_aligned(d->saved, 16)))
                 return CUBLAS_STATUS_NOT_SUPPORTED;
         emulated_note_product(a, b, to, (size_t) la->ld * size_of(la->type), (size_t) lb->ld * size_of(lb->type),
                               (size_t) lto->ld * size_of(lto->type));

@@ -32,6 +32,15 @@ struct dim3 {
         dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+struct alignas(8) float2 {
+        float x, y;
+};
+struct alignas(8) uint2 {
+        uint32_t x, y;
+};
+struct alignas(16) uint4 {
+        uint32_t x, y, z, w;
+};
 struct alignas(16) float4 {
         float x, y, z, w;
 };
@@ -89,6 +98,17 @@ template <class T> static inline T __shfl_xor_sync(unsigned mask, T x, int d) {
         return __shfl_sync(mask, x, (int) emulated_lane() ^ d);
 }
 
+static inline uint32_t __float_as_uint(float x) {
+        uint32_t bits;
+
+        return memcpy(&bits, &x, sizeof(x)), bits;
+}
+static inline float __uint_as_float(uint32_t bits) {
+        float x;
+
+        return memcpy(&x, &bits, sizeof(x)), x;
+}
+
 template <class T> static inline T min(T a, T b) { return a < b ? a : b; }
 template <class T> static inline T max(T a, T b) { return a > b ? a : b; }
 
@@ -109,6 +129,7 @@ typedef void *cudaStream_t, *cudaEvent_t;
 /* `work` is done, or recorded where the stream is; what may not be recorded ends the program. */
 void emulated_do(const std::function<void()> &work, cudaStream_t stream);
 void emulated_done_now(cudaStream_t stream, const char *what);
+bool emulated_is_recorded(cudaStream_t stream);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaFuncAttributeMaxDynamicSharedMemorySize };
@@ -219,6 +240,17 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
         EMULATED_CALL(cudaEventRecord);
         emulated_done_now(stream, "cudaEventRecord");
         clock_gettime(CLOCK_MONOTONIC, (timespec *) event);
+        return cudaSuccess;
+}
+enum { cudaEventRecordDefault, cudaEventRecordExternal };
+/* External: a node of the graph, where the stream is recorded, and nowhere else. */
+static inline cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+        if (flags == cudaEventRecordDefault)
+                return cudaEventRecord(event, stream);
+        EMULATED_CALL(cudaEventRecordWithFlags);
+        if (!emulated_is_recorded(stream))
+                return cudaErrorInvalidValue;
+        emulated_do([=] { clock_gettime(CLOCK_MONOTONIC, (timespec *) event); }, stream);
         return cudaSuccess;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) {

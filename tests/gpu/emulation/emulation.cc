@@ -361,6 +361,8 @@ void emulated_do(const std::function<void()> &work, cudaStream_t stream) {
                 work();
 }
 
+bool emulated_is_recorded(cudaStream_t stream) { return recording && stream == recorded_stream; }
+
 void emulated_done_now(cudaStream_t stream, const char *what) {
         if (!recording || stream != recorded_stream)
                 return;

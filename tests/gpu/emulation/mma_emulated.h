@@ -69,6 +69,21 @@ static inline void emulated_load(uint32_t r[4], const void *row, bool transposed
 static inline void load_matrices(uint32_t r[4], const void *row) { emulated_load(r, row, false); }
 static inline void load_matrices_transposed(uint32_t r[4], const void *row) { emulated_load(r, row, true); }
 
+static inline uint32_t spread_signs(uint32_t low, uint32_t high, uint32_t which) {
+        uint64_t all = (uint64_t) high << 32 | low;
+        uint32_t bits = 0;
+
+        for (unsigned i = 0; i < 4; i++) {
+                if (!(which >> 4 * i & 8)) {
+                        fprintf(stderr, "emulation: a byte, not its sign\n");
+                        abort();
+                }
+                bits |= (all >> 8 * (which >> 4 * i & 7) & 0x80 ? 0xffu : 0) << 8 * i;
+        }
+        return bits;
+}
+static inline float power_of_two(float x) { return x < -126 ? 0 : exp2f(x); }
+
 static inline void copy16(void *to, const void *from, bool there) { emulated_copy16(to, from, there); }
 static inline void commit_copies(void) { emulated_commit_copies(); }
 template <int N> static inline void wait_copies(void) { emulated_wait_copies(N); }

@@ -101,7 +101,7 @@ static void finish_linear_dx(void *context, uint32_t row, uint32_t rows, uint32_
 }
 
 static void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                          struct tensor dx) {
+                          struct tensor dx, struct tensor dbias) {
         struct epilogue epilogue = { .y = dx, .saved = saved, .act = act };
         struct cpu_gemm gemm = { .a = along_depth(dy), .b = across_depth(w), .c = dx, .depth = dy.columns, .alpha = 1 };
 
@@ -109,6 +109,7 @@ static void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum acti
         if (act != ACTIVATION_NONE)
                 gemm.finish = finish_linear_dx, gemm.context = &epilogue;
         cpu_gemm(&gemm);
+        cpu_add_column_sums(dx, dbias);
 }
 
 /* Columns first_column… of dy summed over all rows, SUM_ROWS rows at a time, then added to dbias. */
@@ -125,16 +126,21 @@ static void column_sums(const struct cpu_kernels *k, struct tensor dy, uint32_t 
         k->add(dbias + first_column, total, width);
 }
 
-static void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
+void cpu_add_column_sums(struct tensor x, struct tensor to) {
         const struct cpu_kernels *k = cpu_kernels();
+
+#pragma omp parallel for schedule(static)
+        for (uint32_t c = 0; c < (to.data ? x.columns : 0); c += COLUMN_BLOCK)
+                column_sums(k, x, c, cpu_row(to, 0));
+}
+
+static void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         struct cpu_gemm gemm = {
                 .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = true
         };
 
         cpu_gemm(&gemm);
-#pragma omp parallel for schedule(static)
-        for (uint32_t c = 0; c < (dbias.data ? dy.columns : 0); c += COLUMN_BLOCK)
-                column_sums(k, dy, c, cpu_row(dbias, 0));
+        cpu_add_column_sums(dy, dbias);
 }
 
 static void cpu_activation_backward(enum activation act, struct tensor saved, struct tensor dx) {

@@ -49,6 +49,9 @@ struct cpu_kernels {
         void (*tanh)(float *y, const float *x, size_t n);
 };
 
+/* to (1, N) += the sums of x's columns, blocks of rows in order; `to` absent: nothing. ops_cpu.c */
+void cpu_add_column_sums(struct tensor x, struct tensor to);
+
 /* The machine's kernels; and all that it can run, for tests: `index` from 0, NULL past the last. */
 const struct cpu_kernels *cpu_kernels(void);
 const struct cpu_kernels *cpu_kernels_variant(unsigned index);

@@ -118,8 +118,14 @@ static void fp64_activation_backward(enum activation act, struct tensor saved, s
                         row(dx, i)[k] *= activate_derivative(act, row(saved, i)[k]);
 }
 
+static void fp64_column_sums(struct tensor x, struct tensor to) {
+        for (uint32_t i = 0; to.data && i < x.rows; i++)
+                for (uint32_t k = 0; k < x.columns; k++)
+                        row(to, 0)[k] += row(x, i)[k];
+}
+
 static void fp64_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
-                           struct tensor dx) {
+                           struct tensor dx, struct tensor dbias) {
         for (uint32_t i = 0; i < dx.rows; i++) {
                 if (!add)
                         memset(row(dx, i), 0, dx.columns * sizeof(double));
@@ -129,6 +135,7 @@ static void fp64_linear_dx(struct tensor dy, struct tensor w, bool add, enum act
         }
         if (act != ACTIVATION_NONE)
                 fp64_activation_backward(act, saved, dx);
+        fp64_column_sums(dx, dbias);
 }
 
 static void fp64_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
@@ -298,6 +305,7 @@ static void fp64_add_norm_backward(const struct op_norm *op) {
                 for (uint32_t c = 0; c < op->x.columns; c++)
                         dx[c] = dresidual[c] * hidden_mask(op, t, c);
         }
+        fp64_column_sums(op->dx, op->dbias);
 }
 
 static void fp64_norm_dropout_forward(const struct op_norm *op) {

@@ -160,5 +160,8 @@ static void norm_backward(const struct op_norm *op, bool add) {
         }
 }
 
-void cpu_add_norm_backward(const struct op_norm *op) { norm_backward(op, true); }
+void cpu_add_norm_backward(const struct op_norm *op) {
+        norm_backward(op, true);
+        cpu_add_column_sums(op->dx, op->dbias);
+}
 void cpu_norm_dropout_backward(const struct op_norm *op) { norm_backward(op, false); }
