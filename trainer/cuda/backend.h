@@ -62,13 +62,7 @@ bool cuda_end_graph(void);
 void cuda_graphs_close(void);
 
 /* gemm.cu: row-major D (m, n) = A (m, k) · B (k, n) + C as cuBLASLt knows it; `transpose_*`: the operand lies transposed. */
-enum gemm_epilogue {
-        GEMM_PLAIN,
-        GEMM_BIAS,
-        GEMM_BIAS_GELU_NEW,
-        GEMM_DGELU_NEW,
-        GEMM_EPILOGUE_MAX
-};
+enum gemm_epilogue { GEMM_PLAIN, GEMM_BIAS, GEMM_BIAS_GELU_NEW, GEMM_DGELU_NEW, GEMM_EPILOGUE_MAX };
 struct gemm {
         struct tensor a, b, d; /* as they lie in memory */
         bool transpose_a, transpose_b;
