@@ -35,7 +35,7 @@ __device__ static inline struct lane this_lane(void) {
 
 /* ---- shared memory ---- */
 
-/* Two stages: while a block computes on one, the copies into the other are under way. */
+/* Two stages: while a block computes on one, the copies into the other continue. */
 template <class T, int WIDTH> struct staged {
         tile<T, WIDTH> x[2], y[2]; /* keys and values; for their gradients queries and the context's gradient */
         struct kept kept[2];
@@ -196,7 +196,7 @@ __device__ static inline float row_sum(float x) {
 
 /* Scores of a tile become probabilities before dropout, but for their common factor; what came before shrinks. */
 template <int WIDTH> struct softmax {
-        float max[2], sum[2]; /* of the lane's rows; sum: of its own columns */
+        float max[2], sum[2]; /* of the lane's rows; sum: of the lane's columns */
 
         __device__ void take(float score[TILE / 8][4], float out[WIDTH / 8][4], float scale, uint32_t left,
                              const struct lane &l) {

@@ -74,7 +74,7 @@ struct gemm {
         bool transpose_a, transpose_b;
         bool add; /* D += */
         enum gemm_epilogue epilogue;
-        void *bias;  /* (n) dtype of d; read, or made as the epilogue says */
+        void *bias;  /* (n) dtype of d; read, or made by the epilogue */
         void *saved; /* (m, n) GELU's argument: kept or used; rows as d's */
         uint32_t saved_stride;
 };

@@ -19,17 +19,17 @@ enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION
 struct cuda_counts {
         uint64_t graphs, graphs_made; /* micro-batches that went as a graph; those of them that made a new one */
         uint64_t lt_products, plain_products;      /* by cuBLASLt; by the module's own kernel */
-        uint64_t bias_gradients, column_sums;      /* in a product's epilogue; in kernels of their own */
+        uint64_t bias_gradients, column_sums;      /* in a product's epilogue; in separate kernels */
         uint64_t mma_attentions, plain_attentions; /* on tensor cores; not. forward and backward */
         uint64_t refused_products;                 /* by cuBLASLt, after its heuristic had found an algorithm */
         char refusal[CUDA_TEXT_MAX];               /* the first */
 };
 
 struct cuda_module {
-        const char *version; /* BERTD_VERSION: the operations table is no stable interface */
+        const char *version; /* BERTD_VERSION: the operations table is not a stable interface */
 
         /* The GPU of index `local_rank` among the visible ones. −ENODEV: no driver, no such GPU; −ENOSYS: one that cannot compute in
-         * this precision; −ENOMEM; −EIO. `text`: one line that says why. */
+         * this precision; −ENOMEM; −EIO. `text`: the reason, in one line. */
         int (*open)(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
                     size_t size);
         void (*close)(void);

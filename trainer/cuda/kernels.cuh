@@ -31,7 +31,7 @@ typedef __half fp16;
 #define DYNAMIC_SHARED(type, name) type *name = (type *) emulated_shared()
 #endif
 
-/* An empty grid is no error here. */
+/* An empty grid is not an error here. */
 #define LAUNCH(kernel, grid, block, shared, ...)                          \
         do {                                                              \
                 const dim3 grid_ = grid;                                  \
@@ -80,7 +80,7 @@ template <> __device__ inline fp16 from_float<fp16>(float x) { return __float2ha
 /* What a float becomes when it is stored. */
 template <class T> __device__ static inline float rounded(float x) { return to_float(from_float<T>(x)); }
 
-/* Eight elements in one piece where they are there and aligned, one by one at the end of an odd row. */
+/* Eight elements in one piece if the row has them and they are aligned, one by one at the end of an odd row. */
 template <class T> struct alignas(VECTOR * sizeof(T) > 16 ? 16 : VECTOR * sizeof(T)) packed { T v[VECTOR]; };
 template <class T> __device__ static inline bool is_packed(const T *p, uint32_t n) {
         return n >= VECTOR && (uintptr_t) p % alignof(packed<T>) == 0;

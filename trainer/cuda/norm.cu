@@ -1,11 +1,11 @@
 /*
  * Normalisations with their dropout and residual, or with the embeddings that they follow: one warp a row, which it keeps in registers, so
  * each tensor is read and written once, but for rows of more than 2,048 columns in backward. The column sums dgamma and dbeta are taken by
- * each warp over its rows in shared memory of its own, then over the block's warps, then over blocks of ROWS rows, always in that order.
+ * each warp over its rows in its own shared memory, then over the block's warps, then over blocks of ROWS rows, always in that order.
  */
 #include "trainer/cuda/kernels.cuh"
 
-/* How x comes to be: it is there; residual + dropout(x); the sum of three rows of tables. */
+/* Where x comes from: given; residual + dropout(x); the sum of three rows of tables. */
 enum kind { PLAIN, ADD, EMBED };
 
 #define FORWARD_WARPS 8
@@ -15,7 +15,7 @@ enum kind { PLAIN, ADD, EMBED };
 #define SHARED_MAX 49152u
 #define KEPT_MAX 8 /* pieces of a row that backward keeps in registers */
 
-/* What op_norm says, for kernels. */
+/* op_norm's arguments, for kernels. */
 template <class T> struct norm_args {
         view<T> x, residual, y, dy, dx, dresidual;
         const float *gamma, *beta;

@@ -6,7 +6,7 @@
  *   encoder; pretraining_heads, classifier: each forward and backward
  *   pass (a micro-batch through encoder and head), model (life cycle)
  *
- * A head is a struct model_head in a file of its own and a row of pass.c's table.
+ * A head is a struct model_head in its own file and a row of pass.c's table.
  */
 #ifndef TRAINER_MODEL_INTERNAL_H
 #define TRAINER_MODEL_INTERNAL_H
@@ -62,13 +62,13 @@ struct model {
         size_t arena_size;
         uint64_t forward_usec, usec;    /* of forward passes and of all, since model_take_forward_share */
         uint32_t n_passes;              /* forward and backward, since model_zero_gradients */
-        struct batch batch;             /* the one under way, in the backend's memory */
+        struct batch batch;             /* the current one, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */
         uint64_t *row_k;                /* (T) sample of each token of it */
         uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
         struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
-        uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
-        struct op_update_tensor *update_tensors; /* (tensors) of the update under way */
+        uint32_t *pending;                       /* (tensors) uses that the current backward pass has not reached yet */
+        struct op_update_tensor *update_tensors; /* (tensors) of the current update */
         struct model_buffers buffers;
 };
 
@@ -155,7 +155,7 @@ struct model_head {
         /* Losses are added to the model's sums; with `gradient`, what backward begins with is made. */
         void (*forward)(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient);
 
-        /* Gradients of its own parameters; and those of layers' outputs, added to d_hidden (0) at once or, from the highest layer down, by
+        /* Gradients of the head's parameters; and those of layers' outputs, added to d_hidden (0) at once or, from the highest layer down, by
          * give_layer (NULL: none is left). */
         void (*backward)(struct model *model, const struct batch *batch, const struct model_pass *pass);
         void (*give_layer)(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
