@@ -1,4 +1,4 @@
-/* What a checkpoint's meta says of its model, vocabulary, texts and classes: each thing as a type, written and read here. */
+/* What a checkpoint's meta records of its model, vocabulary, texts and classes: each thing as a type, written and read here. */
 #ifndef TRAINER_CHECKPOINT_DESCRIPTION_H
 #define TRAINER_CHECKPOINT_DESCRIPTION_H
 
@@ -17,12 +17,12 @@ int description_config(const struct checkpoint *checkpoint, struct model_config 
 void description_set_text(struct checkpoint_meta *meta, const char *vocab_path, const struct text_options *options);
 int description_text(const struct checkpoint *checkpoint, struct text_options *ret, struct error *error);
 
-/* How texts are shortened; the sequence length is a key of its own, `longest` if the checkpoint does not tell. */
+/* How texts are shortened; the sequence length is a separate key, `longest` if the checkpoint does not record it. */
 void description_set_cuts(struct checkpoint_meta *meta, const struct texts_options *options);
 int description_cuts(const struct checkpoint *checkpoint, uint32_t longest, struct texts_options *ret,
                      struct error *error);
 
-/* Heads that were never trained, as bits (model/heads.h); those that a checkpoint does not tell of, were. */
+/* Heads that were never trained, as bits (model/heads.h); those that a checkpoint does not mention were trained. */
 void description_set_fresh(struct checkpoint_meta *meta, unsigned heads);
 int description_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, struct error *error);
 

@@ -12,7 +12,7 @@
 #define XXH_STATIC_LINKING_ONLY /* the state on the stack */
 #include <xxhash.h>
 
-#define PIECE_BYTES ((size_t) 1 << 20) /* the marker lies in the first piece: its table is the first, of one page */
+#define PIECE_BYTES ((size_t) 1 << 20) /* the marker is in the first piece: its table is the first, of one page */
 enum { DIGITS = 32 };
 
 static ssize_t read_piece(int fd, char *buffer) {

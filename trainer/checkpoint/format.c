@@ -1,4 +1,4 @@
-/* See format.h: shapes, and the digests over what a checkpoint says of itself. */
+/* See format.h: shapes, and the digests over what a checkpoint records about itself. */
 #include "trainer/checkpoint/format.h"
 
 #include <stdio.h>

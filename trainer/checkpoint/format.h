@@ -44,15 +44,15 @@ static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { ret
 #define CHECKPOINT_FILE_KEY "file_checksum" /* of meta, by an older bert-trainer */
 #define CHECKPOINT_FILE_MARKER "file-xxh3-128:"
 
-/* Hashes the rest of an open file (its digits count as zeros) into ret_hex; what it says of itself and where. 0 or
+/* Hashes the rest of an open file (its digits count as zeros) into ret_hex; the checksum that it records, and where. 0 or
  * −errno. */
 int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at);
 
-/* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must say. */
+/* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must be. */
 void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
                        char hex[33]);
 
-/* xxh3-128 in hex over names and checksums of all assets: what meta's "assets" must say. */
+/* xxh3-128 in hex over names and checksums of all assets: what meta's "assets" must be. */
 void checkpoint_assets_digest(const struct assets *assets, char hex[33]);
 
 /* "[768, 768]" */

@@ -13,7 +13,7 @@
 #define CHECKPOINT_META_VALUE_MAX ((size_t) 1 << 20)
 
 /*
- * Key and value pairs, in the order in which they were first set. Zeroed = empty. All is kept whole or `failed` says what was not (no
+ * Key and value pairs, in the order in which they were first set. Zeroed = empty. All is kept whole or `failed` has what was not (no
  * memory, or beyond the limits above, which reading has, too); checkpoint_write refuses such a meta.
  *
  *   {} → { checkpoint_meta_set, checkpoint_meta_copy } → checkpoint_meta_free, which leaves it empty
@@ -32,7 +32,7 @@ void checkpoint_meta_set(struct checkpoint_meta *meta, const char *key, const ch
         __attribute__((format(printf, 3, 4)));
 /* Sets all that `from` has, and fails as it failed. */
 void checkpoint_meta_copy(struct checkpoint_meta *to, const struct checkpoint_meta *from);
-int checkpoint_meta_check(const struct checkpoint_meta *meta, struct error *error); /* 0, or as `failed` says */
+int checkpoint_meta_check(const struct checkpoint_meta *meta, struct error *error); /* 0, or as `failed` */
 void checkpoint_meta_free(struct checkpoint_meta *meta);
 static inline void cleanup_checkpoint_meta_p(struct checkpoint_meta *meta) { checkpoint_meta_free(meta); }
 #define cleanup_checkpoint_meta cleanup(cleanup_checkpoint_meta_p)

@@ -26,7 +26,7 @@ int checkpoint_read_tensor(struct checkpoint *checkpoint, uint32_t index, void *
 /* Reads all assets into the empty *assets, which the caller frees in any case, each held against its checksum. */
 int checkpoint_read_assets(struct checkpoint *checkpoint, struct assets *assets, struct error *error);
 
-/* Holds the whole file against its own checksum: after the tensors, whose checksums say more. */
+/* Checks the whole file against its checksum: after the tensors, whose checksums name what is wrong. */
 int checkpoint_check_file(struct checkpoint *checkpoint, struct error *error);
 
 /* Reads every tensor and asset once and keeps none, then checks the whole file. */

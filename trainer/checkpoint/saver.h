@@ -27,7 +27,7 @@ struct saver_result {
 };
 
 int saver_new(struct model *model, struct saver **ret, struct error *error);
-void saver_free(struct saver *saver); /* waits for a write under way */
+void saver_free(struct saver *saver); /* waits for the current write */
 
 /* What every checkpoint holds besides: borrowed, to be kept as it is. */
 void saver_set_assets(struct saver *saver, const struct assets *assets);
@@ -35,12 +35,12 @@ void saver_set_assets(struct saver *saver, const struct assets *assets);
 /* Takes memory that the device has to spare, so that the state is copied there first; to be called when all else has its own. */
 void saver_take_spare(struct saver *saver);
 
-/* Starts to copy and write the model's state, which must not change until saver_settle; first waits for a write under
- * way, whose result goes to *ret_previous. */
+/* Starts to copy and write the model's state, which must not change until saver_settle; first waits for the
+ * current write, whose result goes to *ret_previous. */
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
                  struct saver_result *ret_previous);
 
-/* Waits until the state is copied; at once where nothing is being copied. */
+/* Waits until the state is copied; returns at once if nothing is being copied. */
 void saver_settle(struct saver *saver);
 
 /* The result of a write that ended, without waiting; then with waiting. */

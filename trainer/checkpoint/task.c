@@ -40,7 +40,7 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         return 0;
 }
 
-/* The first where it is none of them: task_set_meta wrote it. */
+/* The first if it is not one of them: task_set_meta wrote it. */
 static unsigned choice_of(const json_t *row, const char *key, const char *const *names, unsigned n) {
         const char *text = json_string_value(json_object_get(row, key));
         int choice = text ? parse_choice(text, names, n) : 0;
@@ -85,7 +85,7 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                                    error);
 }
 
-/* As an imported folder is: nothing is said of columns. */
+/* As an imported folder is: columns are not recorded. */
 static int read_default(struct task *task, const struct labels *all, struct error *error) {
         int r = labels_add(&task->columns, "text", error);
 
@@ -96,7 +96,7 @@ static int read_default(struct task *task, const struct labels *all, struct erro
         return r < 0 ? r : take_labels(task, all, 0, all->n, error);
 }
 
-/* All tasks of the checkpoint as an array, empty where it tells of none. */
+/* All tasks of the checkpoint as an array, empty if it records none. */
 static json_t *read_rows(const struct checkpoint *c) {
         json_t *rows = json_array();
         char key[16];

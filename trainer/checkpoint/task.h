@@ -1,6 +1,6 @@
 /*
- * What a checkpoint says of a classifier's tasks: for each, its classes, where its head begins among all classes, and how its texts
- * were read. A stage of several tasks writes several; what a run of one task writes, and all that an imported folder says, is one.
+ * What a checkpoint records of a classifier's tasks: for each, its classes, where its head begins among all classes, and how its texts
+ * were read. A stage of several tasks writes several; a run of one task, and an imported folder, write one.
  */
 #ifndef TRAINER_CHECKPOINT_TASK_H
 #define TRAINER_CHECKPOINT_TASK_H
@@ -33,7 +33,7 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
 int task_find(const struct checkpoint *checkpoint, const char *name, uint32_t n_labels, struct task *ret,
               struct error *error);
 
-/* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none where it knows of no classes; each is to be freed. */
+/* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none if it records no classes; the caller frees each. */
 int task_list(const struct checkpoint *checkpoint, uint32_t n_labels, struct task *ret, uint32_t *ret_n,
               struct error *error);
 void task_free(struct task *task);

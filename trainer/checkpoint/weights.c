@@ -93,7 +93,7 @@ static bool begins_fresh(const struct checkpoint *c, const struct model_tensor *
                                                                 (t->n_dims - first) * sizeof(t->shape[0])) != 0));
 }
 
-/* Each class' row of the classifier, which is there and as wide. */
+/* Each class' row of the classifier, which exists and is as wide. */
 static int read_classes(struct checkpoint *c, const struct model *model, const struct model_tensor *t,
                         const int32_t *rows, void *run, struct error *error) {
         uint32_t index = (uint32_t) checkpoint_find(c, t->name, "param");
@@ -140,7 +140,7 @@ int weights_begin(struct checkpoint *checkpoint, struct model *model, const int3
         void *to = direct ? model_state(model)->parameters : state_allocate_host(model_state(model), size);
         int r = to ? 0 : error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
 
-        if (r >= 0 && !direct) /* what begins fresh is there */
+        if (r >= 0 && !direct) /* what begins fresh exists */
                 state_download(model_state(model), to, model_state(model)->parameters);
         for (uint32_t i = 0; r >= 0 && i < model_n_tensors(model); i++)
                 r = begin_tensor(checkpoint, model, model_tensor(model, i), rows, to, fresh, error);

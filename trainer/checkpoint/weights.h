@@ -6,7 +6,7 @@
 #include "trainer/checkpoint/reader.h"
 #include "trainer/model/model.h"
 
-/* A checkpoint of the model's weights; `meta` may hold more and is added to. `source` is told as where they come from. */
+/* A checkpoint of the model's weights; `meta` may hold more and is added to. `source` is recorded as where they come from. */
 int weights_write(const char *path, struct model *model, const struct model_config *config, const char *source,
                   struct checkpoint_meta *meta, const struct assets *assets, struct error *error);
 
@@ -18,7 +18,7 @@ struct checkpoint_tensor weights_describe(const struct model *model, const struc
 int weights_read_run(struct checkpoint *checkpoint, struct model *model, const char *kind, void *run,
                      struct error *error);
 
-/* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or of another shape, stay as they are, which is told on
+/* What a new run begins with: as weights_read, but heads that the checkpoint lacks, or of another shape, stay as they are, which is printed on
  * stderr and added to *fresh as bits. `rows`: the checkpoint's row of each class of the model, −1 for one that stays as it is. */
 int weights_begin(struct checkpoint *checkpoint, struct model *model, const int32_t *rows, unsigned *fresh,
                   struct error *error);

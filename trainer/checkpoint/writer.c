@@ -29,7 +29,7 @@ static const char SCHEMA[] = "PRAGMA page_size = 65536; PRAGMA journal_mode = OF
                              "CREATE TABLE chunk (tensor INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL);";
 _Static_assert(CHECKPOINT_APPLICATION_ID == 1111839316 && CHECKPOINT_FORMAT == 1, "the pragmas above");
 
-/* Starts to write out what lies past *at, which it moves on. A hint: what fails here, fsync will tell. */
+/* Starts to write out what lies past *at, which it moves on. A hint: fsync reports what fails here. */
 static void start_writeback(int fd, off_t *at) {
         off_t end = lseek(fd, 0, SEEK_END);
 
@@ -73,7 +73,7 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
         return r < 0 ? r : write_chunks(db, id, tensor, error);
 }
 
-/* Only where there are some: a checkpoint without is as older programs write it. */
+/* Only if there are some: a checkpoint without is as older programs write it. */
 static int write_assets(sqlite3 *db, const struct assets *assets, struct checkpoint_meta *meta, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
         char digest[33];

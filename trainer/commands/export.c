@@ -1,6 +1,6 @@
 /*
- * `bert-trainer export`; see hf.h. Owns the open checkpoint and the weights that it read. A layer of Hugging Face's model gets the
- * tensors of the same layer of ours, whichever layers share them on either side: the layouts say it all.
+ * `bert-trainer export`; see commands.h. Owns the open checkpoint and the weights that it read. A layer of Hugging Face's model gets the
+ * tensors of the same layer of ours, whichever layers share them on either side: both follow from the layouts.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -54,7 +54,7 @@ struct exporter {
         uint32_t *origin;      /* (tensors of hf_layout) index in layout, or NONE */
         void **data;           /* (tensors of layout) owned */
         const char *task_name; /* NULL: the only one */
-        struct task task;      /* empty where there is no classifier */
+        struct task task;      /* empty without a classifier */
 };
 
 enum { NONE = UINT32_MAX };
@@ -294,7 +294,7 @@ static int write_vocabulary(const struct exporter *x, struct error *error) {
         return r < 0 ? r : write_tokenizer(x, vocab_sentencepiece(x->bundle.vocab) != NULL, error);
 }
 
-/* transformers cannot be told. */
+/* transformers has no word for it. */
 static void say_fresh(const struct exporter *x) {
         unsigned fresh = x->bundle.fresh & heads_of(&x->hf_config);
         char names[128];
@@ -305,7 +305,7 @@ static void say_fresh(const struct exporter *x) {
                                checkpoint_path(x->bundle.checkpoint), x->folder, names);
 }
 
-/* What is there goes only now that all of the checkpoint has been read. */
+/* The old model is removed only now that all of the checkpoint has been read. */
 static int write_folder(struct exporter *x, bool is_double, struct error *error) {
         int r = model_folder_clear(x->folder, error);
 

@@ -1,5 +1,5 @@
 /*
- * `bert-trainer fill-mask`: what a checkpoint expects where a text says [MASK], for a quick look at what it has learnt. Owns the model
+ * `bert-trainer fill-mask`: the tokens that a checkpoint expects at [MASK], for a quick look at what it has learnt. Owns the model
  * (of one sample as long as the model takes), the vocabulary and the batch.
  */
 #include <errno.h>
@@ -193,7 +193,7 @@ static int fill(struct fill_mask *f, const char *text, struct error *error) {
         return 0;
 }
 
-/* A line that cannot be filled is repeated alone, and the lines after it are filled: the first of them is told at the end. */
+/* A line that cannot be filled is repeated alone, and the lines after it are filled: the first of them is reported at the end. */
 static int fill_line(struct fill_mask *f, const struct record *record, struct error *first, struct error *error) {
         struct error why = {};
 

@@ -123,7 +123,7 @@ static int take_record(struct predict *f, const char *path, const struct record 
         return owe(f, record, record->problem ? record->problem : r == 0 ? "empty" : NULL, error);
 }
 
-/* Texts wait for each other only while more of them are there. */
+/* Texts wait for each other only while more of them have arrived. */
 static int run_records(struct predict *f, const char *path, struct records *records, struct error *error) {
         struct record record;
         int r;
@@ -149,7 +149,7 @@ static int run_file(struct predict *f, const char *path, struct error *error) {
         if (r < 0)
                 return r;
         r = run_records(f, path, records, error);
-        (void) records_finish(records, &f->bytes, NULL); /* each line says it */
+        (void) records_finish(records, &f->bytes, NULL); /* each answer has it */
         return r;
 }
 

@@ -69,7 +69,7 @@ struct prepare {
         const struct vocab *vocab;
         struct text_options options;
         struct encoder *encoder;
-        struct corpus_writer *train, *validation; /* validation: NULL where none is held out */
+        struct corpus_writer *train, *validation; /* validation: NULL if none is held out */
         struct corpus_writer *open;               /* the one that takes the open document */
         uint64_t document;                        /* its number */
         struct unknown unknown;

@@ -1,4 +1,4 @@
-/* See text_arguments.h. Stripping accents follows lowercasing where it is not given, as in BERT and Hugging Face;
+/* See text_arguments.h. Stripping accents follows lowercasing unless it is given, as in BERT and Hugging Face;
  * ALBERT always strips. */
 #include "trainer/commands/text_arguments.h"
 

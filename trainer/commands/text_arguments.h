@@ -66,12 +66,12 @@ struct text_arguments {
 /* True where `value` was one of TEXT_ARGUMENTS, whose argument is optarg. */
 bool text_arguments_take(struct text_arguments *arguments, int value);
 
-/* The options for a vocabulary, by default those of its own files; NULL for one that is to be learnt; one that it
+/* The options for a vocabulary, by default those of its files; NULL for one that will be learnt; one that it
  * does not know is refused (BERTD_EXIT_USAGE). */
 int text_arguments_options(const struct text_arguments *arguments, const struct vocab *vocab, struct text_options *ret,
                            struct error *error);
 
-/* Of --vocab FILE, or of --checkpoint FILE, beside which no option says how text is folded. One of both is not NULL. */
+/* Of --vocab FILE, or of --checkpoint FILE, which sets how text is folded. One of both is not NULL. */
 struct text_source {
         const char *vocab, *checkpoint;
 };

@@ -101,7 +101,7 @@ static int put_pieces(const struct tokenize *tokenize, int thread, const char *l
         return 0;
 }
 
-/* Of pieces nothing says which are unknown: those that no id has. */
+/* SentencePiece does not mark unknown pieces: they are those that no id has. */
 static int count_unknown(const struct tokenize *tokenize, int thread, const char *line, size_t size,
                          struct output *output) {
         int r = 0;

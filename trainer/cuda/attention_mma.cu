@@ -51,7 +51,7 @@ template <class T> __device__ static inline struct factors factors_of(const atte
 
 /* ---- shared memory ---- */
 
-/* Two stages: while a block computes on one, the copies into the other are under way. */
+/* Two stages: while a block computes on one, the copies into the other continue. */
 template <class T, int WIDTH> struct staged {
         tile<T, WIDTH> x[2], y[2]; /* keys and values; for their gradients queries and the context's gradient */
         struct kept kept[2];

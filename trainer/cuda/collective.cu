@@ -1,6 +1,6 @@
 /*
- * NCCL: sums of gradients over ranks, on a stream of their own beside backward. Two events tie the streams together: `ready` (the
- * operations are done with a bucket) and `done` (all sums are there). NCCL_ALGO and NCCL_PROTO decide the order of additions; they
+ * NCCL: sums of gradients over ranks, on a separate stream beside backward. Two events tie the streams together: `ready` (the
+ * operations are done with a bucket) and `done` (all sums are complete). NCCL_ALGO and NCCL_PROTO decide the order of additions; they
  * are a function of the topology and the size, so runs on the same hosts have the same bits.
  *
  * libnccl.so.2 is loaded when there are ranks to sum over: one GPU needs none, and neither does a build.
@@ -59,7 +59,7 @@ template <class F> static bool find(F *ret, const char *name) {
         return *ret != NULL;
 }
 
-/* Once in a process: a library that has threads of its own is not unloaded. */
+/* Once in a process: a library that has its own threads is not unloaded. */
 static int load(char *text, size_t size) {
         if (library.handle)
                 return 0;

@@ -26,10 +26,10 @@ struct cuda_counts {
 };
 
 struct cuda_module {
-        const char *version; /* BERTD_VERSION: the operations table is no stable interface */
+        const char *version; /* BERTD_VERSION: the operations table is not a stable interface */
 
         /* The GPU of index `local_rank` among the visible ones. −ENODEV: no driver, no such GPU; −ENOSYS: one that cannot compute in
-         * this precision; −ENOMEM; −EIO. `text`: one line that says why. */
+         * this precision; −ENOMEM; −EIO. `text`: the reason, in one line. */
         int (*open)(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
                     size_t size);
         void (*close)(void);

@@ -316,7 +316,7 @@ static float time_product(const struct gemm *g) {
 }
 
 /* Numbers from 1/2 to 2 of either sign, all bits of which but the exponent's are random: of zeros, for which a GPU draws less power, a product
- * is an eighth faster than any of a run's. The piece that repeats is no whole number of rows. */
+ * is an eighth faster than any of a run's. The piece that repeats is not a whole number of rows. */
 static void fill_randomly(char *data, enum dtype dtype, size_t size) {
         uint32_t piece[16381];
         const uint32_t taken = dtype == DTYPE_BF16   ? 0x80ff80ffu

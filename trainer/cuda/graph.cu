@@ -23,7 +23,7 @@ static struct {
 bool cuda_begin_graph(void) {
         if (graphs.off || !cuda_works())
                 return false;
-        /* relaxed: what other threads do is none of a recording's concern, and a kernel's first use may load it */
+        /* relaxed: what other threads do does not concern a recording, and a kernel's first use may load it */
         graphs.off = cudaStreamBeginCapture(cuda_backend.stream, cudaStreamCaptureModeRelaxed) != cudaSuccess;
         (void) cudaGetLastError();
         cuda_backend.recording = !graphs.off;

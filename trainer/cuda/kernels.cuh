@@ -31,7 +31,7 @@ typedef __half fp16;
 #define DYNAMIC_SHARED(type, name) type *name = (type *) emulated_shared()
 #endif
 
-/* An empty grid is no error here. */
+/* An empty grid is not an error here. */
 #define LAUNCH(kernel, grid, block, shared, ...)                          \
         do {                                                              \
                 const dim3 grid_ = grid;                                  \

@@ -52,7 +52,7 @@ static bool try_product(const struct gemm *g) {
         return done;
 }
 
-/* The product alone, by whoever can. */
+/* The product alone, by cuBLASLt if it can, else by our kernel. */
 static void multiply_only(struct gemm g) {
         g.epilogue = GEMM_PLAIN;
         if (try_product(&g))

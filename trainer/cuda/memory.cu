@@ -1,6 +1,6 @@
 /*
  * Device memory and copies. Small uploads go through a ring of pinned slots, so the host is SLOTS of them ahead of the device before it
- * waits. A download waits for all work before it, and looks meanwhile whether a collective broke. A fetch goes by a stream of its own.
+ * waits. A download waits for all work before it, and looks meanwhile whether a collective broke. A fetch goes by a separate stream.
  */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -34,7 +34,7 @@ void *cuda_allocate(size_t size) {
         cudaError_t r = cudaMalloc(&data, size ? size : 1);
 
         if (r == cudaErrorMemoryAllocation) {
-                (void) cudaGetLastError(); /* the caller's to tell: nothing broke */
+                (void) cudaGetLastError(); /* the caller reports it: nothing broke */
                 return NULL;
         }
         if (!cuda_check(r, "allocate"))

@@ -10,7 +10,7 @@
  * gets row g, columns 2t and 2t + 1; from load_matrices_transposed column g, rows 2t and 2t + 1.
  *
  * copy16 takes 16 bytes from global to shared memory, or writes zeros, beside what the thread does next. Copies since the last
- * commit_copies are a group; wait_copies<N> returns when all of the thread's groups but the last N are there. Other threads' need a
+ * commit_copies are a group; wait_copies<N> returns when all of the thread's groups but the last N are complete. Other threads' need a
  * barrier after that.
  */
 #ifndef TRAINER_CUDA_MMA_CUH

@@ -5,7 +5,7 @@
  */
 #include "trainer/cuda/columns.cuh"
 
-/* How x comes to be: it is there; residual + dropout(x); the sum of three rows of tables. */
+/* Where x comes from: given; residual + dropout(x); the sum of three rows of tables. */
 enum kind { PLAIN, ADD, EMBED };
 
 namespace {
@@ -14,7 +14,7 @@ constexpr uint32_t ROWS = 32, ROWS_AHEAD = 2; /* of a block in backward; of them
 constexpr uint32_t BACKWARD_WARPS_MAX = CUDA_WIDTH_MAX / (WARP * VECTOR);
 } // namespace
 
-/* What op_norm says, for kernels. */
+/* op_norm's arguments, for kernels. */
 template <class T> struct norm_args {
         view<T> x, residual, y, dy, dx, dresidual;
         const float *gamma, *beta;

@@ -48,7 +48,7 @@ template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, ui
         }
 }
 
-/* The head of t's index in the chunk that begins at `first`, or n where there is none. The answer is the block's. */
+/* The head of t's index in the chunk that begins at `first`, or n without one. The answer is the block's. */
 __device__ static uint32_t find_head(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t n,
                                      uint32_t t) {
         __shared__ uint32_t found;

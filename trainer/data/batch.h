@@ -1,6 +1,6 @@
 /*
- * A packed micro-batch (contract T4): samples laid one after the other, no padding inside. Host memory, owned by whoever
- * filled it; the model borrows it for the duration of a call.
+ * A packed micro-batch (contract T4): samples laid one after the other, no padding inside. Host memory,
+ * owned by its filler; the model borrows it for the duration of a call.
  */
 #ifndef TRAINER_DATA_BATCH_H
 #define TRAINER_DATA_BATCH_H
@@ -12,7 +12,7 @@ struct batch {
         uint32_t n_tokens;      /* T = cu_seqlens[B] */
         uint32_t n_masked;      /* M */
         uint32_t max_length;    /* longest sequence, tokens */
-        uint32_t n_texts;       /* samples; B where none has segments */
+        uint32_t n_texts;       /* samples; B if none has segments */
         int32_t *ids;           /* (T) token ids, masking applied */
         int32_t *token_types;   /* (T) 0 or 1 */
         int32_t *positions;     /* (T) position in the sample */

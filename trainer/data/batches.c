@@ -111,7 +111,7 @@ static uint64_t sample_hash(const struct sample *s) {
                        : XXH3_64bits_withSeed(s->segment_lengths, s->n_segments * sizeof(*s->segment_lengths), hash);
 }
 
-/* Positions begin anew, and draws are a segment's own. */
+/* Positions begin again at 0, and draws are a segment's own. */
 static void append_segment(struct batches *b, struct batch *m, uint32_t length, uint64_t key) {
         for (uint32_t i = 0; i < length; i++)
                 b->positions[b->n_tokens + i] = (int32_t) i;

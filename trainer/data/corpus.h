@@ -47,18 +47,18 @@ void corpus_sentence_copy(const struct corpus *corpus, uint64_t sentence, uint32
 /* Reads every id. The first that is negative or not below vocab_size is refused (BERTD_EXIT_DATA) with its sentence. */
 int corpus_check_ids(const struct corpus *corpus, uint32_t vocab_size, struct error *error);
 
-/* What corpus_check_ids read, as a hash of the index, the vocabulary's size and what the file system says of .bin
+/* What corpus_check_ids read, as a hash of the index, the vocabulary's size and what the file system reports of .bin
  * (size, inode, times): as long as it is the same, so is the answer. False: the file was written so lately that a
  * change would not show. */
 bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[CORPUS_HASH_MAX]);
 
-/* The vocabulary's hash (vocab_hash) from the sidecar, borrowed; NULL where there is no sidecar. */
+/* The vocabulary's hash (vocab_hash) from the sidecar, borrowed; NULL without a sidecar. */
 const char *corpus_vocab_hash(const struct corpus *corpus);
 
-/* How its text was prepared, borrowed; NULL where there is no sidecar. */
+/* How its text was prepared, borrowed; NULL without a sidecar. */
 const struct text_options *corpus_text_options(const struct corpus *corpus);
 
-/* XXH3-128 over the .idx file, seeded with the size of the .bin file: says which corpus this is without reading its ids. */
+/* XXH3-128 over the .idx file, seeded with the size of the .bin file: identifies the corpus without reading its ids. */
 void corpus_hash(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]);
 
 /* As the files are now, of .idx all, of a large .bin some ids (content.h). */

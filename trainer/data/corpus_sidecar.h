@@ -22,7 +22,7 @@ struct corpus_sidecar {
 /* JSON text that the caller frees; NULL: no memory. */
 char *corpus_sidecar_format(const struct corpus_sidecar *sidecar);
 
-/* Returns 1 and fills `ret`, 0 where there is no file, or an error (BERTD_EXIT_DATA). */
+/* Returns 1 and fills `ret`, 0 without a file, or an error (BERTD_EXIT_DATA). */
 int corpus_sidecar_read(const char *path, struct corpus_sidecar *ret, struct error *error);
 
 #endif

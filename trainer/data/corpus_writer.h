@@ -5,7 +5,7 @@
  *   corpus_writer_add(...), corpus_writer_end_document(...)     as often as there are
  *   corpus_writer_finish(writer, &error)                        everything on disk, still under the temporary names
  *   corpus_writer_commit(writer, &sidecar, &error)              the old .idx goes, then all are renamed, .idx last: a corpus
- *                                                              is there whole or not at all
+ *                                                              exists whole or not at all
  *   corpus_writer_free(writer)                                  drops what was not committed, on errors too
  */
 #ifndef TRAINER_DATA_CORPUS_WRITER_H

@@ -328,7 +328,7 @@ static void permute_of(const struct text_set *set, enum place place, uint64_t n,
         permute_init(ret, n, set->seed, philox_site(PHILOX_SHUFFLE, set->stage, 0, (uint32_t) place), epoch);
 }
 
-/* Takes those of `set` away that `gone` marks, and gives them to *ret, where there is one. */
+/* Takes those of `set` away that `gone` marks, and gives them to *ret unless `ret` is NULL. */
 static void part(struct text_set *set, const bool *gone, struct text_set *ret) {
         uint64_t kept = 0;
 

@@ -43,7 +43,7 @@ void texts_print_unknown(const struct texts *texts, const char *what, FILE *to);
 /* Drops all texts and keeps the memory. */
 void texts_clear(struct texts *texts);
 
-/* What is to be said of files of texts that were read; zeroed = nothing. Paths are borrowed. */
+/* What to report of files of texts that were read; zeroed = nothing. Paths are borrowed. */
 struct texts_found {
         struct text_findings bytes;
         uint64_t n_empty, empty_line; /* texts without a token, and where the first of them is */
@@ -52,7 +52,7 @@ struct texts_found {
 
 void texts_note_empty(struct texts_found *found, const char *path, const struct record *record);
 
-/* Refused (exit 65) where there were empty texts and `empty` does not skip them; `option`: how a user says so. */
+/* Refused (exit 65) if there were empty texts and `empty` does not skip them; `option`: what makes it skip them. */
 int texts_check_empty(const struct texts_found *found, enum data_empty empty, const char *option, struct error *error);
 
 /* A line for each finding. */
@@ -62,7 +62,7 @@ void texts_print_found(const struct texts_found *found, FILE *to);
 int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
 
 /* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. 0: its text has no token, and it is
- * left out; else 1. */
+ * skipped; else 1. */
 int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error);
 
@@ -94,7 +94,7 @@ const struct text_first *texts_first(const struct texts *texts, size_t *ret_n);
 /* xxh3-128 over ids, lengths and labels. */
 void texts_hash(const struct texts *texts, char hex[33]);
 
-/* Some of the texts, in an order of their own. Borrows the texts; the owner frees `index`. */
+/* Some of the texts, in any order. Borrows the texts; the owner frees `index`. */
 struct text_set {
         const struct texts *texts;
         uint64_t *index, n;

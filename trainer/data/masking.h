@@ -1,6 +1,6 @@
 /*
  * Which tokens of a sample are predicted, and what stands in their place: 80 % [MASK], 10 % random, 10 % kept. A pure function of
- * (seed, site, key): the caller's key says which window it is, in which epoch or duplicate.
+ * (seed, site, key): the caller's key is the window, with its epoch or duplicate.
  *
  * As many tokens as masked_fraction of the sample's length (special tokens counted, as BERT does), at least one, at most
  * max_predictions:
@@ -28,7 +28,7 @@ struct samples_vocab {
         int32_t cls, sep, mask;
         int32_t special[SAMPLES_SPECIAL_MAX]; /* ascending; never masked, never drawn as replacement */
         uint32_t n_special;
-        uint8_t *continues; /* (size) bits: the token goes on with a word ("##ing"); NULL: none does */
+        uint8_t *continues; /* (size) bits: the token continues a word ("##ing"); NULL: none does */
 };
 
 /* A vocabulary without [CLS], [SEP] or [MASK], or with nothing else, is refused (exit 65). `path` is for the

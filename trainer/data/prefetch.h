@@ -1,5 +1,5 @@
 /*
- * Makes the next step's samples in a thread of its own while the current step computes: two sets of batches, used in
+ * Makes the next step's samples in a separate thread while the current step computes: two sets of batches, used in
  * turn.
  *
  *   prefetch_new → { prefetch_take(begin, end, next_begin, next_end) } → prefetch_free

@@ -31,7 +31,7 @@ struct records {
         struct records_options options;
         char buffer[1 << 16];
         size_t at, n; /* of the buffer */
-        int failed;   /* −errno of a read, 0; then why_failed says it */
+        int failed;   /* −errno of a read, 0; then why_failed has the message */
         struct error why_failed;
         uint64_t line, first_line;    /* being read, of the record */
         uint64_t unclosed;            /* the line in which a quote opened that is not closed; 0: none */
@@ -46,7 +46,7 @@ struct records {
         json_t *object;
 };
 
-/* Of the record being read. Returns 0 where the records are lenient: whoever reads it goes on to its end. */
+/* Of the record being read. Returns 0 if the records are lenient: the caller reads on to the record's end. */
 __attribute__((format(printf, 4, 5))) static int refuse(struct records *r, uint64_t line, struct error *error,
                                                         const char *format, ...) {
         char text[sizeof(r->problem)];
@@ -195,7 +195,7 @@ static int read_fields(struct records *r, int separator, bool quotes, struct err
         return r->n_fields > 0;
 }
 
-/* What goes on is UTF-8 without NUL. */
+/* What remains is UTF-8 without NUL. */
 static void clean_fields(struct records *r) {
         bool one_line = r->line <= r->first_line + 1;
         uint64_t line = r->first_line;
@@ -300,7 +300,7 @@ static int find_columns(struct records *r, struct error *error) {
         int code = header ? read_row(r, error) : 1;
         r->options.lenient = lenient;
         if (code == 0)
-                return 0; /* an empty file: its reader says so */
+                return 0; /* an empty file: the caller reports it */
         r->begun = header;
         r->n_columns = header ? r->n_fields : 0;
         r->columns_line = r->first_line;
@@ -311,7 +311,7 @@ static int find_columns(struct records *r, struct error *error) {
         return code < 0 ? code : 0;
 }
 
-/* Of rows without a header the first that has the columns says how many there are. */
+/* Without a header the first row that has the columns sets their number. */
 static int check_row(struct records *r, struct error *error) {
         if (r->n_columns > 0 && r->n_fields != r->n_columns)
                 return refuse(r, r->first_line, error, "%u columns, line %" PRIu64 " has %u", r->n_fields,
@@ -358,7 +358,7 @@ static int json_text(struct records *r, const char *key, struct error *error) {
         return append_text(r, json_string_value(value), json_string_length(value), error);
 }
 
-/* A label that is no string becomes one, in place of the line, which is not needed any more. */
+/* A label that is not a string becomes one, in place of the line, which is not needed any more. */
 static int json_label(struct records *r, struct record *record, struct error *error) {
         const json_t *value = json_object_get(r->object, r->options.label);
         char number[32];

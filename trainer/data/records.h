@@ -8,11 +8,11 @@
  *   lines  a text a line, no labels
  *
  * Columns are names (of a header line, or of JSON keys) or numbers from 1. Empty lines are passed over, but in `lines`. Bytes are read as
- * source.h says. Every refusal (exit 65, 66 where there is no file) names file and line.
+ * source.h describes. Every refusal (exit 65; 66 without the file) names file and line.
  *
  *   records_open → { records_next } → records_finish → records_close
  *
- * Lenient, there is a record for each line, of csv for each row or empty line, whatever is in it: `problem` says why one has no text.
+ * Lenient, there is a record for each line, of csv for each row or empty line, whatever is in it: `problem` is why one has no text.
  */
 #ifndef TRAINER_DATA_RECORDS_H
 #define TRAINER_DATA_RECORDS_H
@@ -43,18 +43,18 @@ struct record {
         uint64_t line;       /* its first one, from 1 */
         char *text;          /* NUL-terminated, valid until the next call, as are all */
         size_t size;         /* 0: nothing but white space */
-        const char *label;   /* NULL where not wanted; of an empty text it may be empty, too */
+        const char *label;   /* NULL if not wanted; of an empty text it may be empty, too */
         const char *problem; /* lenient: why there is no text; else NULL */
-        uint64_t n_invalid;  /* bytes of it that were left out */
+        uint64_t n_invalid;  /* bytes of it that were skipped */
         bool first;          /* of a file of columns without a header */
 };
 
 struct records;
 
-/* `format`, or where that is auto what the file's name tells: auto where it tells nothing. */
+/* `format`, or if that is auto the format of the file's name: auto if it has none. */
 enum data_format records_format(const char *path, enum data_format format);
 
-/* Whether files of columns have a header, which the label's name may tell, too. */
+/* Whether files of columns have a header, which may follow from the label's name. */
 bool records_has_header(const struct records_options *options);
 
 /* "-" is standard input. Options are borrowed. */
@@ -66,7 +66,7 @@ static inline void cleanup_records_p(struct records **records) { records_close(*
 /* 1: the next record; 0: the end; else an error. */
 int records_next(struct records *records, struct record *ret, struct error *error);
 
-/* Adds what is to be said of the file. Refused (exit 65): too much of it is not UTF-8. */
+/* Adds what to report of the file. Refused (exit 65): too much of it is not UTF-8. */
 int records_finish(const struct records *records, struct text_findings *findings, struct error *error);
 
 /* Whether the next call would wait for a slow writer. */

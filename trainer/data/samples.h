@@ -5,13 +5,13 @@
  *
  *   samples_build_map (one process) → samples_new (every rank) → { samples_make } → samples_free
  *
- * A sample is [CLS] A [SEP] B [SEP] (mlm: [CLS] A [SEP]). Epoch k / n takes the n windows in an order of its own. NSP:
+ * A sample is [CLS] A [SEP] B [SEP] (mlm: [CLS] A [SEP]). Epoch k / n takes the n windows in its own order. NSP:
  * B is the rest of the window, or, half of the time, text of one of the other documents, from a random sentence on.
  * Text left over after a random B is not reused (Google's pipeline does; that would make window boundaries depend on
- * draws, and each duplicate of its static masking cuts anew). SOP: A and B are the two parts of the window, half of the time
+ * draws, and each duplicate of its static masking cuts again). SOP: A and B are the two parts of the window, half of the time
  * in swapped order; a window of one sentence is cut between two tokens.
  *
- * With weights, each corpus has its share of every epoch's n samples (mixture.h), its windows come round in epochs of their own, which
+ * With weights, each corpus has its share of every epoch's n samples (mixture.h), its windows come round in separate epochs, which
  * key the draws, and a random B is of the same corpus.
  */
 #ifndef TRAINER_DATA_SAMPLES_H
@@ -36,14 +36,14 @@ struct samples_options {
         double short_probability;
         enum mask_unit mask_unit;
         uint32_t dupe_factor;  /* static masking: epochs until the draws repeat; 0: dynamic, they never do */
-        bool evaluation;       /* draws of their own (PHILOX_EVALUATE) */
+        bool evaluation;       /* separate draws (PHILOX_EVALUATE) */
         const double *weights; /* (corpora->n) borrowed, above 0; NULL: every window once an epoch */
 };
 
 struct samples;
 struct windows;
 
-/* Writes the window map unless it is there. Refused (exit 65): NSP over fewer than two documents, NSP or SOP over a corpus in
+/* Writes the window map unless it exists. Refused (exit 65): NSP over fewer than two documents, NSP or SOP over a corpus in
  * which no document has two sentences; with weights, NSP over a corpus of fewer than two documents. */
 int samples_build_map(const char *map_path, const struct corpora *corpora, const struct samples_options *options,
                       struct error *error);

@@ -1,7 +1,7 @@
 /*
  * See windows.h. File: one header, then n entries of struct window in host byte order. Invariants: the file appears
  * under its name whole (temporary name, fsync, rename) or not at all; the header's hash covers every entry; the key
- * tells whether it fits this run.
+ * shows whether it fits this run.
  */
 #include "trainer/data/windows.h"
 

@@ -31,7 +31,7 @@ struct windows_options {
 
 struct windows;
 
-/* Builds the map at `path` unless one with the same key is there whole. Key: the options and the corpora's hash. */
+/* Builds the map at `path` unless a whole one with the same key exists. Key: the options and the corpora's hash. */
 int windows_build(const char *path, const struct corpora *corpora, const struct windows_options *options,
                   struct error *error);
 
@@ -39,7 +39,7 @@ int windows_build(const char *path, const struct corpora *corpora, const struct 
 int windows_open(const char *path, struct windows **ret, struct error *error);
 void windows_close(struct windows *windows);
 
-/* The whole map as it lies in its file, and the same of a mapping that came from elsewhere: it is taken, and
+/* The whole map as its file has it, and the same of a mapping that came from elsewhere: it is taken, and
  * unmapped also where it is refused as by windows_open. Maps whose first WINDOWS_HEAD_BYTES are equal and which
  * are whole are the same. */
 #define WINDOWS_HEAD_BYTES 64

@@ -279,7 +279,7 @@ int hf_folder_config(const char *folder, struct model_config *ret_config, struct
 
 /* ---- how long a text may be ---- */
 
-/* A length that is none, as transformers' default of 1e30, or one that the model cannot take, says nothing. */
+/* A length that is none, as transformers' default of 1e30, or one that the model cannot take, does not count. */
 static int read_length(const char *folder, const char *name, const char *key, const json_t *value,
                        const struct model_config *config, uint32_t *ret, struct error *error) {
         double length = json_number_value(value);

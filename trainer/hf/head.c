@@ -82,7 +82,7 @@ static const json_t *object_of(const json_t *root, const char *key) {
         return json_is_object(value) && json_object_size(value) > 0 ? value : NULL;
 }
 
-/* By id2label, label2id, num_labels or the head's rows, whichever says it first. One class is transformers' regression. */
+/* By id2label, label2id, num_labels or the head's rows, whichever gives it first. One class is transformers' regression. */
 static int count_classes(const char *path, const json_t *root, uint64_t rows, uint64_t *ret, struct error *error) {
         const json_t *names = object_of(root, "id2label"), *ids = object_of(root, "label2id"),
                      *number = json_object_get(root, "num_labels");
@@ -174,7 +174,7 @@ static int add_names(const char *path, const json_t *root, uint64_t n, struct la
         return r;
 }
 
-/* Where both are there: the same classes, each way. LABEL_0 and so on are left behind in files whose other table was given names. */
+/* If both are given: the same classes, each way. LABEL_0 and so on are left behind in files whose other table was given names. */
 static int check_agreement(const char *path, const json_t *root, const struct labels *labels, struct error *error) {
         json_t *ids = (json_t *) object_of(root, "label2id"), *value;
         const char *name;

@@ -1,6 +1,6 @@
 /*
  * Which head the model of a Hugging Face folder has, by config.json and by the weights themselves, and its classes' names. A class of
- * transformers loads the tensors that it finds, whatever `architectures` says; so a trained head is taken, or told of, never dropped.
+ * transformers loads the tensors that it finds, whatever `architectures` is; so a trained head is taken or reported, never dropped.
  */
 #ifndef TRAINER_HF_HEAD_H
 #define TRAINER_HF_HEAD_H

@@ -195,7 +195,7 @@ static int open_shards(struct weight_files *files, enum model_type type, struct 
         return 0;
 }
 
-/* Every tensor of a shard must be where the index says. */
+/* Every tensor of a shard must be where the index has it. */
 static int check_listed(const struct weight_files *files, struct error *error) {
         for (uint32_t i = 0; i < files->n; i++) {
                 const struct weight_tensor *t = &files->tensors[i];

@@ -31,6 +31,6 @@ static inline void cleanup_weight_files_p(struct weight_files **files) { weight_
 uint32_t weight_files_n(const struct weight_files *files);
 struct weight_tensor *weight_files_tensor(struct weight_files *files, uint32_t index);
 struct weight_tensor *weight_files_find(struct weight_files *files, const char *name); /* NULL: absent */
-const char *weight_files_fresh(const struct weight_files *files); /* heads that export said to be fresh, or empty */
+const char *weight_files_fresh(const struct weight_files *files); /* heads that export marked as fresh, or empty */
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * A Hugging Face folder as an output. A model must not be written among the files of another: what was there and what is new would load
+ * A Hugging Face folder as an output. A model must not be written among the files of another: old files and new ones would load
  * together without a word. So the folder is empty, or what a model's folder is made of (config.json, model.safetensors or its shards and
  * their index, vocabulary and tokenizer files) is removed first, and nothing else. config.json goes first and comes last: a folder that is
  * half written is not a model.

@@ -100,7 +100,7 @@ static int read_lengths(struct bundle *b, struct error *error) {
                                   b->lengths.sequence_length, BERTD_EXIT_BAD_CHECKPOINT, error);
 }
 
-/* Heads before the vocabulary: a checkpoint of the wrong kind is said to be one, whatever else it lacks. */
+/* Heads before the vocabulary: a checkpoint of the wrong kind is reported as one, whatever else it lacks. */
 static int check_heads(const struct bundle *b, enum bundle_use use, struct error *error) {
         const char *path = checkpoint_path(b->checkpoint),
                    *precision = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "precision");

@@ -23,13 +23,13 @@ struct bundle {
         char *vocab_path;     /* where it is from, for messages: the checkpoint, or a file */
         struct text_options text;
         struct texts_options
-                lengths; /* how long a text may be, and what is cut; an import says nothing: as the model takes */
+                lengths; /* how long a text may be, and what is cut; an import records nothing: as the model takes */
         unsigned fresh;  /* heads that were never trained, 1 << PART_… */
 };
 
 /* What for: decides which heads must be there, and trained, and whether it must have a vocabulary. */
 enum bundle_use {
-        USE_EXPORT,     /* anything; no vocabulary where none is known */
+        USE_EXPORT,     /* anything; no vocabulary if none is known */
         USE_TEXT,       /* its vocabulary alone */
         USE_MASKS,      /* the MLM head, trained */
         USE_CLASSIFIER, /* the classifier, trained, with the pooler where it reads that */

@@ -1,6 +1,6 @@
 /*
  * Whether what a command puts together fits: a model's configuration, the vocabulary, lengths, classes, heads. The one place for it, asked
- * before anything is computed, by every command and every run. Each function refuses in one line, exit code `exit` or what it says.
+ * before anything is computed, by every command and every run. Each function refuses in one line, with exit code `exit` or the one stated.
  */
 #ifndef TRAINER_INFER_FIT_H
 #define TRAINER_INFER_FIT_H
@@ -27,14 +27,14 @@ struct fit {
  * of it: one that is smaller otherwise than by padding is warned of. */
 int fit_vocabulary(const struct fit *fit, struct error *error);
 
-/* A configuration given beside the model's own says the same model; dropout and initializer_range may differ. Exit 78. */
+/* A configuration given beside the model's own describes the same model; dropout and initializer_range may differ. Exit 78. */
 int fit_config(const char *model, const struct model_config *own, const char *path, const struct model_config *given,
                struct error *error);
 
 /* `names` classes are known by name, of all the classifier's. `tasks`: several heads, of which these are some. Exit 76. */
 int fit_labels(const char *model, const struct model_config *config, uint32_t names, bool tasks, struct error *error);
 
-/* A sequence of so many tokens, as `key` says. */
+/* A sequence of so many tokens, as `key` sets. */
 int fit_length(const char *model, const struct model_config *config, const char *key, uint32_t length, int exit,
                struct error *error);
 

@@ -18,7 +18,7 @@ uint32_t scores_softmax(double *row, uint32_t n);
 
 struct class_scores scores_of_class(const uint64_t *confusion, uint32_t n, uint32_t k);
 
-/* The mean F1 of the classes that occur in truth or prediction; 0 where none does. */
+/* The mean F1 of the classes that occur in truth or prediction; 0 if none does. */
 double scores_macro_f1(const uint64_t *confusion, uint32_t n);
 
 static inline bool scores_occurs(const struct class_scores *scores) { return scores->support + scores->predicted > 0; }

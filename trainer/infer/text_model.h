@@ -1,5 +1,5 @@
 /*
- * A checkpoint's model over texts, opened with all that belongs to it: how texts are read, shortened and encoded is the checkpoint's to say.
+ * A checkpoint's model over texts, opened with all that belongs to it: the checkpoint decides how texts are read, shortened and encoded.
  * Texts are gathered, at most TEXT_MODEL_BATCH, then computed together.
  *
  *   text_model_open → { texts_take (of ->texts) … → text_model_run } → text_model_close
@@ -21,7 +21,7 @@
 
 #define TEXT_MODEL_BATCH 32
 
-/* What a user may say beside the checkpoint. */
+/* What a user may set beside the checkpoint. */
 struct text_model_options {
         const char *vocab_path;  /* of a checkpoint without its own */
         const char *task_name;   /* NULL: the only one */

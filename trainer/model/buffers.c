@@ -37,7 +37,7 @@ static struct workspace plan_kept(const struct model *model, struct arena *arena
         return (struct workspace) { size > 0 ? arena_bytes(arena, size) : NULL, size };
 }
 
-/* All but the output may be shared where nothing of it is needed after the layer, or where backward makes it again. */
+/* All but the output may be shared if none of it is needed after the layer, or if backward makes it again. */
 static struct layer_buffers plan_layer(const struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
         uint32_t t = model->limits.max_tokens, h = c->hidden_size, f = c->intermediate_size;

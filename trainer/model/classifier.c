@@ -3,8 +3,8 @@
  * or not → where a text is several segments, pooled over them (mean, maximum, attention) → dropout → linear → softmax cross-entropy.
  * With the last layer, the pooler and one segment it is BertForSequenceClassification.
  *
- * What is a step of its own here touches a few rows a text, so it is done in double on the host, through the backend's load and store:
- * the same on every backend, and no entry of the operations table.
+ * What no entry of the operations table does touches a few rows a text, so it is done in double on the host, through the backend's load and store:
+ * the same on every backend.
  */
 #include <math.h>
 #include <string.h>

@@ -183,7 +183,7 @@ void config_set_bert(struct model_config *config) {
         config->embedding_mapping = false;
 }
 
-/* Groups and sharing say the same thing twice: what the file leaves out follows from what it has. */
+/* Groups and sharing express the same thing twice: what the file leaves out follows from what it has. */
 static int check_sharing(const char *path, json_t *root, struct model_config *c, struct error *error) {
         const char *sharing = sharings[c->cross_layer_sharing];
 

@@ -3,7 +3,7 @@
  * are kept out silently, as Hugging Face does; a missing, mistyped or impossible one, or two that contradict each other, are
  * refused by file and key with exit code BERTD_EXIT_CONFIG.
  *
- *   cross_layer_sharing   what the layers of a group share: none, attention, ffn or all (default). A LayerNorm goes with its
+ *   cross_layer_sharing   what the layers of a group share: none, attention, ffn or all (default). A LayerNorm belongs to its
  *                         sublayer. none needs as many groups as layers, attention and ffn one group.
  *   embedding_mapping     false: no E to H map, as in the ALBERT paper's table; only where E = H (default true)
  */
@@ -22,7 +22,7 @@ enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
 enum hidden_act { ACT_GELU, ACT_GELU_NEW, ACT_RELU, ACT_MAX };
 enum cross_layer_sharing { SHARING_NONE, SHARING_ATTENTION, SHARING_FFN, SHARING_ALL, SHARING_MAX };
 
-/* What a class is told from (classifier.c). n_labels 0: the model has no classifier. */
+/* What a class is derived from (classifier.c). n_labels 0: the model has no classifier. */
 struct classifier_config {
         uint32_t n_labels;
         uint32_t first_layer, n_layers;  /* whose output at [CLS] is taken, from 0 */
@@ -52,7 +52,7 @@ int config_load(const char *path, struct model_config *ret_config, struct error 
 /* The same of a text; `path` names it in errors. */
 int config_parse(const char *path, const char *text, size_t size, struct model_config *ret_config, struct error *error);
 
-/* As config_parse reads it, every key said. The caller drops the reference; NULL: no memory. */
+/* As config_parse reads it, every key given. The caller drops the reference; NULL: no memory. */
 json_t *config_json(const struct model_config *config);
 
 /* What BERT has in ALBERT's fields; for who builds a config without a file. */

@@ -1,4 +1,4 @@
-/* A model's heads as bits, 1 << PART_…: which a configuration has, and their names. Sets of them say which were never trained. */
+/* A model's heads as bits, 1 << PART_…: which a configuration has, and their names. Sets of them list which were never trained. */
 #ifndef TRAINER_MODEL_HEADS_H
 #define TRAINER_MODEL_HEADS_H
 
@@ -18,7 +18,7 @@ unsigned heads_of(const struct model_config *config);
 /* Those that its classifier, if it has one, reads: with the pooler if it does. */
 unsigned heads_of_classifier(const struct model_config *config);
 
-/* "pooler mlm_head", as files have them; and back: names that are not a head's are left out, *ret_unknown (may be NULL) points at the
+/* "pooler mlm_head", as files have them; and back: names that are not a head's are skipped, *ret_unknown (may be NULL) points at the
  * first. */
 #define HEADS_TEXT_MAX 128
 void heads_format(unsigned heads, char text[HEADS_TEXT_MAX]);

@@ -6,7 +6,7 @@
  *   encoder; pretraining_heads, classifier: each forward and backward
  *   pass (a micro-batch through encoder and head), model (life cycle)
  *
- * A head is a struct model_head in a file of its own and a row of pass.c's table.
+ * A head is a struct model_head in its own file and a row of pass.c's table.
  */
 #ifndef TRAINER_MODEL_INTERNAL_H
 #define TRAINER_MODEL_INTERNAL_H
@@ -68,8 +68,8 @@ struct model {
         uint64_t *row_k;                /* (T) sample of each token of it */
         uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
         struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
-        uint32_t *pending; /* (tensors) uses that the backward pass under way has still to come to */
-        struct op_update_tensor *update_tensors; /* (tensors) of the update under way */
+        uint32_t *pending;                       /* (tensors) uses that the current backward pass has not reached yet */
+        struct op_update_tensor *update_tensors; /* (tensors) of the current update */
         struct model_buffers buffers;
 };
 
@@ -156,7 +156,7 @@ struct model_head {
         /* Losses are added to the model's sums; with `gradient`, what backward begins with is made. */
         void (*forward)(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient);
 
-        /* Gradients of its own parameters; and those of layers' outputs, added to d_hidden (0) at once or, from the highest layer down, by
+        /* Gradients of the head's parameters; and those of layers' outputs, added to d_hidden (0) at once or, from the highest layer down, by
          * give_layer (NULL: none is left). */
         void (*backward)(struct model *model, const struct batch *batch, const struct model_pass *pass);
         void (*give_layer)(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);

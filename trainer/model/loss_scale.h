@@ -1,6 +1,6 @@
 /*
  * Dynamic loss scaling for fp16 (Micikevicius et al. 2018): gradients are computed scaled up by a power of two so that small ones do
- * not vanish; where they overflow, the update is left out and the scale halved; after LOSS_SCALE_GROWTH clean updates it is
+ * not vanish; if they overflow, the update is skipped and the scale halved; after LOSS_SCALE_GROWTH clean updates it is
  * doubled. It stays within [LOSS_SCALE_MIN, LOSS_SCALE_MAX], so it never reaches zero: what overflows at the lowest scale is
  * an error of the run, not of the scale. Pure.
  */
@@ -27,7 +27,8 @@ struct loss_scale loss_scale_new(bool dynamic);
 /* An update was made. */
 void loss_scale_clean(struct loss_scale *scale);
 
-/* Gradients were not finite. True: the update is left out and the next one has a lower scale. False: they are not finite indeed. */
+/* Gradients were not finite. True: the update is skipped and the next one has a lower scale. False: the scale is at its
+ * minimum, so it is a real NaN or infinity. */
 bool loss_scale_overflow(struct loss_scale *scale);
 
 /* As checkpoints keep it; a text that is none leaves the scale as it is. */

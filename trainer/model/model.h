@@ -83,7 +83,7 @@ struct model_loss {
         uint64_t sentence_count, sentence_correct;
 };
 
-/* Classes [begin, end) are one task's: a head of the classifier of its own. */
+/* Classes [begin, end) are one task's: a separate head of the classifier. */
 struct class_range {
         uint32_t begin, end;
 };
@@ -161,7 +161,7 @@ void model_classify(struct model *model, const struct batch *batch, double *logi
  * sequence of n tokens (H wide, F in the feed-forward, E in the embeddings):
  *
  *   a layer          8nH² + 4nHF + 4n²H    each of those that the pass needs, also where they share weights
- *   mapping          2nEH                  where there is one
+ *   mapping          2nEH                  if the model has one
  *   pooler           2H²                   where a sentence or a class is asked for
  *   masked tokens    2HE + 2EV             each
  *   classifier       2DC                   a text; D features, C classes

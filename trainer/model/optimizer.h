@@ -20,8 +20,8 @@
 /*
  * The learning rate of update `step` (0-based) of `steps`: linear warm-up over w updates to lr, then lr · f(t), f by schedule:
  *   linear 1 − t    poly (1 − t)^power    cosine (1 + cos πt) / 2    constant 1
- * decay_from says where t is 0: start = at update 0, so that the rate drops when warm-up ends (Google, NVIDIA's poly; × 0.9 at 10 %
- * of warm-up), warmup = at its end (Hugging Face). t is 1 at `steps`.
+ * decay_from sets where t is 0: start = at update 0, so that the rate drops when warm-up ends (Google, NVIDIA's poly; × 0.9 at 10 %
+ * of warm-up), warmup = when warm-up ends (Hugging Face). t is 1 at `steps`.
  * step_count is what published code differs in by one:
  *   full        warm-up counts from 1, decay from 0: no update has a rate of 0
  *   from_zero   both from 0: the first update's rate is 0 (Google, BertAdam, Hugging Face)
@@ -35,7 +35,7 @@ double optimizer_gradient_norm(struct model *model);
 /* min(1, clip_norm / norm) where clipping is global; 1 where it is off, or by tensor: then optimizer_update does it. */
 double optimizer_gradient_scale(const struct spec_optimizer *spec, double norm);
 
-/* One update; bias correction, where there is one, by `update`, counted from 1 since the moments were 0. Gradients are scaled by
+/* One update; bias correction, if any, by `update`, counted from 1 since the moments were 0. Gradients are scaled by
  * `gradient_scale` on the way in; LAMB leaves its directions in their place. */
 void optimizer_update(struct model *model, const struct spec_optimizer *spec, double rate, uint64_t update,
                       double gradient_scale);

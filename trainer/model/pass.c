@@ -32,7 +32,7 @@ static void backward_layers(struct model *model, const struct batch *batch, cons
         for (uint32_t l = n; l-- > 0;) {
                 if (head->give_layer)
                         head->give_layer(model, batch, l, view_rows(model->buffers.d_hidden, batch->n_tokens));
-                if (model->limits.recompute && l + 1 < n) /* the last one's activations are still there */
+                if (model->limits.recompute && l + 1 < n) /* the last one's activations are still in memory */
                         encoder_forward_layer(model, batch, pass, l);
                 encoder_backward_layer(model, batch, pass, l);
         }

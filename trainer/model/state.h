@@ -36,7 +36,7 @@ bool state_in_host_memory(const struct model_state *state);
 void state_download(const struct model_state *state, void *to, const void *run);
 void state_upload(const struct model_state *state, void *run, const void *from);
 
-/* A copy beside training, as the table's entries say (ops.h): n_runs of run_bytes, NULL if there is no memory to spare. */
+/* A copy beside training, by the table's entries (ops.h): n_runs of run_bytes, NULL if there is no memory to spare. */
 void *state_allocate_spare(const struct model_state *state, uint32_t n_runs);
 void state_release_spare(const struct model_state *state, void *data, uint32_t n_runs);
 void state_copy(const struct model_state *state, void *to, const void *run);

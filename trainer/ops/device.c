@@ -25,7 +25,7 @@ struct device {
 
 static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
-/* The first of the module's places where there is one: PATH. */
+/* The first of the module's places that has one: PATH. */
 static bool find_module(char path[PATH_MAX]) {
         char self[PATH_MAX - 64];
         ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);

@@ -8,9 +8,9 @@
  * - Tensors are row-major matrices, `stride` elements from row to row. data == NULL: absent. They are of the backend's `dtype`,
  *   except those of its `master` dtype: the flat runs, so gradients of parameters; gamma and beta; mean, rstd and lse.
  * - Work is done in the order of calls, but an entry may return before its own is: `download`, `load`, `sum_squares` and `hash`
- *   wait. A device that broke says so in `failed`; its entries then do nothing.
+ *   wait. A device that broke sets `failed`; its entries then do nothing.
  * - Results are a function of the arguments alone: the same bits at any thread count and in every run (T2).
- * - Outputs are overwritten, except where an entry says "adds".
+ * - Outputs are overwritten, except if an entry's comment has "adds".
  * - Indices were checked by the caller (the model, once a batch): entries do not look again.
  *
  * Error notes: the naive fp64 backend (ops/cpu/fp64.c) is the definition; the fp32 backends keep NMSE ≤ 1e-7 against it, entry by
@@ -141,7 +141,7 @@ struct op_update {
 
 /* Sums over ranks without the host, beside the operations. Every rank makes the same calls in the same order. */
 struct ops_collective {
-        /* On all, what may fail on one alone; an id made by rank 0 and told to all; then start on all, which wait there for each other.
+        /* On all, what may fail on one alone; an id made by rank 0 and sent to all; then start on all, which wait there for each other.
          * Return 0 or −errno, with a line in `text`. */
         int (*prepare)(char *text, size_t size);
         int (*make_id)(void *id, char *text, size_t size);
@@ -160,7 +160,7 @@ struct ops {
         bool host_memory;
         const char *(*variant)(void); /* which kernels the machine got: kept in checkpoints' meta (C9) */
 
-        /* 64-byte aligned, zero; NULL: no memory. `size` given back on release. */
+        /* 64-byte aligned, zero; NULL: no memory. Release takes the same `size`. */
         void *(*allocate)(size_t size);
         void (*release)(void *data, size_t size);
         size_t (*workspace_bytes)(const struct ops_shape *shape);
@@ -172,7 +172,7 @@ struct ops {
         void (*download)(void *to, const void *from, size_t size); /* to host memory */
         void (*zero)(void *data, size_t size);                     /* bytes */
         void (*copy)(void *to, const void *from, size_t size);     /* within the backend's memory */
-        /* Memory for copies that are worth having only where there is plenty; NULL: there is not, or the host's would be no faster. */
+        /* Memory for copies that are worth having only if memory is plentiful; NULL: it is not, or the host's would be no faster. */
         void *(*allocate_spare)(size_t size);
         /* A download beside the operations: `mark`, in their order; then one other thread may `fetch` what `from` held at the mark,
          * while nothing changes it. False: the device broke. */

@@ -1,6 +1,6 @@
 /*
  * See metrics.h. Owns the file, written a whole line at a time; a line that was written in part is taken back, so that
- * the next row starts on a line of its own.
+ * the next row starts on a new line.
  */
 #include "trainer/report/metrics.h"
 

@@ -1,6 +1,6 @@
 /*
  * RUN_DIR/metrics.jsonl: one JSON object a line, and the same curves for TensorBoard in RUN_DIR/tensorboard. A training row a logged step, and rows with "validation": {…}. Each
- * step is there once: a run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
+ * step has one row: a run that resumes at step s first cuts off what lies past s. Used by rank 0 alone.
  *
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
@@ -50,7 +50,7 @@ int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metri
 void metrics_set_stage(struct metrics *metrics, uint32_t stage, enum objective objective);
 void metrics_close(struct metrics *metrics);
 
-/* A row that cannot be written (disk full) is lost; the first loss is told on stderr, training goes on. */
+/* A row that cannot be written (disk full) is lost; the first loss is reported on stderr, training continues. */
 void metrics_step(struct metrics *metrics, const struct metrics_row *row);
 /* `part`: "validation" or "test"; `checkpoint`: which one a test is of, "best" or "last"; else NULL. */
 void metrics_validation(struct metrics *metrics, const char *part, uint64_t step, uint64_t samples,

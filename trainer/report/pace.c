@@ -15,7 +15,7 @@ struct pace {
         uint32_t n_ranks;
         uint64_t steps;
         bool slow;
-        uint32_t rank; /* of the slow one, as told last */
+        uint32_t rank; /* of the slow one, as last reported */
         double ratio;
         struct pace_share *shares;    /* (n_ranks) of the step */
         double *sorted;               /* (n_ranks) scratch */

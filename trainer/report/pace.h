@@ -1,6 +1,6 @@
 /*
- * How fast ranks compute (contract C11), from what each says of its own share of a step: the seconds before the exchange, in which it
- * waited for nobody, and the work, as FLOPs. Rank 0's; talks to nobody and reads no clock.
+ * How fast ranks compute (contract C11), from what each reports of its share of a step: the seconds before the exchange, in which it
+ * waited for no other, and the work, as FLOPs. Rank 0's; does no I/O and reads no clock.
  *
  *   pace_new → { pace_step } → pace_free
  */
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define PACE_STEPS 20       /* that count */
-#define PACE_SLOW 1.2       /* times the median: worth telling, in the median of those steps */
+#define PACE_SLOW 1.2       /* times the median: worth a report, in the median of those steps */
 #define PACE_OVER 1.1       /* and then no longer */
 #define PACE_FLOOR_SEC 1e-3 /* a lag below is none */
 
@@ -30,7 +30,7 @@ struct pace;
 struct pace *pace_new(uint32_t n_ranks); /* NULL: no memory */
 void pace_free(struct pace *pace);
 
-/* Room for n_ranks shares in rank order, which pace_step takes. True: what pace_slow says is new, by a rank or by a tenth. */
+/* Room for n_ranks shares in rank order, which pace_step takes. True: pace_slow's answer is new, by a rank or by a tenth. */
 struct pace_share *pace_shares(struct pace *pace);
 bool pace_step(struct pace *pace, struct pace_row *ret);
 

@@ -1,5 +1,5 @@
 /* See progress.h. Owns one unconnected datagram socket. A datagram that does not fit the receiver's queue is
- * dropped: the next one says more. */
+ * dropped: the next one has newer values. */
 #include "trainer/report/progress.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * Progress for whoever supervises (contract C5: sd_notify datagrams, never blocking) and for a person (one line on
+ * Progress for a supervisor (contract C5: sd_notify datagrams, never blocking) and for a person (one line on
  * stderr, rewritten on a terminal). Used by rank 0 alone.
  */
 #ifndef TRAINER_REPORT_PROGRESS_H

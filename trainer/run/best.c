@@ -1,6 +1,6 @@
 /*
  * Which checkpoint of a classifier's stage is the best; see run.h. Invariants: best_validation_* are rank 0's, and a checkpoint that is
- * written says only what is on disk: best_kept_step is the step of a checkpoint of this run that is there and whole, or 0; retention leaves
+ * written records only what is on disk: best_kept_step is the step of a whole checkpoint of this run, or 0; retention leaves
  * it, and best.ckpt leads to it.
  */
 #include <errno.h>
@@ -19,7 +19,7 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/run/run.h"
 
-/* Classes are told apart well first, and surely then. */
+/* The higher accuracy wins; a tie goes to the lower loss. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies) {
         if (!isfinite(loss))
                 return false;
@@ -53,7 +53,7 @@ static int open_validated(const struct run *run, uint64_t step, struct checkpoin
         return 0;
 }
 
-/* The best so far is there, whole, and what was said of it. */
+/* The best so far exists, whole, and is what was recorded. */
 static int check_kept(const struct run *run, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         struct run_figures figures;
@@ -80,7 +80,7 @@ static void consider(struct run *run, uint64_t step) {
         run->state.best_validation_step = run->out.best_kept_step = step;
 }
 
-/* The best of the checkpoints that are there becomes the best; none where none was validated. */
+/* The best of the existing checkpoints becomes the best; none if none was validated. */
 static void find_best(struct run *run) {
         cleanup_free uint64_t *steps = NULL;
         size_t n = 0;
@@ -117,7 +117,7 @@ void run_check_best(struct run *run) {
                 return;
         bool here = run->state.last_checkpoint_step == run->state.step; /* not from another folder */
         bool known = here && run->state.validated.step ==
-                                     run->state.step; /* the weights that the run goes on with, as a candidate */
+                                     run->state.step; /* the weights that the run continues with, as a candidate */
         run->out.first_step = here ? 0 : run->state.step;
         if (run->state.best_validation_step == 0)
                 find_best(run);

@@ -1,5 +1,5 @@
 /*
- * Sums of gradients over ranks; see run.h. Where the backend has a collective of its own, gradients go in buckets of whole
+ * Sums of gradients over ranks; see run.h. If the backend has its own collective, gradients go in buckets of whole
  * tensors, from the last tensor to the first, which is about the order in which backward completes them; which bucket a tensor is in
  * is a function of the model alone (T8). A bucket leaves when all of its tensors are ready and all buckets before it have
  * left: every rank calls alike. In the host's memory the exchange

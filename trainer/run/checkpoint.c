@@ -1,6 +1,6 @@
 /*
  * Taking checkpoints; see run.h. Before a snapshot all ranks compare a hash of their weights: a rank that drifted
- * (broken memory, a bug) must not be written down as good. A periodic checkpoint that cannot be written is told and
+ * (broken memory, a bug) must not be written down as good. A periodic checkpoint that cannot be written is reported and
  * tried again at the next interval; the last one must succeed. A state that is not finite ends the run.
  */
 #include <errno.h>
@@ -84,7 +84,7 @@ static int save(struct run *run, bool last, struct error *error) {
 
         uint64_t begin = clock_monotonic_usec();
         metrics_sync(run->out.metrics);
-        saver_wait(run->out.saver, &result); /* before meta is made: it says what is the best that is on disk */
+        saver_wait(run->out.saver, &result); /* before meta is made: it records which is the best on disk */
         finished(run, &result);
         run_meta_now(run, &meta);
         saver_begin(run->out.saver, path, run->state.step, &meta, &result);

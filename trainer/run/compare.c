@@ -1,8 +1,8 @@
 /*
- * What ranks hold against each other (contract C11); see run.h. In this order: the spec, key by key and stage by
- * stage, what it does not say being its default; the model's config; the vocabulary; how text is folded; the weights
- * to begin with; then, once they are open, each stage's data. Paths do not count, what lies there does. Left out is
- * what only bertd reads, or rank 0 alone.
+ * What ranks compare with each other (contract C11); see run.h. In this order: the spec, key by key and stage by
+ * stage, with defaults for what it leaves out; the model's config; the vocabulary; how text is folded; the weights
+ * to begin with; then, once they are open, each stage's data. Paths do not count, contents do. What only
+ * bertd or rank 0 reads is not compared.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -236,7 +236,7 @@ static void add_texts(struct fingerprint *f, const struct run_stage *stage, cons
         fingerprint_add_content(f, name, "the choice of texts", hex);
 }
 
-/* What the sidecar says; NULL: there is none. */
+/* The sidecar; NULL: there is none. */
 static const char *sidecar_of(const struct corpus *corpus, char *text, size_t size) {
         const struct text_options *o = corpus_text_options(corpus);
         const char *vocab = corpus_vocab_hash(corpus);

@@ -1,6 +1,6 @@
 /*
  * Further pretraining on the texts that a classifier is trained on: a corpus made of them in the run folder, each text a document,
- * cut into sentences as `prepare --format prose` does. See run.h. Made anew at every start: the files decide what is in it.
+ * cut into sentences as `prepare --format prose` does. See run.h. Made again at every start: the files decide what is in it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -105,7 +105,7 @@ static void hash_files(const char *prefix, char hex[2][CONTENT_HASH_MAX]) {
         }
 }
 
-/* In a folder of its own; *prefix leads there once it is there. */
+/* In a separate folder; *prefix leads there once it is made. */
 static int move_elsewhere(char **prefix, struct error *error) {
         const char *temporary = getenv("TMPDIR");
         cleanup_free char *folder = format_string("%s/bert-trainer.XXXXXX", temporary ? temporary : "/tmp");

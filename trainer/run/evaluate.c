@@ -1,4 +1,4 @@
-/* Validation; see run.h. The same samples every time, with draws of their own (PHILOX_EVALUATE) and without
+/* Validation; see run.h. The same samples every time, with separate draws (PHILOX_EVALUATE) and without
  * dropout: rows compare. */
 #include <errno.h>
 #include <inttypes.h>
@@ -47,7 +47,7 @@ static bool evaluate_part(struct run *run, enum run_part part, struct batches *b
         return true;
 }
 
-/* `of`: what is said of the weights, or "". */
+/* `of`: what the row names the weights, or "". */
 static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l, const char *of) {
         progress_end_line(run->out.progress);
         if (run_classifies(run))
@@ -106,7 +106,7 @@ bool run_evaluate(struct run *run) {
 
 /* ---- at the end ---- */
 
-/* The weights become the best checkpoint's, or stay the last one's; *ret_best tells. */
+/* The weights become the best checkpoint's, or stay the last one's: *ret_best. */
 static int take_tested(struct run *run, bool *ret_best, struct error *error) {
         struct {
                 uint64_t step;

@@ -27,7 +27,7 @@
 #define PIECE_BYTES ((size_t) 1 << 28) /* MPI counts are ints */
 
 /*
- * What ranks say first of all, in every version of the program: this layout may never change, or two versions would wait for each
+ * What ranks send first of all, in every version of the program: this layout may never change, or two versions would wait for each
  * other. Ranks of versions that had none of it sent their host and zeros. EXCHANGE_VERSION is one more whenever the
  * order or the layout of anything else that ranks exchange changes.
  */
@@ -40,7 +40,7 @@ _Static_assert(sizeof(struct hello) == 65, "the first thing that ranks exchange"
 
 struct exchange {
         uint32_t rank, n_ranks, local_rank, n_local, local_root;
-        bool started;                                   /* MPI was, and is to be stopped */
+        bool started;                                   /* MPI was, and must be stopped */
         struct hello *hello;                            /* (n_ranks), or NULL with one rank */
         char *gathered;                                 /* (n_ranks × EXCHANGE_ITEM_MAX) */
         void *scratch;                                  /* BUCKET_BYTES and a slice more, or NULL with one rank */
@@ -167,7 +167,7 @@ static void clean_host(char *name) {
                         *name = '?';
 }
 
-/* Short names, as mpirun says them. Before anything else is exchanged. */
+/* Short names, as mpirun prints them. Before anything else is exchanged. */
 static int say_hello(struct exchange *x, struct error *error) {
         struct utsname name = {};
         struct hello mine = { .program = BERTD_VERSION "/" EXCHANGE_VERSION };

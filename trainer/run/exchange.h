@@ -1,6 +1,6 @@
 /*
- * What ranks say to each other (contract T8): MPI where the program was built with it and a launcher of ranks started it (launcher.h),
- * else one rank that talks to nobody. Called from the main thread only; every call is collective unless said otherwise.
+ * What ranks exchange (contract T8): MPI where the program was built with it and a launcher of ranks started it (launcher.h),
+ * else one rank alone. Called from the main thread only; every call is collective unless stated otherwise.
  *
  *   exchange_new → exchange_connect → … → exchange_free
  *
@@ -38,7 +38,7 @@ uint32_t exchange_local_root(const struct exchange *exchange); /* the rank that 
 /* The short name of a rank's host, of letters, digits, - and _ alone; "" with one rank. Not collective. */
 const char *exchange_host(const struct exchange *exchange, uint32_t rank);
 
-/* Puts "rank 3 on HOST: " in front of an error of that rank's, where there are several. Not collective. Returns −code. */
+/* Puts "rank 3 on HOST: " in front of an error of that rank's, if there are several. Not collective. Returns −code. */
 int exchange_blame(const struct exchange *exchange, uint32_t rank, struct error *error);
 
 void exchange_barrier(struct exchange *exchange);
@@ -50,7 +50,7 @@ void exchange_abort(struct exchange *exchange, int code) __attribute__((noreturn
 void exchange_broadcast(struct exchange *exchange, void *data, size_t size);
 
 /* Each rank's `size` bytes (at most EXCHANGE_ITEM_MAX), in rank order: n_ranks × size, the exchange's own until the next call of
- * this or of exchange_agree. Needs no memory: a rank without an answer would leave the others waiting for ever. */
+ * this or of exchange_agree. Needs no memory: a rank without an answer would leave the others waiting forever. */
 #define EXCHANGE_ITEM_MAX 2048
 const void *exchange_gather(struct exchange *exchange, const void *mine, size_t size);
 
@@ -60,7 +60,7 @@ uint64_t exchange_or(struct exchange *exchange, uint64_t bits);
 void exchange_sum(struct exchange *exchange, void *data, size_t n_elements, size_t element_size);
 
 /* All ranks learn whether one failed: returns 0 where all have r >= 0, else the lowest failing rank's code, its
- * error in *error on every rank, with its rank and host in front where there are several. */
+ * error in *error on every rank, with its rank and host in front if there are several. */
 int exchange_agree(struct exchange *exchange, int r, struct error *error);
 
 #endif

@@ -1,4 +1,4 @@
-/* See fingerprint.h. Owns two growing texts. Invariant: `said` holds two texts and `notes` one for each value; a
+/* See fingerprint.h. Owns two growing texts. Invariant: `values` holds two texts and `notes` one for each value; a
  * note is empty where the value itself is shown. */
 #include "trainer/run/fingerprint.h"
 
@@ -11,7 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 
-#define UNKNOWN ""      /* a content that this rank cannot tell */
+#define UNKNOWN ""      /* a content that this rank does not know */
 #define NONE "\001none" /* not to be mistaken for a text of that name */
 
 static bool put(char **to, size_t *size, size_t *capacity, const char *text) {
@@ -31,7 +31,7 @@ static bool put(char **to, size_t *size, size_t *capacity, const char *text) {
 }
 
 static void add(struct fingerprint *f, const char *name, const char *value, const char *note) {
-        if (!put(&f->said, &f->size, &f->capacity, name) || !put(&f->said, &f->size, &f->capacity, value) ||
+        if (!put(&f->values, &f->size, &f->capacity, name) || !put(&f->values, &f->size, &f->capacity, value) ||
             !put(&f->notes, &f->notes_size, &f->notes_capacity, note))
                 f->no_memory = true;
 }
@@ -45,7 +45,7 @@ void fingerprint_add_content(struct fingerprint *f, const char *name, const char
 }
 
 void fingerprint_free(struct fingerprint *f) {
-        free(f->said);
+        free(f->values);
         free(f->notes);
         *f = (struct fingerprint) {};
 }
@@ -72,7 +72,7 @@ static int name_difference(const char *name, const char *value, const char *its,
 /* Of two lists, name by name: one that is longer differs where the other ends. */
 static int find_difference(const struct fingerprint *f, const char *its, size_t its_size, const char *host_of_0,
                            struct error *error) {
-        const char *a = f->said, *a_end = a + f->size, *b = its, *b_end = b + its_size, *note = f->notes;
+        const char *a = f->values, *a_end = a + f->size, *b = its, *b_end = b + its_size, *note = f->notes;
 
         for (; a < a_end && b < b_end; a = next(next(a)), b = next(next(b)), note = next(note)) {
                 const char *mine = next(a), *other = next(b);
@@ -108,7 +108,7 @@ static int compare_lists(const struct fingerprint *f, struct exchange *x, struct
         if (r < 0)
                 return r;
         if (exchange_rank(x) == 0)
-                memcpy(its, f->said, size);
+                memcpy(its, f->values, size);
         exchange_broadcast(x, its, size);
         return exchange_agree(x, find_difference(f, its, size, exchange_host(x, 0), error), error);
 }
@@ -118,6 +118,6 @@ int fingerprint_compare(const struct fingerprint *f, struct exchange *x, struct 
         if (r < 0)
                 return r;
 
-        XXH128_hash_t mine = XXH3_128bits(f->said, f->size);
+        XXH128_hash_t mine = XXH3_128bits(f->values, f->size);
         return all_same(x, &mine) ? 0 : compare_lists(f, x, error);
 }

@@ -1,7 +1,7 @@
 /*
- * What ranks hold against each other before they train together (contract C11): a list of named values, in an order
- * in which the first difference tells most. Only a digest of it goes around; where digests differ, rank 0's list
- * does, and each rank names the first value of its own that differs.
+ * What ranks compare before they train together (contract C11): a list of named values, in an order
+ * in which the first difference explains most. Only a digest of it is exchanged; if digests differ, rank 0's list
+ * is sent, and each rank names the first of its values that differs.
  *
  *   fingerprint_add … → fingerprint_compare (collective) → fingerprint_free
  */
@@ -18,7 +18,7 @@
 #define FINGERPRINT_BACKEND "backend"
 
 struct fingerprint {
-        char *said; /* name, value, name, value …, each with its NUL: what is compared */
+        char *values; /* name, value, name, value …, each with its NUL: what is compared */
         size_t size, capacity;
         char *notes; /* one for each value: what a message adds to the name, as a path; may differ */
         size_t notes_size, notes_capacity;

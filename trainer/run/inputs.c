@@ -1,6 +1,6 @@
 /*
  * What a run is made of, from its spec: config, vocabulary and how text is folded; see run.h. Fine-tuning may leave config and vocabulary
- * to what it begins with, a checkpoint or a Hugging Face folder, and says what its classifier looks at. Files are read by run_read_spec
+ * to what it begins with, a checkpoint or a Hugging Face folder, and sets what its classifier looks at. Files are read by run_read_spec
  * and run_read_model alone, which share.c calls on one rank for all.
  */
 #include <errno.h>
@@ -44,7 +44,7 @@ static int load_from_files(struct run *run, struct error *error) {
         return r < 0 ? r : load_vocabulary(run, run->job->whole->model.vocab, error);
 }
 
-/* ---- what the run begins with says the rest ---- */
+/* ---- the rest comes from what the run begins with ---- */
 
 static int load_from_folder(struct run *run, struct error *error) {
         const struct spec_model *m = &run->job->whole->model;
@@ -120,7 +120,7 @@ static int check_case(const struct run *run, struct error *error) {
                            run->options->spec_path, init_of(run));
 }
 
-/* A configuration beside what the run begins with may say other dropouts, and nothing else. */
+/* A configuration beside what the run begins with may have other dropouts, and no other difference. */
 static int load_beside(struct run *run, struct error *error) {
         const struct spec_model *m = &run->job->whole->model;
         struct model_config given;
@@ -138,7 +138,7 @@ static int load_beside(struct run *run, struct error *error) {
         return r;
 }
 
-/* A pretraining that is resumed has the weights: where its spec says the rest, what it began with may be gone. */
+/* A pretraining that is resumed has the weights: if its spec has the rest, what it began with may be gone. */
 static bool needs_init(const struct run *run) {
         const struct spec_model *m = &run->job->whole->model;
         struct stat st;
@@ -230,7 +230,7 @@ static bool has_stage(const struct run *run, bool classify, bool segmented) {
         return false;
 }
 
-/* All but the number of classes, which the data say. */
+/* All but the number of classes, which comes from the data. */
 static int set_classifier(struct run *run, struct error *error) {
         const struct spec_classifier *s = &run->job->whole->classifier;
         double dropout = run->job->config.classifier.n_labels > 0      ? run->job->config.classifier.dropout

@@ -57,8 +57,8 @@ struct run_job {
         struct checked checked;   /* corpora whose ids were read */
         bool knows_checked;       /* rank 0's file of them */
         struct text_options text; /* of what the run begins with, else fine-tuning's own */
-        bool text_known;          /* and it tells */
-        uint32_t init_length;     /* tokens of a text, as a folder that the run begins with says; 0: it does not */
+        bool text_known;          /* and it is known */
+        uint32_t init_length;     /* tokens of a text, as set by a folder that the run begins with; 0: it does not */
         bool init_tail;           /* and whether a longer one keeps its tail */
         bool init_cuts;           /* the spec leaves one of them to it */
         struct encoder *encoder;  /* fine-tuning: as all below */

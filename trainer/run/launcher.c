@@ -1,4 +1,4 @@
-/* See launcher.h. Owns nothing: one table of variables, by what they say. */
+/* See launcher.h. Owns nothing: one table of variables, by their meaning. */
 #include "trainer/run/launcher.h"
 
 #include <stddef.h>
@@ -13,16 +13,16 @@
 
 static const struct variable {
         const char *name;
-        uint64_t most; /* a value above it tells of other processes */
+        uint64_t most; /* a value above it means other processes */
 } variables[] = {
-        { "OMPI_COMM_WORLD_SIZE", 1 }, /* Open MPI's own: what launchers around it say does not count */
+        { "OMPI_COMM_WORLD_SIZE", 1 }, /* Open MPI's own: the variables of launchers around it do not count */
         { "PMI_SIZE", 1 },             /* MPICH, Intel MPI, srun --mpi=pmi2 */
         { "MPI_LOCALNRANKS", 1 },      /* the same, of this host */
         { "MV2_COMM_WORLD_SIZE", 1 },  /* MVAPICH2 */
         { "JSM_NAMESPACE_SIZE", 1 },   /* jsrun */
         { "FLUX_JOB_SIZE", 1 },
         { "SLURM_STEP_NUM_TASKS", 1 },
-        { "PMIX_RANK", 0 }, /* ranks: the first one says nothing of others */
+        { "PMIX_RANK", 0 }, /* ranks: the first one does not mean that there are others */
         { "PMI_RANK", 0 },
         { "PALS_RANKID", 0 },
         { "ALPS_APP_PE", 0 },

@@ -1,6 +1,6 @@
 /*
  * Who started this process, by what launchers of several processes put into the environment: Open MPI's mpirun, srun, MPICH's and its
- * relatives' mpiexec, and others. It says only that MPI is to be asked; what MPI answers is believed. Not collective.
+ * relatives' mpiexec, and others. It only decides whether to ask MPI; MPI's answer counts. Not collective.
  */
 #ifndef TRAINER_RUN_LAUNCHER_H
 #define TRAINER_RUN_LAUNCHER_H
@@ -12,9 +12,9 @@
 
 struct launcher {
         bool is_mpirun; /* Open MPI's: it passes SIGUSR1 and SIGUSR2 on, and ends ranks by SIGTERM with SIGKILL soon after */
-        bool is_found;      /* MPI is to be asked */
+        bool is_found;      /* MPI must be asked */
         bool connects;      /* it offers a way by which ranks find each other */
-        const char *others; /* the variable that tells of other processes, and its value; NULL: none does */
+        const char *others; /* the variable that means other processes, and its value; NULL: none does */
         char value[24];
 };
 

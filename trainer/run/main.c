@@ -69,7 +69,7 @@ static int after_step(struct run *run, uint64_t flags, struct error *error) {
         bool best = (made_up || end || (evaluate > 0 && run->state.stage_step % evaluate == 0)) && run_evaluate(run);
         if (run->state.evaluation_due)
                 return 1;
-        if (made_up) /* this step's checkpoint says that it is due: written again */
+        if (made_up) /* this step's checkpoint records that it is due: written again */
                 run->state.last_checkpoint_step = UINT64_MAX;
         run_checkpoint_poll(run);
         if (!end && !best && !made_up && !(flags & (RUN_CHECKPOINT | RUN_INTERVAL)) &&
@@ -152,7 +152,7 @@ static int run_all(struct exchange *exchange, const struct run_options *options,
         run->making = NULL;
         if (r >= 0)
                 r = train(run, error);
-        run_free(run, &job); /* waits for a checkpoint under way */
+        run_free(run, &job); /* waits for the current checkpoint */
         exchange_barrier(exchange);
         return r;
 }

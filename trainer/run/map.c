@@ -124,7 +124,7 @@ static struct windows *open_same(const char *path, const char head[WINDOWS_HEAD_
         return NULL;
 }
 
-/* Collective, as all ranks tell. The first rank of this one's host may have it in memory. */
+/* Collective: all ranks report. The first rank of this one's host may have it in memory. */
 static struct windows *open_on_host(struct run *run, const char head[WINDOWS_HEAD_BYTES], bool wants, int fd) {
         struct {
                 pid_t pid;

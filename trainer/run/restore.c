@@ -1,7 +1,7 @@
 /*
- * Finds the checkpoint to go on from and gives its state to all ranks; see run.h. Rank 0 alone reads files. An
+ * Finds the checkpoint to continue from and gives its state to all ranks; see run.h. Rank 0 alone reads files. An
  * explicitly named checkpoint is used or refused; without one the newest good one of the run folder is, and each bad
- * one passed over is told.
+ * one passed over is reported.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -162,7 +162,7 @@ static void say_cuts(const struct run *run) {
                                d->truncation == TRUNCATION_TAIL ? "tail" : "head", d->sequence_length);
 }
 
-/* A run that has no checkpoint of its own yet begins with the weights of another; moments and steps are not taken. */
+/* A run that has no checkpoint yet begins with the weights of another; moments and steps are not taken. */
 static int begin_with(struct run *run, const char *path, struct error *error) {
         cleanup_checkpoint struct checkpoint *c = NULL;
         cleanup_free int32_t *rows = NULL;
@@ -192,7 +192,7 @@ static int begin_with(struct run *run, const char *path, struct error *error) {
 static int restore_on_rank_0(struct run *run, struct error *error) {
         bool explicitly = run->options->resume != NULL;
 
-        run->out.fresh = ALL_HEADS; /* unless a checkpoint says otherwise */
+        run->out.fresh = ALL_HEADS; /* unless a checkpoint has another */
 
         int r = explicitly ? restore_from(run, run->options->resume, error) : restore_newest(run, error);
         if (r >= 0 && run->state.last_checkpoint_step == UINT64_MAX && run->state.step == 0 &&
@@ -227,7 +227,7 @@ int run_broadcast(struct run *run, uint32_t n_runs, struct error *error) {
         return r;
 }
 
-/* A rank that was not told would train another model: all three runs go to everyone. */
+/* A rank that did not get them would train another model: all three spans go to everyone. */
 static int broadcast_state(struct run *run, struct error *error) {
         exchange_broadcast(run->ranks.exchange, &run->state, sizeof(run->state));
         return run->state.step > 0 || run->job->whole->model.init ? run_broadcast(run, 3, error) : 0;
@@ -280,7 +280,7 @@ static void say_validation(const struct run *run, uint32_t stage) {
                                spec->data.objective == OBJECTIVE_CLASSIFY ? " or data.split" : "");
 }
 
-/* What is to be done every so many steps, of which there are fewer. */
+/* What would be done every so many steps, of which there are fewer. */
 static void say_cadences(const struct run *run) {
         const struct spec *all = run->job->n_stages > 1 ? NULL : run->spec;
         const struct spec_checkpoint *c = &run->spec->checkpoint;

@@ -1,12 +1,12 @@
 /*
- * One rank of a run that trains, for the files run_*.c, pretrain.c and finetune.c only.
+ * One rank of a run that trains, for the files of run/ and commands/train.c only.
  *
  *   run_setup → run_restore → { run_step } → run_free
  *
  * A run is its job (job.h: const once it is set up), its ranks, its state (state.h: the same on all ranks between steps, as weights and
  * moments are), its outputs (rank 0's alone) and what computes. A step of B samples at update s of its stage takes samples [s·B, (s + 1)·B) of the
  * stage's stream. `step` counts through all stages and names checkpoints and rows; `stage_step` is what the schedule goes by;
- * `correction_step` counts updates since the moments were 0, or were said to be (T9).
+ * `correction_step` counts updates since the moments were 0, or were taken to be (T9).
  */
 #ifndef TRAINER_RUN_RUN_H
 #define TRAINER_RUN_RUN_H
@@ -66,7 +66,7 @@ struct run {
         struct run_ranks ranks;
         struct run_job *making; /* `job`, while set-up and restore make it; then NULL */
         const struct run_job *job;
-        const struct run_stage *now; /* the stage under way */
+        const struct run_stage *now; /* the current stage */
         const struct spec *spec;     /* its spec */
         struct run_state state;
         struct run_outputs out;
@@ -91,7 +91,7 @@ void run_free(struct run *run, struct run_job *job);
 int run_read_spec(struct run *run, struct error *error);
 int run_read_model(struct run *run, struct error *error);
 int run_settle_inputs(struct run *run, struct error *error);
-bool run_init_is_folder(const struct run *run); /* model.init, where there is one */
+bool run_init_is_folder(const struct run *run); /* model.init, if given */
 
 /* share.c: what rank 0 was given as arguments or by bertd, on every rank that was given none; the caller frees the buffers. Then spec,
  * config and vocabulary from rank 0, who alone needs the files (C11). A rank that was started with another spec reads its own, which
@@ -122,7 +122,7 @@ void run_close_texts(struct run_stage *stage);
 bool run_holds_out(const struct spec *spec); /* the stage has something to validate on */
 /* Epochs become steps, fewer than which warm-up takes; finetune evaluates once an epoch. */
 int run_count_steps(struct run *run, struct run_stage *stage, struct error *error);
-int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are there */
+int run_set_class_ranges(struct run *run, struct error *error); /* once all stages' texts are read */
 struct records_options run_records_of(const struct spec_data *data);
 const struct run_task *run_task_of(const struct run *run, const struct spec_data *data);
 
@@ -133,19 +133,19 @@ void run_describe_texts(const struct run *run);
 int run_make_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, const char *prefix,
                     struct error *error);
 
-/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, and
- * says so, for run_remove_corpus once it is open. Collective. */
+/* The same corpus on all ranks: one that does not see rank 0's files at *prefix makes it for itself elsewhere, which
+ * run_remove_corpus removes once it is open. Collective. */
 int run_share_corpus(struct run *run, const struct spec_data *data, char *const *files, uint32_t n, char **prefix,
                      bool *ret_elsewhere, struct error *error);
 void run_remove_corpus(const char *prefix);
 
-/* map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only where it is
+/* map.c. Collective. Every id of the corpora is below the vocabulary's size, or exit 65; read only if it is
  * not known already. Then the window map that rank 0 has built at `path`, on all ranks. */
 int run_check_ids(struct run *run, const struct corpora *corpora, struct error *error);
 int run_share_map(struct run *run, const char *path, struct windows **ret, struct error *error);
 
-/* head.c: for each class of the run the row of model.init's head that has its name, −1 where none has, told on
- * stderr; refused (65) where only some have. `checkpoint` NULL: init is a folder. The caller frees. */
+/* head.c: for each class of the run the row of model.init's head that has its name, −1 if none has, which is printed on
+ * stderr; refused (65) if only some have. `checkpoint` NULL: init is a folder. The caller frees. */
 int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, int32_t **ret, struct error *error);
 
 /* restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
@@ -163,7 +163,7 @@ int run_check_stages(const struct run *run, struct error *error);
 int run_open_stages(struct run *run, struct error *error);               /* data and meta of all stages */
 struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
 int run_use_stage(struct run *run, uint32_t stage, struct error *error); /* batches; no counter changes */
-int run_next_stage(struct run *run, struct error *error);                /* as the new one's spec says */
+int run_next_stage(struct run *run, struct error *error);                /* of the new one's spec */
 uint64_t run_n_evaluated(const struct run *run, enum run_part part);     /* samples of it that an evaluation takes */
 /* For one part of the stage, at most EVALUATION_SHARE_MAX samples a fill. */
 #define EVALUATION_SHARE_MAX 4096u
@@ -174,7 +174,7 @@ void run_close_stages(struct run *run, struct run_job *job);
 /* state_meta.c */
 int run_meta_fill(struct run *run, uint32_t stage, const char *corpus_hash, struct error *error);
 void run_meta_now(const struct run *run, struct checkpoint_meta *ret); /* added to it */
-/* Exit 78 naming the key where a checkpoint was made with something that may not change. What may and did is said
+/* Exit 78 naming the key if a checkpoint was made with something that may not change. What may and did is printed
  * on stderr. */
 int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpoint_meta *found, const char *path,
                      struct error *error);
@@ -186,10 +186,10 @@ char *run_plainly(const char *text); /* its numbers as a person writes them; cal
 enum { RUN_STOP = 1 << 0, RUN_CHECKPOINT = 1 << 1, RUN_INTERVAL = 1 << 2 };
 int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
 
-/* Rank 0: tells progress which samples the update that begins now takes. */
+/* Rank 0: gives progress the samples that the update that begins now takes. */
 void run_announce_samples(struct run *run);
 
-/* device_check.c. A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and go with it. */
+/* device_check.c. A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and end with it. */
 void run_check_device(struct run *run);
 
 /* sums.c: of one pass of all ranks, taken in rank order. */
@@ -201,7 +201,7 @@ struct run_sums {
 };
 /* `ret_shares`: (n_ranks) what each rank did, or NULL. */
 struct run_sums run_agree_sums(struct run *run, const struct run_sums *mine, struct pace_share *ret_shares);
-/* Means; NaN where nothing was counted. False: nothing at all, as in a step in which no token is masked. */
+/* Means; NaN if nothing was counted. False: nothing at all, as in a step in which no token is masked. */
 bool run_losses(const struct run *run, const struct model_loss *loss, struct metrics_losses *ret);
 
 /* buckets.c: sums of gradients beside backward, where the backend can (T8). Collective but for the last three. */
@@ -210,11 +210,11 @@ void run_buckets_free(struct run *run);
 void run_buckets_ready(void *run, uint32_t tensor); /* model_pass's `ready`, of the last micro-batch */
 void run_sum_gradients(struct run *run);            /* the rest, or all */
 
-/* evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. Where a stop is asked for it ends
- * without one, and evaluation_due tells. */
+/* evaluate.c: validation, all ranks; adds a row. True: better than any before, and worth keeping. If a stop is asked for it ends
+ * without one, and sets evaluation_due. */
 bool run_evaluate(struct run *run);
 
-/* The best checkpoint on the test set, where there is one, else the last; the weights are then that checkpoint's. 1: a stop was asked for.
+/* The best checkpoint, if any, on the test set, else the last; the weights are then that checkpoint's. 1: a stop was asked for.
  * Collective. */
 int run_test(struct run *run, struct error *error);
 
@@ -232,14 +232,14 @@ void run_settle(struct run *run);
 
 /* best.c: the best checkpoint of a stage that classifies. Rank 0 but for run_next_best; not collective. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies); /* than the best so far */
-/* After a restore: a best checkpoint that is not there, broken or of another run is told and replaced by the best of those that are there;
- * evaluation_due tells where the weights that the run goes on with are to be validated. */
+/* After a restore: a best checkpoint that is missing, broken or of another run is reported and replaced by the best of those that exist;
+ * evaluation_due is set if the weights that the run continues with must be validated. */
 void run_check_best(struct run *run);
 void run_lose_best(struct run *run, const struct error *why); /* the same for one that could not be written, or read */
 void run_keep_best(struct run *run, uint64_t step);           /* the checkpoint of that step is on disk */
 void run_next_best(struct run *run);                          /* a stage begins without one */
-void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it is not there */
-/* At the end: the best checkpoint is there, and linked; or there is none. */
+void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it does not exist */
+/* At the end: the best checkpoint exists, and is linked; or there is none. */
 void run_settle_best(struct run *run);
 /* Reads the weights of the best checkpoint, where that is not the last. */
 int run_read_best(struct run *run, bool *ret_read, struct error *error);

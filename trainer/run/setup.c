@@ -22,7 +22,7 @@ static void set_threads(const struct run *run) {
                 omp_set_num_threads((int) run->spec->resources.threads);
 }
 
-/* `ranks` is how many a host is to have; bertd starts as many as the job then has, whatever its spec once said. */
+/* `ranks` is how many a host must have; bertd starts as many as the job has now, whatever its spec once had. */
 static int check_ranks(const struct run *run, struct error *error) {
         const struct spec_resources *resources = &run->job->whole->resources;
         uint32_t n = exchange_n_local(run->ranks.exchange);

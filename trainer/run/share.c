@@ -1,7 +1,7 @@
 /*
- * What every rank takes from rank 0 instead of its own disk (contract C11); see run.h. A gang's other hosts need not have
+ * What every rank takes from rank 0, not from its disk (contract C11); see run.h. A gang's other hosts need not have
  * the run folder, the spec, the vocabulary or what the run begins with: rank 0 reads them, and what it has read goes to
- * all. Invariant: every rank takes part in every broadcast, also one that keeps its own.
+ * all. Invariant: every rank takes part in every broadcast, also one that uses its own copy.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -18,7 +18,7 @@ static void on_signal(int number) {
                 stop_wanted = 1;
 }
 
-/* Alone, what a terminal says is meant for us. Ctrl-C again ends it at once; one that nohup ignores stays ignored. */
+/* Alone, a terminal's signals are meant for us. Ctrl-C again ends it at once; one that nohup ignores stays ignored. */
 static void take_over_terminal(const struct sigaction *action) {
         static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
         struct sigaction now, once = *action;
@@ -37,7 +37,7 @@ static void take_over_users(const struct sigaction *action) {
         (void) sigaddset(&users, SIGUSR2);
         (void) sigaction(SIGUSR1, action, NULL);
         (void) sigaction(SIGUSR2, action, NULL);
-        (void) pthread_sigmask(SIG_UNBLOCK, &users, NULL); /* whoever started us may have blocked them */
+        (void) pthread_sigmask(SIG_UNBLOCK, &users, NULL); /* the program that started us may have blocked them */
 }
 
 static struct sigaction make_action(void) {

@@ -2,7 +2,7 @@
  * What signals ask for (contract C6). Handlers only set flags; the step loop looks between micro-batches.
  *   SIGUSR1 (not under mpirun SIGTERM, SIGINT and SIGHUP, too)   checkpoint the last completed update, stop with exit 75; SIGINT
  *                                              a second time ends it at once
- *   SIGUSR2                                    checkpoint and go on
+ *   SIGUSR2                                    checkpoint and continue
  */
 #ifndef TRAINER_RUN_SIGNALS_H
 #define TRAINER_RUN_SIGNALS_H

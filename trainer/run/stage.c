@@ -1,6 +1,6 @@
 /*
  * Stages (contract T9); see run.h. The data of every stage is opened and checked before the first step: what is wrong with the
- * second stage is told at once, not after days of the first. Only the stage under way has batches in the making.
+ * second stage is reported at once, not after days of the first. Only the current stage has batches in the making.
  */
 #include <errno.h>
 #include <math.h>
@@ -91,7 +91,7 @@ static int name_stage(const struct run *run, uint32_t index, int r, struct error
         return r < 0 && run->job->n_stages > 1 ? error_prefix(error, "stage %u", index) : r;
 }
 
-/* The classes of all stages are counted before any stage's meta says what the model is. */
+/* The classes of all stages are counted before any stage's meta describes the model. */
 static int open_stages(struct run *run, struct error *error) {
         int r = 0;
 

@@ -37,7 +37,7 @@ void state_to_meta(const struct run_state *state, uint64_t global_batch, bool cl
 int state_from_meta(struct run_state *state, uint64_t global_batch, const struct checkpoint_meta *meta,
                     const char *path, struct error *error);
 
-/* What a checkpoint of that step says of its own weights: as it was validated, or as an older trainer did, which kept the best's alone. */
+/* What a checkpoint of that step records of its weights: as it was validated, or as an older trainer did, which kept the best's alone. */
 bool state_figures(const struct checkpoint_meta *meta, uint64_t step, struct run_figures *ret);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * What a checkpoint says of the run that made it, and what may differ on resume (contract T10). One table decides: a
- * key that is not FREE or SAID is refused by name, since training would silently become another run.
+ * What a checkpoint records of the run that made it, and what may differ on resume (contract T10). One table decides: a
+ * key that is not NOTED is refused by name, since training would silently become another run.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +23,7 @@
 #include "trainer/run/run.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
-enum policy { SAID, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };
+enum policy { NOTED, FIXED, FIXED_OR_NONE, FIXED_IF_THERE };
 #define NONE "none"
 #define CUT_SIZE 1024                  /* what an older bert-trainer kept of a value, its end included */
 enum { OF_ALL, OF_CORPORA, OF_TEXTS }; /* which stages have the key */
@@ -62,13 +62,13 @@ static const struct rule {
         { "clip_norm", "optimizer.clip_norm, clip_by", FIXED, OF_ALL },
         { "schedule", "optimizer.schedule, power, decay_from, step_count", FIXED, OF_ALL },
         { "warmup", "optimizer.warmup_ratio, warmup_steps", FIXED, OF_ALL },
-        { "micro_batch", "train.micro_batch", SAID, OF_ALL },
-        { "ranks", "resources.ranks", SAID, OF_ALL },
-        { "backend", "device", SAID, OF_ALL },
-        { "kernel", "the machine", SAID, OF_ALL },
-        { "steps", "train.steps", SAID, OF_ALL },
-        { "learning_rate", "optimizer.learning_rate", SAID, OF_ALL },
-        { "version", "the program", SAID, OF_ALL },
+        { "micro_batch", "train.micro_batch", NOTED, OF_ALL },
+        { "ranks", "resources.ranks", NOTED, OF_ALL },
+        { "backend", "device", NOTED, OF_ALL },
+        { "kernel", "the machine", NOTED, OF_ALL },
+        { "steps", "train.steps", NOTED, OF_ALL },
+        { "learning_rate", "optimizer.learning_rate", NOTED, OF_ALL },
+        { "version", "the program", NOTED, OF_ALL },
 };
 
 /* Several keys of the spec in one row, as the spec writes them. */
@@ -320,7 +320,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 if (!then)
                         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is missing", path,
                                            rule->key);
-                if (rule->policy == SAID || is_same(run, stage, rule->key, then, now))
+                if (rule->policy == NOTED || is_same(run, stage, rule->key, then, now))
                         continue;
                 cleanup_free char *was = run_plainly(then), *is = run_plainly(now);
                 return error_input(error, BERTD_EXIT_CONFIG,
@@ -346,7 +346,7 @@ void run_meta_say(const struct run *run, uint32_t stage, const struct checkpoint
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const char *then = checkpoint_meta_get(found, rules[i].key),
                            *now = checkpoint_meta_get(&run->job->stages[stage].meta, rules[i].key);
-                if (rules[i].policy == SAID && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
+                if (rules[i].policy == NOTED && applies(run, stage, &rules[i]) && strcmp(then, now) != 0)
                         say_other(&rules[i], run->job->stages[stage].spec, then, now);
         }
 }

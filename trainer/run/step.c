@@ -18,7 +18,7 @@
 #include "trainer/run/run.h"
 #include "trainer/run/signals.h"
 
-/* What ranks tell each other before the first backward. */
+/* What ranks exchange before the first backward. */
 struct plan {
         uint64_t n_masked, n_micro, hash;
 };
@@ -167,7 +167,7 @@ static void report(struct run *run, struct metrics_row *row, const struct run_su
                       last && run->state.stage + 1 == run->job->n_stages);
 }
 
-/* Where a device is in a step: the host runs ahead of it, and its clock would tell only what was waited for. */
+/* Where a device is in a step: the host runs ahead of it, and its clock would measure only what was waited for. */
 enum { STAMP_PASSED = MODEL_STAMPS, STAMP_SUMMED, STAMP_UPDATED, STAMPS };
 static_assert(STAMPS <= OPS_STAMPS, "more stamps than a device has");
 
@@ -179,7 +179,7 @@ static double device_sec(const struct run *run, unsigned from, unsigned to) {
         return run->ops->between ? run->ops->between(from, to) : 0;
 }
 
-/* backward_sec is forward's, too. A device has not done this step's update yet: the one before tells. */
+/* backward_sec is forward's, too. A device has not done this step's update yet: the one before is reported. */
 static void split_times(struct run *run, struct metrics_row *row, double update_before) {
         if (run->ops->between) {
                 row->backward_sec = device_sec(run, STAMP_BEGIN, STAMP_PASSED);
@@ -226,8 +226,8 @@ struct finding {
         bool loss;      /* is not */
 };
 
-/* The sum of all ranks tells nothing of who spoiled it: each makes its share again (the draws are the same) and looks. Returns the
- * first rank that finds something, its finding in *ret; n_ranks where none does (a fault that does not come again). */
+/* The sum of all ranks does not show which rank is at fault: each makes its share again (the draws are the same) and checks it. Returns the
+ * first rank that finds something, its finding in *ret; n_ranks if none does (a fault that does not come again). */
 static uint32_t find_culprit(struct run *run, const struct batches *batches, const struct plan *plan,
                              struct finding *ret) {
         struct run_sums sums = {};

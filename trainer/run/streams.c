@@ -80,7 +80,7 @@ static int check_text(const struct run *run, const struct corpora *corpora, stru
 
         for (uint32_t p = 0; p < corpora->n; p++) {
                 const struct text_options *has = corpus_text_options(corpora->part[p]);
-                if (!has || !want) /* prepared by another program, which does not tell */
+                if (!has || !want) /* prepared by another program, which does not record it */
                         continue;
                 if (has->lowercase == want->lowercase && has->strip_accents == want->strip_accents &&
                     (!chinese || has->chinese == want->chinese))

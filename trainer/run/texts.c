@@ -52,7 +52,7 @@ const struct run_task *run_task_of(const struct run *run, const struct spec_data
         return &run->job->tasks[find_task(run, d)];
 }
 
-/* A task whose classes are not known yet, but where the spec says them. */
+/* A task whose classes are not known yet, unless the spec has them. */
 static int new_task(struct run *run, const struct spec_data *d, struct error *error) {
         struct run_task *task = &run->making->tasks[run->job->n_tasks];
 

@@ -61,7 +61,7 @@ struct added_token *added_find(const struct added_tokens *tokens, const char *co
         return at > 0 ? &tokens->item[at - 1] : NULL;
 }
 
-/* Room for one more: both arrays double, and the index is made anew. */
+/* Room for one more: both arrays double, and the index is made again. */
 static int grow(struct added_tokens *tokens) {
         uint32_t capacity = tokens->capacity ? 2 * tokens->capacity : 8;
         struct added_token *item = realloc(tokens->item, capacity * sizeof(*item));

@@ -1,5 +1,5 @@
 /*
- * Added tokens, as Hugging Face's fast tokenizers have them: texts that are tokens of their own, looked for in a text before it is cut
+ * Added tokens, as Hugging Face's fast tokenizers have them: texts that are tokens, looked for in a text before it is cut
  * into words. Those that are not `normalized` are found in the raw text; the others, folded as text is, in the folded text of what is
  * left. At each place the longest wins. `single_word`: only between characters that are not of a word; `lstrip`, `rstrip`: takes
  * the whitespace on that side with it.
@@ -57,7 +57,7 @@ struct added_split;
 typedef int (*added_fold)(const struct text_options *options, const char *text, size_t size, char **ret,
                           size_t *ret_size);
 
-/* Borrows the tokens, of which `with_roles` says whether those that have a role are looked for. 0 or -ENOMEM. */
+/* Borrows the tokens, `with_roles`: also those that have a role. 0 or -ENOMEM. */
 int added_split_new(const struct added_tokens *tokens, bool with_roles, const struct text_options *options,
                     added_fold fold, struct added_split **ret);
 void added_split_free(struct added_split *split);

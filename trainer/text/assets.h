@@ -47,7 +47,7 @@ int assets_add(struct assets *assets, const char *name, const void *data, size_t
  * vocab_load's. */
 int assets_read(struct assets *assets, const char *name, const char *path, struct error *error);
 
-/* The same, with the vocabulary, which knows how its files have text folded and what to tell of them. `path` may be a folder whose own
+/* The same, with the vocabulary, which knows how its files have text folded and what to report of them. `path` may be a folder whose own
  * vocabulary `file` stands for (NULL: it does not). */
 int assets_tokenizer(struct assets *assets, const char *path, const char *file, struct vocab **ret,
                      struct error *error);

@@ -1,5 +1,5 @@
 /*
- * See basic.h. The tables are made from unicode.c, the one place that knows the rules; what one entry cannot say
+ * See basic.h. The tables are made from unicode.c, the one place that knows the rules; what one entry cannot hold
  * (several code points, non-starters that are kept, planes beyond the BMP) goes through basic_slow, which follows the same rules.
  */
 #include "trainer/text/basic.h"

@@ -1,4 +1,4 @@
-/* See documents.h. Sentences are handed out as they lie in the block; only jsonl has text of its own while a line is parsed. */
+/* See documents.h. Sentences are handed out in place, from the block; only jsonl allocates a text while a line is parsed. */
 #include "trainer/text/documents.h"
 
 #include <errno.h>

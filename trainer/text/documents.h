@@ -10,8 +10,8 @@
 enum text_format {
         TEXT_LINES, /* one sentence a line, a blank line between documents */
         TEXT_PROSE, /* paragraphs between blank lines, split into sentences; two blank lines, a form feed or the
-                        * file's end end a document; lines of punctuation alone (rules, underlines) are left out */
-        TEXT_WIKITEXT, /* WikiText: a paragraph a line; " = Title = " begins a document, headings are left out, " @-@ " is "-" */
+                        * file's end end a document; lines of punctuation alone (rules, underlines) are skipped */
+        TEXT_WIKITEXT, /* WikiText: a paragraph a line; " = Title = " begins a document, headings are skipped, " @-@ " is "-" */
         TEXT_JSONL, /* an object a line, its "text" (prose) one document */
         TEXT_FORMAT_MAX,
 };
@@ -29,7 +29,7 @@ struct document_sink {
         int (*end_document)(void *context);                            /* may come with no sentence before it */
 };
 
-/* Parses a block, which is changed in place. The end of a file ends a document too, but its block does not say so: the
+/* Parses a block, which is changed in place. The end of a file ends a document too, but its block does not show it: the
  * caller sees the next block's begins_file. Errors: the sink's; in jsonl, file:line with BERTD_EXIT_DATA. */
 int documents_parse(enum text_format format, struct block *block, const struct document_sink *sink,
                     struct error *error);

@@ -1,6 +1,6 @@
 /*
  * A text to ids, whichever kind of vocabulary: WordPiece, or ALBERT's preprocessing and SentencePiece. One for all threads; what
- * each needs of its own is inside.
+ * each needs for itself is inside.
  */
 #ifndef TRAINER_TEXT_ENCODER_H
 #define TRAINER_TEXT_ENCODER_H

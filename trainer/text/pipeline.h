@@ -15,7 +15,7 @@ struct pipeline {
         /* On any thread, `thread` in [0, pipeline_threads()). The block may be changed. */
         int (*work)(void *context, int thread, struct block *block, void *result, struct error *error);
 
-        /* In order, on one thread. NULL where nothing is consumed. */
+        /* In order, on one thread. NULL if nothing is consumed. */
         int (*consume)(void *context, const struct block *block, void *result, struct error *error);
 
         void (*result_free)(void *result); /* what a result owns, which is then zeroed or freed; may be NULL */

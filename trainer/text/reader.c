@@ -146,7 +146,7 @@ static size_t before_last_blank_line(const char *text, size_t size) {
         return 0;
 }
 
-/* Finds the block's end, reading on where there is none yet. */
+/* Finds the block's end, reading more while there is none. */
 static int find_end(struct reader *reader, struct block *block, size_t *ret_end, struct error *error) {
         for (;;) {
                 size_t end = 0;

@@ -16,8 +16,8 @@ struct sentencepiece_model {
         sentencepiece::SentencePieceProcessor processor;
 };
 
-/* What the library says of a model, without its source file and condition: "./src/x.cc(7) [condition] text"; they say nothing else
- * where the file cannot be parsed. */
+/* The library's message about a model, without its source file and condition: "./src/x.cc(7) [condition] text"; there is no other
+ * if the file cannot be parsed. */
 static std::string reason(const sentencepiece::util::Status &status) {
         const std::string text = status.error_message();
         const size_t end = text.rfind("] ");

@@ -1,6 +1,6 @@
 /*
  * SentencePiece models through libsentencepiece: the C side of sentencepiece.cc, which no exception leaves. Built without that
- * library, sentencepiece_absent.c takes its place and says so. A model is read only: any number of threads may encode.
+ * library, sentencepiece_absent.c takes its place and refuses by name. A model is read only: any number of threads may encode.
  */
 #ifndef TRAINER_TEXT_SENTENCEPIECE_H
 #define TRAINER_TEXT_SENTENCEPIECE_H
@@ -16,7 +16,7 @@ extern "C" {
 
 struct sentencepiece_model;
 
-/* Parses a model file's bytes, which are not kept; `path` is for messages. BERTD_EXIT_DATA where they are no model. */
+/* Parses a model file's bytes, which are not kept; `path` is for messages. BERTD_EXIT_DATA if they are not a model. */
 int sentencepiece_new(const char *path, const char *data, size_t size, struct sentencepiece_model **ret,
                       struct error *error);
 void sentencepiece_free(struct sentencepiece_model *model);

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Length in bytes of the first sentence of the text, closing quotes and brackets included; `size` where there is but one.
+/* Length in bytes of the first sentence of the text, closing quotes and brackets included; `size` if there is only one.
  * A sentence ends with . ! or ? before whitespace and what can begin a sentence (not after an abbreviation, an initial
  * or the number of a list's entry), or with the ideographic marks. */
 size_t sentence_length(const char *text, size_t size);

@@ -16,9 +16,9 @@
 
 #define BUFFER_BYTES ((size_t) 64 << 10)
 #define MARK_BYTES_MAX 4
-#define WIDE_SAMPLE_MIN 32 /* bytes: less tells nothing but where it is plain */
+#define WIDE_SAMPLE_MIN 32 /* bytes: of fewer only a clear case counts */
 
-/* ENDS_PENDING: a CR that was the last byte read ended a line: what follows tells whether it was half of a CRLF. */
+/* ENDS_PENDING: a CR that was the last byte read ended a line: what follows shows whether it was half of a CRLF. */
 enum line_ends { ENDS_UNKNOWN, ENDS_PENDING, ENDS_LF, ENDS_CR };
 
 struct source {
@@ -30,9 +30,9 @@ struct source {
         size_t at, n;
         uint64_t n_bytes;
         bool begun, ended;
-        bool in_line;  /* the last byte given out was no LF */
+        bool in_line;  /* the last byte given out was not LF */
         bool after_cr; /* an LF that comes next belongs to a CR that has ended the line */
-        bool is_utf8;  /* though it is to be read as Latin-1 */
+        bool is_utf8;  /* though it is read as Latin-1 */
         char second;   /* of a Latin-1 character's two bytes, still to be given out; 0: none */
         const char
                 *may_be; /* UTF-16 or UTF-32 that its begin may be, too, if it turns out to be no UTF-8; NULL: none */
@@ -46,7 +46,7 @@ uint64_t text_count_newlines(const char *text, size_t size) {
         return n;
 }
 
-/* ---- what is no UTF-8 text at all ---- */
+/* ---- what is not UTF-8 text at all ---- */
 
 struct wide {
         const char *name, *mark;
@@ -61,7 +61,7 @@ static const struct wide wides[] = { { "UTF-32LE", "\xff\xfe\0\0", 4, 4, 0 },
 /* What a sample looks like when it is read in units of a wide encoding. */
 struct wide_view {
         size_t units, ascii, lf, impossible;
-        size_t other_lf, high_lf; /* bytes of 0x0A that are no LF; that are not even the low byte of something */
+        size_t other_lf, high_lf; /* bytes of 0x0A that are not LF; that are not even the low byte of something */
 };
 
 static uint32_t unit_at(const struct wide *w, const unsigned char *p) {
@@ -144,7 +144,7 @@ static int refuse_wide(const struct source *s, struct error *error) {
         return 0;
 }
 
-/* What may be said of a text that turns out to be no UTF-8: a mark, or zero bytes where they would be. */
+/* What is reported of a text that turns out not to be UTF-8: a mark, or zero bytes where they would be. */
 static const char *may_be_wide(const struct source *s) {
         for (size_t i = 0; i < ELEMENTSOF(wides); i++) {
                 const struct wide *w = &wides[i];
@@ -176,7 +176,7 @@ static int refuse_compressed(const struct source *s, struct error *error) {
         return 0;
 }
 
-/* A text may speak of such a file: it is one if the second line is there, too. */
+/* A text may quote such a file: it is one if it has the second line, too. */
 static int refuse_pointer(const struct source *s, struct error *error) {
         return memmem(s->buffer, s->n, "\noid sha256:", strlen("\noid sha256:"))
                        ? file_refuse_pointer(s->name, s->buffer, s->n, error)

@@ -1,6 +1,6 @@
 /*
  * See tokenizer_files.h. Which file wins where two differ, and which id an added token gets, was tried with transformers 4.57 and 5.24;
- * what differs is told in `notes`. Ids in the files of added tokens only order them: transformers' fast tokenizers number them anew
+ * what differs is reported in `notes`. Ids in the files of added tokens only order them: transformers' fast tokenizers number them again
  * (vocab_parse).
  */
 #include "trainer/text/tokenizer_files.h"
@@ -72,7 +72,7 @@ static struct added_token default_token(const char *content, bool special) {
         };
 }
 
-/* [PAD] and its like are special tokens in any case, whatever is said of them; a SentencePiece model has <pad> and <unk>. */
+/* [PAD] and its like are special tokens in any case, whatever the files have; a SentencePiece model has <pad> and <unk>. */
 static bool is_default_special(const struct folder *f, const char *content) {
         bool unigram = f && f->files->text && vocab_is_sentencepiece(f->files->text, f->files->size);
 
@@ -143,7 +143,7 @@ static int take_unknown(const char *path, const json_t *root, struct added_token
                        : 0;
 }
 
-/* Accents go with lowercasing where nothing is said of them. */
+/* Accents follow lowercasing unless they are set. */
 static struct text_options options_of(const json_t *object, const char *lower, const char *chinese) {
         bool lowercase = flag(object, lower, true);
 
@@ -204,7 +204,7 @@ static int read_plain(const char *path, struct tokenizer_files *files, struct er
 
 /* ---- a folder ---- */
 
-/* 1: it is there. */
+/* 1: it is present. */
 static int read_file(const char *folder, const char *name, char **ret_path, char **ret, size_t *ret_size,
                      struct error *error) {
         cleanup_free char *path = format_string("%s/%s", folder, name);
@@ -371,7 +371,7 @@ static bool is_in(const json_t *value, const char *content) {
         return false;
 }
 
-/* Whether a file that says which tokens are special names it, as any of its values. */
+/* Whether a file that lists special tokens names it, as any of its values. */
 static bool is_named_special(const struct folder *f, const char *content) {
         json_t *const files[] = { f->config, f->special_tokens };
         const char *key;
@@ -472,8 +472,8 @@ static struct text_options config_options(const struct folder *f, bool unigram) 
         return own;
 }
 
-/* tokenizer_config.json speaks for transformers' BertTokenizer and its like, whatever tokenizer.json's normalizer says; a class that
- * knows of no BERT leaves that to tokenizer.json. */
+/* tokenizer_config.json counts for transformers' BertTokenizer and its like, whatever tokenizer.json's normalizer has; a class that
+ * is not BERT's leaves that to tokenizer.json. */
 static void take_options(struct folder *f) {
         const char *class = json_text_at(f->config, "tokenizer_class");
         bool generic =

@@ -1,7 +1,7 @@
 /*
  * A tokenizer's files, as Hugging Face's programs of any year write them: what a path names when it is given as a vocabulary.
  *
- * A plain file is a vocab.txt or a SentencePiece model, byte for byte. tokenizer.json (also of another name: told by what is in it) gives
+ * A plain file is a vocab.txt or a SentencePiece model, byte for byte. tokenizer.json (also of another name: detected by its content) gives
  * the lines of the vocab.txt that it holds. A folder is read as transformers reads it: tokenizer.json before vocab.txt, spiece.model
  * for a Unigram model, added tokens from tokenizer.json, tokenizer_config.json, special_tokens_map.json and added_tokens.json. What
  * our WordPiece cannot do as transformers would is refused by name (BERTD_EXIT_DATA).
@@ -31,7 +31,7 @@ struct tokenizer_files {
 
 int tokenizer_read(const char *path, struct tokenizer_files *ret, struct error *error);
 
-/* The folder's, with the vocabulary of `file` in place of its own. */
+/* The folder's, with the vocabulary of `file` in its place. */
 int tokenizer_read_beside(const char *folder, const char *file, struct tokenizer_files *ret, struct error *error);
 void tokenizer_files_free(struct tokenizer_files *files);
 #define cleanup_tokenizer cleanup(tokenizer_files_free)

@@ -17,7 +17,7 @@ static int refuse_part(const char *path, const char *part, const json_t *object,
                            type ? type : "missing", expected);
 }
 
-/* [CLS] A [SEP], said in either of two ways. */
+/* [CLS] A [SEP], written in either of two ways. */
 static bool is_bert_template(const json_t *post) {
         const char *type = json_text_at(post, "type");
         const json_t *single = json_object_get(post, "single");
@@ -60,7 +60,7 @@ static int check_parts(const char *path, const json_t *root, struct error *error
         return 0;
 }
 
-/* Which token has which id; NULL where none has. The caller frees the array. */
+/* Which token has which id; NULL if none has. The caller frees the array. */
 static int index_tokens(const char *path, json_t *vocab, const char ***ret, size_t *ret_n, struct error *error) {
         size_t n = 0, bytes = 0;
         const char *token;
@@ -86,8 +86,8 @@ static int index_tokens(const char *path, json_t *vocab, const char ***ret, size
         return 0;
 }
 
-/* A token that ends in whitespace, which no word does. As a line of vocab.txt it would lose that and be another token: it is left out,
- * unless that is no other's and the line keeps its text (U+2028 and its like, which published vocabularies have). */
+/* A token that ends in whitespace, which no word does. As a line of vocab.txt it would lose that and be another token: it is skipped,
+ * unless no other token has that text and the line keeps its text (U+2028 and its like, which published vocabularies have). */
 static bool is_left_out(const json_t *vocab, const char *token) {
         size_t size = strlen(token), trimmed = vocab_trimmed_size(token, size);
         cleanup_free char *rest = trimmed < size ? strndup(token, trimmed) : NULL;

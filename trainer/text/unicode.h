@@ -17,8 +17,8 @@ enum unicode_class {
         UNICODE_LETTER,  /* anything that stays in a word */
         UNICODE_REMOVED, /* NUL, U+FFFD, control, format and private characters */
         UNICODE_SPACE,
-        UNICODE_PUNCTUATION, /* a word of its own */
-        UNICODE_CHINESE,     /* a CJK ideograph: a word of its own where Chinese spacing is on */
+        UNICODE_PUNCTUATION, /* a word by itself */
+        UNICODE_CHINESE,     /* a CJK ideograph: a word by itself if Chinese spacing is on */
         UNICODE_MARK,        /* nonspacing mark: goes where accents are stripped */
         UNICODE_CLASS_MAX,
 };

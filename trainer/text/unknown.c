@@ -88,7 +88,7 @@ void unknown_free(struct unknown *unknown) {
         *unknown = (struct unknown) {};
 }
 
-/* ---- what is said ---- */
+/* ---- what is printed ---- */
 
 static const char *text_of(const struct unknown *unknown, const struct word_count *word) {
         return unknown->words.arena + word->offset;

@@ -20,7 +20,7 @@ struct unknown {
 
 #define UNKNOWN_TEXTS_MAX 256
 #define UNKNOWN_MERGED_MAX ((uint64_t) 64 * UNKNOWN_TEXTS_MAX)
-#define UNKNOWN_SHARE 0.2 /* beyond it something is said ... */
+#define UNKNOWN_SHARE 0.2 /* beyond it a warning is printed ... */
 #define UNKNOWN_TOKENS 10 /* ... of a text of so many tokens */
 
 /* Takes a text and what it became, its last `n` ids. Returns 0 or -ENOMEM. */

@@ -43,7 +43,7 @@ static int add_token(struct vocab *vocab, const char *path, char *begin, char *e
         }
         uint32_t node = trie_insert(&vocab->trie, begin, vocab_trimmed_size(begin, (size_t) (end - begin)));
         vocab->n_distinct += node == 0 || vocab->trie.token[node] == TRIE_NO_TOKEN;
-        if (node > 0) /* the root is no token: white space alone is none */
+        if (node > 0) /* the root is not a token: white space alone has none */
                 vocab->trie.token[node] = (int32_t) line - 1;
         vocab->size = line;
         return 0;
@@ -68,7 +68,7 @@ static int cut_lines(struct vocab *vocab, const char *path, size_t size, struct 
                 line = end + 1;
         }
         vocab->n_distinct += vocab->has_empty; /* "" is a token of transformers' */
-        vocab->n_tokens = vocab->size;         /* empty lines at the end are no ids */
+        vocab->n_tokens = vocab->size;         /* empty lines at the end have no id */
         return 0;
 }
 
@@ -103,7 +103,7 @@ static void hash_added(const struct vocab *vocab, XXH3_state_t *state) {
         for (uint32_t i = 0; i < vocab->added.n; i++) {
                 const struct added_token *t = &vocab->added.item[i];
                 if (t->role && own_id(vocab, t->content) == t->id && is_usual_name(t))
-                        continue; /* says nothing that the model does not say */
+                        continue; /* has nothing that the model does not have */
                 const uint32_t numbers[] = { (uint32_t) t->id, t->lstrip,      t->rstrip,
                                              t->normalized,    t->single_word, t->role ? (uint32_t) t->role[1] : 0 };
                 (void) XXH3_128bits_update(state, numbers, sizeof(numbers));
@@ -152,7 +152,7 @@ static int load_wordpiece(struct vocab *vocab, const char *path, size_t size, st
         return 0;
 }
 
-/* The id that transformers' fast tokenizers give: the vocabulary's own, else the next one, whatever the file says. */
+/* The id that transformers' fast tokenizers give: the vocabulary's own, else the next one, whatever the file has. */
 static int32_t next_id(const struct vocab *vocab, const char *content) {
         int32_t id = vocab_id(vocab, content);
 

@@ -22,11 +22,11 @@ struct trie;
 #define VOCAB_SPECIALS 5
 extern const char *const vocab_specials[VOCAB_SPECIALS];
 
-/* Reads a vocabulary: a SentencePiece model (told by its first bytes, which no text vocabulary has); one token a line; tokenizer.json;
+/* Reads a vocabulary: a SentencePiece model (detected by its first bytes, which no text vocabulary has); one token a line; tokenizer.json;
  * or a folder with such files (tokenizer_files.h), whose added tokens and roles are taken in. Lines are read as transformers reads
  * them: the line number from 0 is the id, trailing whitespace, CR and a byte order mark go, an empty line is an id without a
  * token, of a token given twice the last id counts. Refuses, with BERTD_EXIT_DATA, what is not UTF-8, a Git LFS pointer, a file over
- * VOCAB_FILE_BYTES_MAX and one without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT where there is no file. The caller frees. */
+ * VOCAB_FILE_BYTES_MAX and one without [PAD], [UNK], [CLS], [SEP] or [MASK]; BERTD_EXIT_INPUT if the file does not exist. The caller frees. */
 int vocab_load(const char *path, struct vocab **ret, struct error *error);
 
 /* The same of such bytes, which are not kept, `path` being for messages, with added tokens (NULL: none). */
@@ -56,7 +56,7 @@ bool vocab_begins_word(const struct vocab *vocab, int32_t id);
 /* Tokens that are looked for before words are cut, with their ids. */
 const struct added_tokens *vocab_added(const struct vocab *vocab);
 
-/* How text is folded, where the files that the vocabulary was read from say so; NULL: they do not. */
+/* How text is folded, if the files that the vocabulary was read from set it; NULL: they do not. */
 const struct text_options *vocab_options(const struct vocab *vocab);
 
 /* What a user should know of those files, e.g. that two of them differ: lines, each without a newline at the end of all. NULL: nothing. */

@@ -27,7 +27,7 @@ int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error
         return r;
 }
 
-/* A protobuf message whose first field, a piece, begins with a field of its own; a vocabulary of lines has no empty line. */
+/* A protobuf message whose first field, a piece, begins with another field; a vocabulary of lines has no empty line. */
 bool vocab_is_sentencepiece(const char *text, size_t size) { return size > 2 && text[0] == '\n' && text[2] == '\n'; }
 
 size_t vocab_trimmed_size(const char *token, size_t size) {

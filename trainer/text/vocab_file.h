@@ -13,7 +13,7 @@
 int vocab_read(const char *path, char **ret_text, size_t *ret_size, struct error *error);
 bool vocab_is_sentencepiece(const char *text, size_t size);
 
-/* Size of a line's token without whitespace at its end, Unicode's: as Rust's trim_end, by which transformers 5 reads vocab.txt. */
+/* Size of a line's token without trailing whitespace, Unicode's: as Rust's trim_end, by which transformers 5 reads vocab.txt. */
 size_t vocab_trimmed_size(const char *line, size_t size);
 
 #endif

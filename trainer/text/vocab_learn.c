@@ -203,7 +203,7 @@ static int add_inner_alphabet(struct learner *learner) {
         return 0;
 }
 
-/* Characters outside the alphabet are left out of their words, as WordPieceTrainer does. */
+/* Characters outside the alphabet are dropped from their words, as WordPieceTrainer does. */
 static int spell_words(struct learner *learner) {
         size_t n_bytes = 0, n = 0;
 

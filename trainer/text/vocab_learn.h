@@ -24,7 +24,7 @@ struct vocab_learn_settings {
 };
 
 /* Words are valid UTF-8. Gives the tokens as one text, a line each, that the caller frees, and their number: smaller than
- * settings->size where the text has no more pairs. BERTD_EXIT_DATA where there is no word. */
+ * settings->size where the text has no more pairs. BERTD_EXIT_DATA if there is no word. */
 int vocab_learn(const struct word_counts *counts, const struct vocab_learn_settings *settings, char **ret_text,
                 uint32_t *ret_n_tokens, struct error *error);
 

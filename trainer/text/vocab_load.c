@@ -1,4 +1,4 @@
-/* See vocab.h: the vocabulary of a file or of a folder of tokenizer files, with what those say beside the tokens. */
+/* See vocab.h: the vocabulary of a file or of a folder of tokenizer files, with what those set beside the tokens. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Beyond so many distinct words the rarest are forgotten: about 150 MB. */
+/* Beyond so many distinct words the rarest are dropped: about 150 MB. */
 #define WORD_COUNTS_MAX ((size_t) 2 << 20)
 
 struct word_count {

@@ -67,7 +67,7 @@ int wordpiece_cache_new(struct wordpiece_cache **ret) {
 
 void wordpiece_cache_free(struct wordpiece_cache *cache) { free(cache); }
 
-/* Longest match at `at`; TRIE_NO_TOKEN where nothing matches. Tokens are UTF-8, so a match ends between characters. */
+/* Longest match at `at`; TRIE_NO_TOKEN if nothing matches. Tokens are UTF-8, so a match ends between characters. */
 static int32_t longest_match(const struct wordpiece *wordpiece, const struct word *word, size_t at, size_t *ret_end) {
         const struct trie *trie = wordpiece->trie;
         uint32_t node = at == 0 ? 0 : wordpiece->continuation;
