@@ -14,7 +14,8 @@
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 #include "tests/ops/ops_checks.h"
-#include "trainer/ops/cpu/cpu.h"
+#include "trainer/ops/cpu/gemm.h"
+#include "trainer/ops/cpu/spans.h"
 
 #define LIMIT 2e-12 /* of the NMSE; 1.9e-13 measured */
 
