@@ -9,6 +9,7 @@
 #include "trainer/ops/cpu/host.h"
 #include "trainer/ops/cpu/linear.h"
 #include "trainer/ops/cpu/norm.h"
+#include "trainer/ops/cpu/peak.h"
 #include "trainer/ops/cpu/rows.h"
 
 #define HUGE_PAGE ((size_t) 2 << 20)
@@ -67,6 +68,7 @@ static const struct ops table = {
         .mark = host_mark,
         .fetch = host_fetch,
         .hash = host_hash,
+        .peak_flops = cpu_peak_flops,
         .zero = cpu_zero,
         .store = cpu_store,
         .load = cpu_load,
