@@ -5,9 +5,8 @@
  *
  *   bench_ops CONFIG.json LENGTH SAMPLES [fp32|tf32|bf16|fp16]
  *
- * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU, whose product's rate
- * is the best that one of the step's has. An operation is done REPEATS times between two waits; a backend that waits
- * less is faster than their sum.
+ * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU. An operation is done
+ * REPEATS times between two waits; a backend that waits less is faster than their sum.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,15 +195,6 @@ static double bandwidth(void) {
         return copy.bytes / copy.seconds;
 }
 
-static double best_rate(void) {
-        double best = 0;
-
-        for (unsigned i = 0; i < n_rows; i++)
-                if (strncmp(rows[i].name, "linear", 6) == 0 && rows[i].flops / rows[i].seconds > best)
-                        best = rows[i].flops / rows[i].seconds;
-        return best;
-}
-
 static void report(const char *title, double memory, double product) {
         double all = 0, all_floor = 0;
 
@@ -254,7 +244,7 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
                 return error_report(&error);
         real = real ? real : ops_cpu();
         flag = real->allocate(64);
-        double memory = bandwidth(), product = real->peak_flops ? real->peak_flops() : 0;
+        double memory = bandwidth(), product = real->peak_flops();
         struct ops table = timed_table();
         struct test_batch *t = helper_batch(config.vocab_size, samples, length, 0, false);
         struct model *model = helper_model(&config, &table, &t->batch);
@@ -268,7 +258,7 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
         (void) snprintf(title, sizeof(title), "%s, %u samples of %u tokens, %s",
                         strrchr(path, '/') ? strrchr(path, '/') + 1 : path, samples, length,
                         precision ? precision : "CPU, fp32");
-        report(title, memory, product > 0 ? product : best_rate());
+        report(title, memory, product);
         model->ops = real;
         if (real->begin_graph)
                 (void) printf("A micro-batch amid a step: %.3f ms one by one, %.3f ms as a graph.\n\n",

@@ -3,6 +3,7 @@
  * two instruction sets bit for bit; dropout masks element by element against their definition.
  */
 #include <math.h>
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +15,9 @@
 #include "tests/close.h"
 #include "tests/ops/model_helpers.h"
 #include "tests/ops/ops_checks.h"
-#include "trainer/ops/cpu/cpu.h"
+#include "trainer/ops/cpu/gemm.h"
+#include "trainer/ops/cpu/peak.h"
+#include "trainer/ops/cpu/spans.h"
 
 #define LIMIT 2e-12 /* of the NMSE; 1.9e-13 measured */
 
@@ -159,12 +162,30 @@ static void test_variants(void **state) {
         }
 }
 
+/* Each round begins and ends with a look at the clock: rounds of 4, 1 and 2 units. */
+static double clock_of_rounds(void) {
+        static const double times[] = { 0, 4, 10, 11, 20, 22 };
+        static unsigned at;
+
+        return times[at++];
+}
+
+static void test_peak(void **state) {
+        double round = 4 * 2.0 * 384 * 512 * 384 * omp_get_max_threads();
+
+        assert_true(cpu_peak(3, clock_of_rounds) == round);
+        for (int i = 0; i < 2; i++) {
+                double peak = (i ? ops_fp64() : ops_cpu())->peak_flops();
+                assert_true(isfinite(peak) && peak > 0);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_linear),    cmocka_unit_test(test_norm),  cmocka_unit_test(test_attention),
                 cmocka_unit_test(test_rows),      cmocka_unit_test(test_xent),  cmocka_unit_test(test_flat),
                 cmocka_unit_test(test_functions), cmocka_unit_test(test_masks), cmocka_unit_test(test_variants),
-                cmocka_unit_test(test_products),
+                cmocka_unit_test(test_products),  cmocka_unit_test(test_peak),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -193,8 +193,8 @@ struct ops {
         void (*round)(void *values, const void *master, size_t n);
         uint64_t (*hash)(const void *data, size_t size); /* equal bits, equal hash, on every rank */
         const char *(*failed)(void);                     /* what broke, or NULL; NULL: nothing can */
-        double (*peak_flops)(void);                      /* FLOP/s of its matrix product, measured; NULL: the host's */
-        const struct ops_collective *collective;         /* NULL: sums go through the host's memory */
+        double (*peak_flops)(void);              /* FLOP/s of the machine's matrix product, measured; 0: not known */
+        const struct ops_collective *collective; /* NULL: sums go through the host's memory */
 
         /* x = word[id] + position[p] + type[t], summed in this order; then norm_dropout_forward of it (norm's x is op's). Backward
          * adds x (the gradient) to the tables' rows, tokens in ascending order. */

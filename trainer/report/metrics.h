@@ -7,7 +7,7 @@
  *   mlm_accuracy, nsp_accuracy   shares in 0..1; of classification there is one, accuracy
  *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
- *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of their sgemm peak,
+ *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of what their matrix product alone does,
  *                        measured at start; FLOPs as model_batch_flops (model.h) counts them, no frozen or unused part among them
  *   first_k, last_k, sample_hash          the step's samples in the stage's stream, and the sum of their hashes
  *   data_sec, forward_sec, backward_sec, exchange_sec, update_sec, checkpoint_sec   how rank 0 spent the step; on a device by its

@@ -244,7 +244,4 @@ void run_settle_best(struct run *run);
 /* Reads the weights of the best checkpoint, where that is not the last. */
 int run_read_best(struct run *run, bool *ret_read, struct error *error);
 
-/* measure.c: FLOP/s of the sgemm peak, this rank, all its threads. */
-double run_measure_peak(void);
-
 #endif

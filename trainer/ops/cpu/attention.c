@@ -3,12 +3,14 @@
  * blocks of QUERY_ROWS, so the scores of a block, (QUERY_ROWS, n), stay in cache and the workspace is linear in n. Tasks write
  * disjoint columns and rows: which thread runs which does not show in any bit.
  */
-#include "trainer/ops/cpu/cpu.h"
+#include "trainer/ops/cpu/attention.h"
 
 #include <math.h>
 #include <omp.h>
 
 #include "common/cleanup.h"
+#include "trainer/ops/cpu/gemm.h"
+#include "trainer/ops/cpu/spans.h"
 
 #define QUERY_ROWS 128
 #define SLOTS_MAX 64

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "trainer/ops/cpu/host.h"
+#include "trainer/ops/cpu/peak.h"
 
 #define SQRT_HALF 0.70710678118654752440
 #define SQRT_2_OVER_PI 0.79788456080286535588
@@ -439,6 +440,7 @@ const struct ops *ops_fp64(void) {
                 .mark = host_mark,
                 .fetch = host_fetch,
                 .hash = host_hash,
+                .peak_flops = cpu_peak_flops,
                 .zero = fp64_zero,
                 .store = fp64_store,
                 .load = fp64_load,

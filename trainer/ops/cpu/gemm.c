@@ -5,11 +5,13 @@
  * Invariant: an element of c is a sum over the depth in runs of DEPTH, each run one chain of multiply-adds. Nothing of it depends
  * on where a block or a thread's share begins, so neither threads nor the number of rows show in any bit (T2).
  */
+#include "trainer/ops/cpu/gemm.h"
+
 #include <omp.h>
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "trainer/ops/cpu/cpu.h"
+#include "trainer/ops/cpu/spans.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>

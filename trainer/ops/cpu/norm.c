@@ -1,60 +1,19 @@
 /*
- * CPU backend: the span kernels of both instruction sets, and the normalisations with their dropout and residual.
+ * CPU backend: the normalisations with their dropout and residual.
  *
  * Rows are independent; only the column sums dgamma and dbeta cross them. Those are taken in blocks of NORM_ROWS rows, one
  * partial sum a block in the workspace, and the blocks added in order, so no bit depends on the number of threads.
  */
-#include "trainer/ops/cpu/cpu.h"
+#include "trainer/ops/cpu/norm.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
+#include "trainer/ops/cpu/linear.h"
+#include "trainer/ops/cpu/spans.h"
 
 #define NORM_ROWS 64
 #define NORM_COLUMNS 256
-
-/* Values of these types live in registers of always-inlined functions: no call passes them, so their ABI does not matter. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-typedef float v8f __attribute__((vector_size(32)));
-typedef float v8f_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t v8i __attribute__((vector_size(32)));
-typedef double v8d __attribute__((vector_size(64)));
-typedef uint16_t v8u16_unaligned __attribute__((vector_size(16), aligned(2), may_alias));
-
-#define KERNEL(name) generic_##name
-#define KERNEL_NAME "generic"
-#define TARGET
-#include "trainer/ops/cpu/span_kernels.h"
-
-#ifdef __x86_64__
-#define KERNEL_AVX2
-#define KERNEL(name) avx2_##name
-#define KERNEL_NAME "avx2"
-#define TARGET __attribute__((target("avx2")))
-#include "trainer/ops/cpu/span_kernels.h"
-#endif
-
-const struct cpu_kernels *cpu_kernels_variant(unsigned index) {
-        const struct cpu_kernels *variants[3] = { &generic_table };
-
-#ifdef KERNEL_AVX2
-        __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx2"))
-                variants[1] = &avx2_table;
-#endif
-        return index < ELEMENTSOF(variants) ? variants[index] : NULL;
-}
-
-const struct cpu_kernels *cpu_kernels(void) {
-        const struct cpu_kernels *best = cpu_kernels_variant(1);
-
-        return best ? best : cpu_kernels_variant(0);
-}
 
 static size_t n_blocks(size_t rows) { return (rows + NORM_ROWS - 1) / NORM_ROWS; }
 

@@ -1,10 +1,10 @@
 /*
- * Inside of the fp32 CPU backend: the span kernels, which know nothing of threads, and the entries that cpu.c collects.
+ * The span kernels of the fp32 CPU backend, which know nothing of threads.
  * span_kernels.h is compiled twice, plain and for AVX2; neither fuses multiply and add and both work on eight lanes, so
  * the two give the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
  */
-#ifndef TRAINER_OPS_CPU_CPU_H
-#define TRAINER_OPS_CPU_CPU_H
+#ifndef TRAINER_OPS_CPU_SPANS_H
+#define TRAINER_OPS_CPU_SPANS_H
 
 #include "trainer/ops/ops.h"
 
@@ -49,9 +49,6 @@ struct cpu_kernels {
         void (*tanh)(float *y, const float *x, size_t n);
 };
 
-/* to (1, N) += the sums of x's columns, blocks of rows in order; `to` absent: nothing. ops_cpu.c */
-void cpu_add_column_sums(struct tensor x, struct tensor to);
-
 /* The machine's kernels; and all that it can run, for tests: `index` from 0, NULL past the last. */
 const struct cpu_kernels *cpu_kernels(void);
 const struct cpu_kernels *cpu_kernels_variant(unsigned index);
@@ -59,47 +56,5 @@ const struct cpu_kernels *cpu_kernels_variant(unsigned index);
 #define CPU_MASK_MAX 512 /* elements of a mask made at a time; a multiple of 8 */
 
 static inline float *cpu_row(struct tensor t, size_t r) { return (float *) t.data + r * t.stride; }
-
-/*
- * gemm.c: c = alpha · a b (added to c where `add`), a (rows, depth), b (depth, columns). An operand's lines (rows of a,
- * columns of b) lie `stride` apart, or, where `depth_first`, element k of all lines lies together and those are `stride` apart.
- */
-struct cpu_operand {
-        const float *data;
-        size_t stride;
-        bool depth_first;
-};
-struct cpu_gemm {
-        struct cpu_operand a, b;
-        struct tensor c;
-        uint32_t depth;
-        float alpha;
-        bool add;
-        /* May be NULL: called by the thread that has just completed these elements of c. */
-        void (*finish)(void *context, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns);
-        void *context;
-};
-#define CPU_GEMM_DEPTH 384
-#define CPU_GEMM_COLUMNS 512
-#define CPU_GEMM_PACKED ((size_t) CPU_GEMM_DEPTH * CPU_GEMM_COLUMNS) /* floats */
-
-/* All threads together, one call at a time in a process; the calling thread alone, with CPU_GEMM_PACKED floats of scratch, 64-byte aligned. */
-void cpu_gemm(const struct cpu_gemm *g);
-void cpu_gemm_alone(const struct cpu_gemm *g, float *packed);
-
-/* The same by the index-th instruction set, for tests: generic, avx2, avx512; false beyond those that the machine has. */
-bool cpu_gemm_variant(unsigned index, const struct cpu_gemm *g, float *packed);
-
-/* attention.c */
-size_t cpu_attention_workspace_bytes(const struct ops_shape *shape);
-void cpu_attention_forward(const struct op_attention *op);
-void cpu_attention_backward(const struct op_attention *op);
-
-/* norm.c */
-size_t cpu_norm_workspace_bytes(const struct ops_shape *shape);
-void cpu_add_norm_forward(const struct op_norm *op);
-void cpu_add_norm_backward(const struct op_norm *op);
-void cpu_norm_dropout_forward(const struct op_norm *op);
-void cpu_norm_dropout_backward(const struct op_norm *op);
 
 #endif
