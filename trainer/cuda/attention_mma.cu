@@ -9,10 +9,10 @@
  * eight. `h` below is which of the two rows, `e` which of the two columns.
  *
  * What is the same for all elements is taken out of the loops. With s a score before its scale, c = scale · log2 e, r dropout's factor of what is
- * kept and k whether it is: forward has p = 2^(c s − c max), multiplies by r once, at its end, and drops bits of operands. Backward has
+ * kept and k whether it is: forward has p = 2^(c s − c max), multiplies by r once, after the loop, and drops bits of operands. Backward has
  *   p' = 2^(c s − lse') = r p, lse' being lse · log2 e − log2 r;   dv = Σ k p' do
  *   ds = p' (scale k dp − delta'), delta' being dcontext · context · scale / r;   dq = Σ ds k, dk = Σ ds q
- * which is what ops.h says. Positions behind a sample's end are looked for in its last tile alone, or have lse' = ∞, so p' = 0.
+ * as in ops.h. Positions behind a sample's end are looked for in its last tile alone, or have lse' = ∞, so p' = 0.
  */
 #include "trainer/cuda/attention.cuh"
 #include "trainer/cuda/mma.cuh"
@@ -248,7 +248,7 @@ template <int N> __device__ static inline void hide(float score[N][4], uint32_t 
 
 /* Scores of a tile become probabilities before dropout, but for their common factor; what came before shrinks. */
 template <int WIDTH> struct softmax {
-        float max[2], sum[2]; /* of the lane's rows, max before the scale; sum: of its own columns */
+        float max[2], sum[2]; /* of the lane's rows, max before the scale; sum: of the columns of the lane */
 
         __device__ void take(float score[TILE / 8][4], float out[WIDTH / 8][4], float exponent) {
 #pragma unroll

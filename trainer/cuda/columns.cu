@@ -1,5 +1,5 @@
 /*
- * Sums of columns, for the gradients of biases, gamma and beta: whoever reads rows anyway leaves the sums of its rows, a part, in scratch; parts are
+ * Sums of columns, for the gradients of biases, gamma and beta: a kernel that reads rows anyway leaves the sums of its rows, a part, in scratch; parts are
  * added up here, PARTS threads a column, each every so many-th of them, in ascending order. A gradient that nobody else makes (of q, k and v, and
  * of what cuBLASLt's GELU has made) is read once more, by sum_rows.
  */

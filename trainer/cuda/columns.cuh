@@ -11,7 +11,7 @@ struct column_sums {
 };
 void cuda_add_parts(const float *partial, uint32_t n_parts, uint32_t columns, const struct column_sums &to);
 
-/* to += the sums of x's columns, in a pass of its own. */
+/* to += the sums of x's columns, in a separate pass. */
 void cuda_add_column_sums(struct tensor x, struct tensor to);
 
 constexpr uint32_t STRIP_WARPS = 8, STRIP_COLUMNS = WARP * VECTOR; /* of a block */
@@ -23,7 +23,7 @@ struct strips {
 };
 struct strips cuda_strips_of(uint32_t rows, uint32_t columns);
 
-/* A thread's eight columns, of which `left` are there, and its rows, every STRIP_WARPS-th. */
+/* A thread's eight columns, of which `left` exist, and its rows, every STRIP_WARPS-th. */
 struct strip {
         uint32_t column, left, first, end;
 };

@@ -19,7 +19,7 @@ enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION
 struct cuda_counts {
         uint64_t graphs, graphs_made; /* micro-batches that went as a graph; those of them that made a new one */
         uint64_t lt_products, plain_products;      /* by cuBLASLt; by the module's own kernel */
-        uint64_t bias_gradients, column_sums;      /* by who makes dy; in a pass of their own over it */
+        uint64_t bias_gradients, column_sums;      /* by who makes dy; in a separate pass over it */
         uint64_t mma_attentions, plain_attentions; /* on tensor cores; not. forward and backward */
         uint64_t refused_products;                 /* by cuBLASLt, after its heuristic had found an algorithm */
         char refusal[CUDA_TEXT_MAX];               /* the first */

@@ -24,7 +24,7 @@ template <class T> __global__ void round_values(const float *from, T *to, size_t
         store8(to + i, left, x);
 }
 
-/* The first `left` of four elements, 16 bytes in one piece where all are there; zeros behind them. */
+/* The first `left` of four elements, 16 bytes in one piece where all exist; zeros behind them. */
 __device__ static inline void load4(const float *p, size_t left, float x[FOUR]) {
         if (left >= FOUR) {
                 float4 all = *(const float4 *) p;

@@ -1,7 +1,7 @@
 /*
  * Normalisations with their dropout and residual, or with the embeddings that they follow. Forward has a row a warp, backward a row a block, eight
  * columns a thread and ROWS_AHEAD rows at a time: each keeps its rows in registers, so each tensor is read and written once. The column sums
- * dgamma, dbeta and dbias are taken by each thread of its own columns, then over blocks of ROWS rows, always in that order.
+ * dgamma, dbeta and dbias are taken by each thread for its columns, then over blocks of ROWS rows, always in that order.
  */
 #include "trainer/cuda/columns.cuh"
 
@@ -160,7 +160,7 @@ template <class T, int PIECES, enum kind KIND, bool ALIGNED> __global__ void nor
         }
 }
 
-/* What a thread of backward has of its eight columns, of which `left` are there. */
+/* What a thread of backward has of its eight columns, of which `left` exist. */
 struct columns8 {
         uint32_t first, left;
         float gamma[VECTOR], dgamma[VECTOR], dbeta[VECTOR], dbias[VECTOR];
@@ -192,7 +192,7 @@ __device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, stru
         }
 }
 
-/* What is to be the same in every thread of a block: Σ d and Σ d · xhat of each of the two rows that it has. */
+/* What is the same in every thread of a block: Σ d and Σ d · xhat of each of the two rows that it has. */
 struct alignas(16) sums4 {
         float v[2 * ROWS_AHEAD];
 };

@@ -63,7 +63,7 @@ struct model {
         uint64_t forward_usec, usec;    /* of forward passes and of all, since model_take_forward_share */
         uint32_t n_passes;              /* forward and backward, since model_zero_gradients */
         uint64_t n_steps;               /* calls of model_zero_gradients */
-        struct batch batch;             /* the one under way, in the backend's memory */
+        struct batch batch;             /* the current one, in the backend's memory */
         const struct batch *host_batch; /* the same in the caller's, during a pass */
         uint64_t *row_k;                /* (T) sample of each token of it */
         uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
