@@ -86,6 +86,40 @@ EMULATED_FAIL=cublasLtMatmul:20:14 train 1 bf16.yaml --run-dir broken >broken.lo
 [ $? -ne 0 ] && grep -q "CUDA: cuBLASLt: emulated status 14: (.*), bf16" broken.log
 ok "a product that breaks ends the run, and which it was is said" test $? -eq 0
 
+# memory: told before anything is allocated, with what fits, which then does; and not more
+spec full.yaml cuda bf16
+sed -i 's/micro_batch: 2/micro_batch: 9000/' full.yaml
+full() { # full ALL[:OTHERS] MICRO_BATCH [KEYS]: two steps with a batch of 4
+        sed "s/micro_batch: 9000/micro_batch: $2${3:+, $3}/; s/ steps: 6/ steps: 2/; s/evaluate_every: 4/evaluate_every: 0/" full.yaml >full-$2.yaml
+        rm -rf full
+        EMULATED_MEMORY=$1 train 1 full-$2.yaml --run-dir full >full.log 2>&1
+}
+card=314572800
+full $card 9000
+[ $? -eq 78 ] && [ "$(grep -c . full.log)" -eq 1 ] &&
+        grep -q "^bert-trainer: full-9000.yaml: train.micro_batch: 9000: needs [0-9]* MiB of GPU memory, but 252 of 300 MiB are free (emulated); at most [0-9]* fit, or [0-9]* with train.recompute_activations: true$" full.log
+ok "a run that does not fit is refused, with what does" test $? -eq 0
+fit=$(sed -n 's/.* at most \([0-9]*\) fit, .*/\1/p' full.log) again=$(sed -n 's/.* or \([0-9]*\) with .*/\1/p' full.log)
+full $card "$fit"
+ok "what fits does" test $? -eq 0
+full $card $((fit + 1))
+[ $? -eq 78 ] && grep -q "at most $fit fit, or $((fit + 1)) with train.recompute_activations: true$" full.log
+ok "one more does not" test $? -eq 0
+full $card "$again" "recompute_activations: true"
+ok "what fits if activations are recomputed does" test $? -eq 0
+full 1073741824:876609536 "$fit"
+[ $? -eq 71 ] && grep -q "but 140 of 1024 MiB are free (emulated): other processes use it, nvidia-smi names them; at most [0-9]* fit, or [0-9]* with " full.log
+ok "memory that others use may come back: exit 71" test $? -eq 0
+full 140000000 1
+[ $? -eq 78 ] && grep -q "; even 1 does not fit with train.recompute_activations: true: use a GPU with more memory, or a smaller model$" full.log
+ok "nothing fits" test $? -eq 0
+if have_ranks 2; then
+        sed 's/micro_batch: 9000/micro_batch: 2/' full.yaml >full-2.yaml
+        EMULATED_MEMORY=1000000000 train 2 full-2.yaml --run-dir full-ranks >full.log 2>&1
+        [ $? -eq 78 ] && grep -q "rank 0.*: needs [0-9]* MiB of GPU memory, but 905 of 953 MiB are free" full.log && EMULATED_MEMORY=1000000000 train 1 full-2.yaml --run-dir full-rank >full.log 2>&1
+        ok "two ranks need buffers to sum in, one does not" test $? -eq 0
+fi
+
 awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
         for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
 sed 's/"initializer_range": 0.02/"initializer_range": 0.2/' tiny.json >tune.json

@@ -1,5 +1,5 @@
 /* The subcommand `params`: counts the very layout that model_new would allocate and walks the very plan of its arena, so neither the counts
- * nor the memory can drift from the model. */
+ * nor the memory can drift from the model; of a GPU by the table in ops/planned.h, which needs none. */
 #include "trainer/commands/commands.h"
 
 #include <inttypes.h>
@@ -10,9 +10,12 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "common/spec/spec.h"
 #include "common/usage.h"
 #include "trainer/model/count.h"
+#include "trainer/model/room.h"
 #include "trainer/ops/ops.h"
+#include "trainer/ops/planned.h"
 
 static const char HELP[] = "usage: bert-trainer params [OPTION...] CONFIG.json\n\n"
                            "Counts the parameters of a model, part by part, and the memory that a rank needs\n"
@@ -23,13 +26,31 @@ static const char HELP[] = "usage: bert-trainer params [OPTION...] CONFIG.json\n
                            "      --max-predictions N    masked tokens of a sample (default: 15 % of its\n"
                            "                             length)\n"
                            "      --recompute            recompute activations in the backward pass\n"
+                           "      --precision KIND       memory of a GPU, in fp32, tf32, bf16 or fp16\n"
+                           "                             (default: of the CPU, in fp32)\n"
+                           "      --gpu-memory SIZE      largest micro-batch that fits a GPU of this size,\n"
+                           "                             for example 16G, in bf16 or what --precision names\n"
+                           "      --ranks N              with --precision or --gpu-memory: GPUs that train\n"
+                           "                             together (default: 2); one needs no buffers to\n"
+                           "                             sum gradients in\n"
                            "      --json                 print one JSON object\n"
                            "  -h, --help                 print this help\n";
 
+#define MICRO_BATCH_MAX 65536
+
 struct request {
-        uint64_t micro_batch, sequence_length, max_predictions;
+        uint64_t micro_batch, sequence_length, max_predictions, gpu_memory, ranks;
+        int precision; /* negative: not given */
         bool recompute, json;
+        const struct ops *ops; /* whose memory is meant */
 };
+
+/* The largest micro-batches that fit: [recomputed][without a snapshot on the GPU]. */
+struct fit {
+        uint64_t micro_batch[2][2];
+};
+
+static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
 static const char *const part_names[MODEL_PART_MAX] = {
         [PART_EMBEDDINGS] = "embeddings",       [PART_MAPPING] = "mapping", [PART_ATTENTION] = "attention",
@@ -37,11 +58,7 @@ static const char *const part_names[MODEL_PART_MAX] = {
         [PART_SENTENCE_HEAD] = "sentence_head",
 };
 
-static size_t memory_sum(const struct model_memory *m) {
-        return m->parameters + m->gradients + m->moments + m->activations;
-}
-/* Rank 0 keeps a copy of weights and moments to write checkpoints from. */
-static size_t memory_snapshot(const struct model_memory *m) { return m->parameters + m->moments; }
+static bool on_gpu(const struct request *request) { return request->ops != ops_cpu(); }
 
 static void print_counts(const struct model_config *config, const struct parameter_counts *c) {
         uint64_t encoder = c->part[PART_ATTENTION] + c->part[PART_FEED_FORWARD];
@@ -64,34 +81,76 @@ static void print_counts(const struct model_config *config, const struct paramet
 }
 
 static void print_memory(const struct request *request, const struct model_memory *m) {
+        size_t beside = on_gpu(request) ? request->ops->later_bytes(request->ranks > 1) : 0;
         const struct {
                 const char *name;
                 size_t bytes;
         } rows[] = {
-                { "parameters", m->parameters }, { "gradients", m->gradients },
-                { "moments", m->moments },       { "activations", m->activations },
-                { "total", memory_sum(m) },      { "checkpoints, rank 0", memory_snapshot(m) },
+                { "parameters", m->parameters },
+                { "gradients", m->gradients },
+                { "moments", m->moments },
+                { "activations", m->activations },
+                { "communication, code", beside },
+                { "total", model_memory_sum(m) + beside },
+                { "checkpoints, rank 0", m->snapshot },
         };
 
-        printf("\nmemory of a rank in fp32, micro-batches of %" PRIu64 " x %" PRIu64 " tokens%s\n",
-               request->micro_batch, request->sequence_length, request->recompute ? ", activations recomputed" : "");
+        printf("\nmemory of a rank %sin %s, micro-batches of %" PRIu64 " x %" PRIu64 " tokens%s\n",
+               on_gpu(request) ? "on a GPU " : "", precision_names[MAX(request->precision, 0)], request->micro_batch,
+               request->sequence_length, request->recompute ? ", activations recomputed" : "");
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
-                printf("%-24s %10.1f MiB\n", rows[i].name, (double) rows[i].bytes / 1048576);
+                if (rows[i].bytes > 0)
+                        printf("%-24s %10.1f MiB\n", rows[i].name, (double) rows[i].bytes / 1048576);
 }
 
-static int print_json(const struct parameter_counts *c, const struct model_memory *m) {
+static void print_fit(const struct request *request, const struct fit *fit) {
+        static const char *const names[2] = { "snapshot on the GPU", "snapshot in host memory" };
+
+        printf("\nlargest micro-batch that fits a GPU of %.1f GiB\n%-24s %16s %16s\n",
+               (double) request->gpu_memory / (1 << 30), "", "activations kept", "recomputed");
+        for (int without = 0; without < 2; without++) {
+                printf("%-24s", names[without]);
+                for (int recompute = 0; recompute < 2; recompute++)
+                        if (fit->micro_batch[recompute][without] > 0)
+                                printf(" %16" PRIu64, fit->micro_batch[recompute][without]);
+                        else
+                                printf(" %16s", "none");
+                putchar('\n');
+        }
+}
+
+static json_t *json_memory(const struct request *request, const struct model_memory *m) {
+        size_t beside = on_gpu(request) ? request->ops->later_bytes(request->ranks > 1) : 0;
+        json_t *memory = json_pack("{sI sI sI sI sI sI}", "parameters", (json_int_t) m->parameters, "gradients",
+                                   (json_int_t) m->gradients, "moments", (json_int_t) m->moments, "activations",
+                                   (json_int_t) m->activations, "total", (json_int_t) (model_memory_sum(m) + beside),
+                                   "checkpoints", (json_int_t) m->snapshot);
+
+        if (on_gpu(request))
+                (void) json_object_set_new(memory, "communication", json_integer((json_int_t) beside));
+        return memory;
+}
+
+static json_t *json_fit(const struct fit *fit) {
+        return json_pack("{sI sI sI sI}", "plain", (json_int_t) fit->micro_batch[0][0], "recompute",
+                         (json_int_t) fit->micro_batch[1][0], "plain_host_snapshot",
+                         (json_int_t) fit->micro_batch[0][1], "recompute_host_snapshot",
+                         (json_int_t) fit->micro_batch[1][1]);
+}
+
+static int print_json(const struct request *request, const struct parameter_counts *c, const struct model_memory *m,
+                      const struct fit *fit) {
         json_t *object = json_pack("{sI sI sI sI}", "encoder",
                                    (json_int_t) (c->part[PART_ATTENTION] + c->part[PART_FEED_FORWARD]),
                                    "encoder_and_pooler", (json_int_t) c->body, "with_pretraining_heads",
                                    (json_int_t) c->whole, "saved_by_factorizing", (json_int_t) c->saved_by_factorizing);
-        json_t *memory = json_pack("{sI sI sI sI sI sI}", "parameters", (json_int_t) m->parameters, "gradients",
-                                   (json_int_t) m->gradients, "moments", (json_int_t) m->moments, "activations",
-                                   (json_int_t) m->activations, "total", (json_int_t) memory_sum(m), "checkpoints",
-                                   (json_int_t) memory_snapshot(m));
 
         for (enum model_part part = 0; part < MODEL_PART_MAX; part++)
-                (void) json_object_set_new(object, part_names[part], json_integer((json_int_t) c->part[part]));
-        (void) json_object_set_new(object, "memory_bytes", memory);
+                if (part_names[part])
+                        (void) json_object_set_new(object, part_names[part], json_integer((json_int_t) c->part[part]));
+        (void) json_object_set_new(object, "memory_bytes", json_memory(request, m));
+        if (request->gpu_memory)
+                (void) json_object_set_new(object, "largest_micro_batch", json_fit(fit));
         int r = object ? json_dumpf(object, stdout, JSON_COMPACT) : -1;
         json_decref(object);
         putchar('\n');
@@ -102,6 +161,22 @@ static int parse_number(const char *name, const char *text, uint64_t max, uint64
         return parse_u64(text, 1, max, ret) >= 0
                        ? 0
                        : error_input(error, BERTD_EXIT_USAGE, "--%s: '%.64s', expected 1 to %" PRIu64, name, text, max);
+}
+
+static int parse_precision(const char *text, int *ret, struct error *error) {
+        int precision = parse_choice(text, precision_names, PRECISION_MAX);
+
+        if (precision < 0 || precision == PRECISION_FP64)
+                return error_input(error, BERTD_EXIT_USAGE, "--precision: '%.64s', expected fp32, tf32, bf16 or fp16",
+                                   text);
+        *ret = precision;
+        return 0;
+}
+
+static int parse_gpu_memory(const char *text, uint64_t *ret, struct error *error) {
+        if (parse_size(text, 1 << 20, UINT64_C(1) << 50, ret) >= 0)
+                return 0;
+        return error_input(error, BERTD_EXIT_USAGE, "--gpu-memory: '%.64s', expected a size such as 16G", text);
 }
 
 static int take(void *context, int option, struct error *error) {
@@ -115,9 +190,15 @@ static int take(void *context, int option, struct error *error) {
                 request->recompute = true;
                 return 0;
         case 'b':
-                return parse_number("micro-batch", optarg, 65536, &request->micro_batch, error);
+                return parse_number("micro-batch", optarg, MICRO_BATCH_MAX, &request->micro_batch, error);
         case 's':
                 return parse_number("sequence-length", optarg, 8192, &request->sequence_length, error);
+        case 'P':
+                return parse_precision(optarg, &request->precision, error);
+        case 'g':
+                return parse_gpu_memory(optarg, &request->gpu_memory, error);
+        case 'n':
+                return parse_number("ranks", optarg, 1 << 20, &request->ranks, error);
         default:
                 return parse_number("max-predictions", optarg, 8192, &request->max_predictions, error);
         }
@@ -130,6 +211,9 @@ static const struct usage usage = {
                                              { "micro-batch", required_argument, NULL, 'b' },
                                              { "sequence-length", required_argument, NULL, 's' },
                                              { "max-predictions", required_argument, NULL, 'p' },
+                                             { "precision", required_argument, NULL, 'P' },
+                                             { "gpu-memory", required_argument, NULL, 'g' },
+                                             { "ranks", required_argument, NULL, 'n' },
                                              { "help", no_argument, NULL, 'h' },
                                              {} },
         .min = 1,
@@ -137,6 +221,23 @@ static const struct usage usage = {
         .words = "CONFIG.json",
         .take = take,
 };
+
+/* Whose memory is meant. */
+static void settle_precision(struct request *request) {
+        if (request->precision < 0 && request->gpu_memory)
+                request->precision = PRECISION_BF16;
+        request->ops = request->precision < 0 ? ops_cpu() : ops_planned((enum precision) request->precision);
+}
+
+static int settle_length(struct request *request, const struct model_config *config, struct error *error) {
+        if (request->sequence_length == 0)
+                request->sequence_length = MIN(128u, config->max_position_embeddings);
+        if (request->sequence_length <= config->max_position_embeddings)
+                return 0;
+        return error_input(error, BERTD_EXIT_USAGE,
+                           "--sequence-length: %" PRIu64 " is more than max_position_embeddings, %u",
+                           request->sequence_length, config->max_position_embeddings);
+}
 
 static int plan_memory(const struct request *request, const struct model_config *config, struct model_memory *ret,
                        struct error *error) {
@@ -146,25 +247,64 @@ static int plan_memory(const struct request *request, const struct model_config 
                 model_limits_of(request->micro_batch, (uint32_t) request->sequence_length, (uint32_t) predictions);
 
         limits.recompute = request->recompute;
-        return model_plan_memory(config, ops_cpu(), &limits, ret, error);
+        return model_plan_memory(config, request->ops, &limits, ret, error);
+}
+
+struct question {
+        struct request request;
+        const struct model_config *config;
+        bool snapshot;
+};
+
+static uint64_t bytes_with(const void *context, uint64_t micro_batch) {
+        struct question q = *(const struct question *) context;
+        struct model_memory memory;
+
+        q.request.micro_batch = micro_batch;
+        if (plan_memory(&q.request, q.config, &memory, NULL) < 0)
+                return UINT64_MAX;
+        return model_memory_sum(&memory) + (q.snapshot ? memory.snapshot : 0) +
+               q.request.ops->later_bytes(q.snapshot || q.request.ranks > 1);
+}
+
+static struct fit find_fit(const struct request *request, const struct model_config *config) {
+        uint64_t room = ops_planned_room_nominal(request->gpu_memory),
+                 most = MIN(INT32_MAX / 2 / request->sequence_length, (uint64_t) MICRO_BATCH_MAX);
+        struct question q = { *request, config, true };
+        struct fit fit;
+
+        for (int recompute = 0; recompute < 2; recompute++)
+                for (int without = 0; without < 2; without++) {
+                        q.request.recompute = recompute;
+                        q.snapshot = !without;
+                        fit.micro_batch[recompute][without] = room_largest(bytes_with, &q, most, room);
+                }
+        return fit;
 }
 
 int cmd_params(int argc, char **argv) {
+        struct request request = { .micro_batch = 32, .ranks = 2, .precision = -1 };
         struct error error = {};
-        struct request request = { .micro_batch = 32, .sequence_length = 128 };
         struct model_config config;
         struct parameter_counts counts;
         struct model_memory memory;
+        struct fit fit = {};
 
         int r = usage_parse(&usage, argc, argv, &request, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
+        settle_precision(&request);
         if (r < 0 || config_load(argv[optind], &config, &error) < 0 || parameter_counts(&config, &counts, &error) < 0 ||
-            plan_memory(&request, &config, &memory, &error) < 0)
+            settle_length(&request, &config, &error) < 0 || plan_memory(&request, &config, &memory, &error) < 0)
                 return error_report(&error);
+        if (request.gpu_memory)
+                fit = find_fit(&request, &config);
         if (request.json)
-                return print_json(&counts, &memory) < 0 && !ferror(stdout) ? BERTD_EXIT_OSERR : BERTD_EXIT_OK;
+                return print_json(&request, &counts, &memory, &fit) < 0 && !ferror(stdout) ? BERTD_EXIT_OSERR
+                                                                                           : BERTD_EXIT_OK;
         print_counts(&config, &counts);
         print_memory(&request, &memory);
+        if (request.gpu_memory)
+                print_fit(&request, &fit);
         return BERTD_EXIT_OK;
 }

@@ -201,11 +201,6 @@ template <class T> __global__ void attention_dkv(attention<T> op) {
         store_own(op.dqkv, 2 * op.hidden + column, s, w, dv);
 }
 
-/* delta (A, T) */
-size_t cuda_attention_workspace_bytes(const struct ops_shape *shape) {
-        return (size_t) shape->n_heads * shape->max_tokens * sizeof(float);
-}
-
 static bool has_narrow_heads(const struct op_attention *op) {
         if (op->context.columns / op->n_heads <= CUDA_HEAD_MAX)
                 return true;

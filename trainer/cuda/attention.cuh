@@ -16,9 +16,6 @@ template <class T> struct attention {
         uint32_t kept_stride;
 };
 
-/* Bytes: whole tiles of 64 keys. */
-static inline uint32_t kept_stride_of(uint32_t max_length) { return ceil_div(max_length, 64) * 8; }
-
 template <class T> static attention<T> attention_of(const struct op_attention *op) {
         attention<T> a = {};
 
@@ -36,7 +33,7 @@ template <class T> static attention<T> attention_of(const struct op_attention *o
         a.sample_k = op->sample_k;
         a.drop = drop_of(op->dropout);
         a.kept = (uint8_t *) op->kept.data;
-        a.kept_stride = kept_stride_of(op->max_length);
+        a.kept_stride = cuda_kept_stride(op->max_length);
         return a;
 }
 

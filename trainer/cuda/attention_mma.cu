@@ -488,18 +488,13 @@ static bool has_aligned_rows(struct tensor t) { return (uintptr_t) t.data % 16 =
 static bool can_run(const struct op_attention *op) {
         uint32_t width = op->context.columns / op->n_heads;
 
-        return op->qkv.dtype != DTYPE_FP32 && cuda_backend.sm >= MMA_SM &&
+        return op->qkv.dtype != DTYPE_FP32 && cuda_backend.sm >= CUDA_MMA_SM &&
                (width == 32 || width == 64 || width == 128) && has_aligned_rows(op->qkv) &&
                has_aligned_rows(op->context) && has_aligned_rows(op->dcontext) && has_aligned_rows(op->dqkv);
 }
 
 size_t cuda_attention_kept_bytes(const struct ops_shape *shape) {
-        uint32_t width = shape->hidden_size / shape->n_heads;
-        bool half = cuda_backend.precision == CUDA_BF16 || cuda_backend.precision == CUDA_FP16;
-
-        if (!half || cuda_backend.sm < MMA_SM || (width != 32 && width != 64 && width != 128))
-                return 0;
-        return (size_t) shape->n_heads * shape->max_tokens * kept_stride_of(shape->max_length);
+        return cuda_kept_bytes(cuda_dtype(cuda_backend.precision), cuda_backend.sm, shape);
 }
 
 template <class T, int WIDTH> static void launch(void (*kernel)(attention<T>), const struct op_attention *op) {

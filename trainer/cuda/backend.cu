@@ -28,20 +28,6 @@ bool cuda_check(cudaError_t r, const char *what) {
 static const char *failed(void) { return cuda_works() ? NULL : cuda_backend.failed; }
 static const char *variant(void) { return variant_text; }
 
-static size_t workspace_bytes(const struct ops_shape *shape) {
-        size_t sizes[] = { cuda_norm_workspace_bytes(shape), cuda_attention_workspace_bytes(shape),
-                           cuda_rows_workspace_bytes(shape), cuda_xent_workspace_bytes(shape) },
-               most = 0;
-
-        for (size_t size : sizes)
-                most = size > most ? size : most;
-        return most;
-}
-
-static enum dtype dtype_of(enum cuda_precision precision) {
-        return precision == CUDA_BF16 ? DTYPE_BF16 : precision == CUDA_FP16 ? DTYPE_FP16 : DTYPE_FP32;
-}
-
 static const struct cuda_counts *counts(void) { return &cuda_backend.counts; }
 
 static struct ops table;
@@ -49,12 +35,12 @@ static struct ops table;
 static void fill_table(enum cuda_precision precision) {
         table = {};
         table.name = "cuda";
-        table.dtype = dtype_of(precision);
+        table.dtype = cuda_dtype(precision);
         table.master = DTYPE_FP32;
         table.variant = variant;
         table.allocate = cuda_allocate;
         table.release = cuda_release;
-        table.workspace_bytes = workspace_bytes;
+        table.workspace_bytes = cuda_workspace_bytes;
         table.kept_bytes = cuda_attention_kept_bytes;
         table.allocate_host = cuda_allocate_host;
         table.release_host = cuda_release_host;
@@ -63,6 +49,8 @@ static void fill_table(enum cuda_precision precision) {
         table.zero = cuda_zero;
         table.copy = cuda_copy;
         table.allocate_spare = cuda_allocate_spare;
+        table.memory = cuda_memory;
+        table.later_bytes = cuda_later_bytes;
         table.mark = cuda_mark;
         table.fetch = cuda_fetch;
         table.begin_graph = cuda_begin_graph;

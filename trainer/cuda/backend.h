@@ -12,6 +12,7 @@ extern "C" {
 #include "trainer/ops/ops.h"
 }
 #include "trainer/cuda/cuda.h"
+#include "trainer/cuda/sizes.h"
 
 /* Columns of a norm: two sums for each in the shared memory of a block (48 KiB). Columns of a head of attention. */
 #define CUDA_WIDTH_MAX 4096
@@ -27,7 +28,6 @@ struct cuda_backend {
         char failed[CUDA_TEXT_MAX];
 };
 extern struct cuda_backend cuda_backend;
-#define CUDA_SCRATCH_BYTES ((size_t) 16 << 20)
 
 /* Keeps the first failure, as "WHAT: TEXT", whichever thread's it is. True: all is well. */
 bool cuda_check(cudaError_t r, const char *what);
@@ -44,6 +44,7 @@ void cuda_release_host(void *data, size_t size);
 void cuda_zero(void *data, size_t size);
 void cuda_copy(void *to, const void *from, size_t size);
 void *cuda_allocate_spare(size_t size);
+bool cuda_memory(size_t *ret_free, size_t *ret_all);
 void cuda_mark(void);
 bool cuda_fetch(void *to, const void *from, size_t size);
 void cuda_store(enum dtype of, void *data, size_t first, const double *values, size_t n);
@@ -88,7 +89,6 @@ void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, stru
 void cuda_activation_backward(enum activation act, struct tensor saved, struct tensor dx);
 
 /* norm.cu */
-size_t cuda_norm_workspace_bytes(const struct ops_shape *shape);
 void cuda_add_norm_forward(const struct op_norm *op);
 void cuda_add_norm_backward(const struct op_norm *op);
 void cuda_norm_dropout_forward(const struct op_norm *op);
@@ -96,7 +96,6 @@ void cuda_norm_dropout_backward(const struct op_norm *op);
 void cuda_embed_forward(const struct op_embed *op, const struct op_norm *norm);
 
 /* attention.cu */
-size_t cuda_attention_workspace_bytes(const struct ops_shape *shape);
 size_t cuda_attention_kept_bytes(const struct ops_shape *shape);
 void cuda_attention_forward(const struct op_attention *op);
 void cuda_attention_backward(const struct op_attention *op);
@@ -106,13 +105,11 @@ bool cuda_attention_mma_forward(const struct op_attention *op);
 bool cuda_attention_mma_backward(const struct op_attention *op);
 
 /* rows.cu */
-size_t cuda_rows_workspace_bytes(const struct ops_shape *shape);
 void cuda_embed_backward(const struct op_embed *op);
 void cuda_gather_rows(struct tensor x, const int32_t *rows, struct tensor y);
 void cuda_scatter_add_rows(struct tensor dy, const int32_t *rows, struct tensor dx);
 
 /* loss.cu */
-size_t cuda_xent_workspace_bytes(const struct ops_shape *shape);
 void cuda_softmax_xent(const struct op_xent *op);
 
 /* flat.cu */

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORKSPACE_BYTES ((size_t) 32 << 20)
 #define PLANS 16384 /* a power of two: a dozen products for each length of a micro-batch, hundreds of lengths at 512 */
 #ifndef PEAK_SIZE
 #define PEAK_SIZE 8192
@@ -155,7 +154,7 @@ static bool prefer(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttribu
 static bool find_algorithm(const struct description *d, const struct key *key, cublasLtMatmulAlgo_t *ret) {
         cublasLtMatmulPreference_t preference = NULL;
         cublasLtMatmulHeuristicResult_t result;
-        size_t workspace = WORKSPACE_BYTES;
+        size_t workspace = CUDA_PRODUCT_BYTES;
         int n = 0;
 
         if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
@@ -242,7 +241,7 @@ static bool run_plan(struct plan *plan, const struct gemm *g) {
         if (set_pointers(g, d->operation))
                 status = cublasLtMatmul(gemm.handle, d->operation, &one, g->b.data, d->a, g->a.data, d->b,
                                         g->add ? &one : &zero, g->d.data, d->d, g->d.data, d->d, &plan->algorithm,
-                                        gemm.workspace, WORKSPACE_BYTES, cuda_backend.stream);
+                                        gemm.workspace, CUDA_PRODUCT_BYTES, cuda_backend.stream);
         if (status == CUBLAS_STATUS_SUCCESS)
                 return true;
         if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) {
@@ -277,7 +276,7 @@ int gemm_open(char *text, size_t size) {
                 snprintf(text, size, "cuBLASLt cannot be started: %s", cublasLtGetStatusString(r));
                 return -ENODEV;
         }
-        if (cudaMalloc(&gemm.workspace, WORKSPACE_BYTES) != cudaSuccess) {
+        if (cudaMalloc(&gemm.workspace, CUDA_PRODUCT_BYTES) != cudaSuccess) {
                 snprintf(text, size, "no memory for cuBLASLt");
                 return -ENOMEM;
         }

@@ -129,12 +129,6 @@ __global__ void add_losses(const double *losses, const uint32_t *correct, const 
         sums->correct += (uint64_t) right;
 }
 
-size_t cuda_xent_workspace_bytes(const struct ops_shape *shape) {
-        uint32_t rows = shape->max_masked > shape->max_samples ? shape->max_masked : shape->max_samples;
-
-        return (size_t) rows * (sizeof(double) + sizeof(uint32_t));
-}
-
 void cuda_softmax_xent(const struct op_xent *op) {
         uint32_t n = op->logits.rows;
         double *losses = (double *) op->workspace.data;

@@ -12,8 +12,7 @@
 #include "trainer/cuda/backend.h"
 
 #define SLOTS 64
-#define LOOKS_AWAKE 200               /* at the stream, of some microseconds each */
-#define SPARE_LEFT ((size_t) 1 << 30) /* bytes: for what is allocated later, NCCL's buffers above all */
+#define LOOKS_AWAKE 200 /* at the stream, of some microseconds each */
 #define SLOT_BYTES ((size_t) 256 << 10)
 #define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
 
@@ -131,9 +130,14 @@ void cuda_copy(void *to, const void *from, size_t size) {
 void *cuda_allocate_spare(size_t size) {
         size_t unused = 0, all = 0;
 
-        if (cudaMemGetInfo(&unused, &all) != cudaSuccess || unused < size + SPARE_LEFT)
-                return NULL;
-        return cuda_allocate(size);
+        return cuda_memory(&unused, &all) && unused >= size + CUDA_COLLECTIVE_BYTES ? cuda_allocate(size) : NULL;
+}
+
+bool cuda_memory(size_t *ret_free, size_t *ret_all) {
+        if (cudaMemGetInfo(ret_free, ret_all) == cudaSuccess)
+                return true;
+        (void) cudaGetLastError();
+        return false;
 }
 
 void cuda_mark(void) {

@@ -18,8 +18,6 @@
 
 #include "trainer/cuda/kernels.cuh"
 
-#define MMA_SM 80 /* the first that has it */
-
 #ifdef __CUDACC__
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800

@@ -10,7 +10,7 @@ enum kind { PLAIN, ADD, EMBED };
 
 namespace {
 constexpr uint32_t FORWARD_WARPS = 8;
-constexpr uint32_t ROWS = 32, ROWS_AHEAD = 2; /* of a block in backward; of them that it has at a time */
+constexpr uint32_t ROWS = CUDA_NORM_ROWS, ROWS_AHEAD = 2; /* of a block in backward; of them that it has at a time */
 constexpr uint32_t BACKWARD_WARPS_MAX = CUDA_WIDTH_MAX / (WARP * VECTOR);
 } // namespace
 
@@ -276,12 +276,6 @@ template <class T, enum kind KIND, bool ALIGNED> __global__ void norm_backward(n
         store8<ALIGNED>(partial + columns, c.left, c.dbeta);
         if (KIND == ADD)
                 store8<ALIGNED>(partial + 2 * columns, c.left, c.dbias);
-}
-
-size_t cuda_norm_workspace_bytes(const struct ops_shape *shape) {
-        uint32_t rows = shape->max_tokens > shape->max_masked ? shape->max_tokens : shape->max_masked;
-
-        return (size_t) ceil_div(rows, ROWS) * 3 * shape->hidden_size * sizeof(float);
 }
 
 /* Runs what follows with PIECES of WARP · VECTOR columns that hold a row; rows that are not whole have the most. */

@@ -95,11 +95,6 @@ template <class T> __global__ void scatter_add_rows(view<T> dy, const int32_t *r
                 to[c] = from_float<T>(to_float(to[c]) + to_float(from[c]));
 }
 
-/* sums (T, H), then heads (T). */
-size_t cuda_rows_workspace_bytes(const struct ops_shape *shape) {
-        return (size_t) shape->max_tokens * (shape->hidden_size * sizeof(float) + 1);
-}
-
 void cuda_embed_backward(const struct op_embed *op) {
         const struct {
                 const int32_t *index;

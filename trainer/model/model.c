@@ -8,6 +8,8 @@
 #include "common/cleanup.h"
 #include "trainer/model/internal.h"
 
+#define MIB ((size_t) 1 << 20)
+
 /* ---- life cycle ---- */
 
 static int new_layers(struct model *model, struct error *error) {
@@ -21,21 +23,17 @@ static int new_layers(struct model *model, struct error *error) {
         return 0;
 }
 
-static int allocate_buffers(struct model *model, struct error *error) {
+static int allocate_buffers(struct model *model, size_t size, struct error *error) {
         struct arena arena = { .dtype = model->ops->dtype, .master = model->ops->master };
 
-        int r = new_layers(model, error);
-        if (r < 0)
-                return r;
-        buffers_plan(model, &arena);
-        model->arena_size = arena.used;
-        model->arena = model->ops->allocate(arena.used);
+        model->arena_size = size;
+        model->arena = model->ops->allocate(size);
         if (!model->arena)
                 return error_set(error, ENOMEM, "no memory for %zu MB of activations: a smaller micro-batch needs less",
-                                 arena.used >> 20);
+                                 size >> 20);
         arena.data = model->arena;
-        arena.used = 0;
         buffers_plan(model, &arena);
+        assert(arena.used == size);
         model->host_row_k = model->ops->host_memory ? model->row_k : calloc(model->limits.max_tokens, sizeof(uint64_t));
         return model->host_row_k ? 0 : error_set(error, ENOMEM, "no memory for a batch");
 }
@@ -57,28 +55,73 @@ static int allocate_host(struct model *model, struct error *error) {
                        : error_set(error, ENOMEM, "no memory for a classifier");
 }
 
+static int check_length(const struct model_config *config, const struct model_limits *limits, struct error *error) {
+        assert(limits->max_tokens && limits->max_samples && limits->max_length);
+        if (limits->max_length <= config->max_position_embeddings)
+                return 0;
+        return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u",
+                         limits->max_length, config->max_position_embeddings);
+}
+
+/* A model that has nothing of the backend's memory yet, and how much it will have. */
+static int plan(struct model *model, struct model_memory *ret, struct error *error) {
+        const struct ops *ops = model->ops;
+        bool training = model->limits.training;
+        struct arena arena = { .dtype = ops->dtype, .master = ops->master };
+
+        int r = model_layout_new(&model->config, &model->layout, error);
+        if (r >= 0)
+                r = new_layers(model, error);
+        if (r < 0)
+                return r;
+        buffers_plan(model, &arena);
+        size_t n = model->layout.n_elements;
+        *ret = (struct model_memory) {
+                .parameters = state_bytes(ops, n, training, RUN_PARAMETERS) + state_bytes(ops, n, training, RUN_VALUES),
+                .gradients = state_bytes(ops, n, training, RUN_GRADIENTS),
+                .moments = state_bytes(ops, n, training, RUN_MOMENT1) + state_bytes(ops, n, training, RUN_MOMENT2),
+                .activations = arena.used,
+                .snapshot = state_snapshot_bytes(ops, n),
+        };
+        return 0;
+}
+
+/* Before the driver is asked, which would only say that it has none. */
+static int check_room(const struct ops *ops, const struct model_memory *memory, struct error *error) {
+        size_t unused, all, need = model_memory_sum(memory);
+
+        if (!ops->memory || !ops->memory(&unused, &all) || need <= unused)
+                return 0;
+        return error_set(
+                error, ENOMEM,
+                "GPU memory: %zu MiB are needed, but %zu of %zu MiB are free; free some, or compute on the CPU",
+                (need + MIB - 1) >> 20, unused >> 20, all >> 20);
+}
+
+static int allocate(struct model *model, struct error *error) {
+        struct model_memory memory;
+
+        int r = plan(model, &memory, error);
+        if (r >= 0)
+                r = check_room(model->ops, &memory, error);
+        if (r >= 0)
+                r = state_allocate(&model->state, model->ops, model->layout.n_elements, model->limits.training, error);
+        if (r >= 0)
+                r = allocate_buffers(model, memory.activations, error);
+        return r >= 0 ? allocate_host(model, error) : r;
+}
+
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
               struct model **ret_model, struct error *error) {
-        assert(limits->max_tokens && limits->max_samples && limits->max_length);
+        int r = check_length(config, limits, error);
+        if (r < 0)
+                return r;
         struct model *model = calloc(1, sizeof(*model));
 
         if (!model)
                 return error_set(error, ENOMEM, "no memory for a model");
-        model->config = *config;
-        model->ops = ops;
-        model->limits = *limits;
-        if (limits->max_length > config->max_position_embeddings) {
-                model_free(model);
-                return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u",
-                                 limits->max_length, config->max_position_embeddings);
-        }
-        int r = model_layout_new(config, &model->layout, error);
-        if (r >= 0)
-                r = state_allocate(&model->state, ops, model->layout.n_elements, limits->training, error);
-        if (r >= 0)
-                r = allocate_buffers(model, error);
-        if (r >= 0)
-                r = allocate_host(model, error);
+        *model = (struct model) { .config = *config, .ops = ops, .limits = *limits };
+        r = allocate(model, error);
         if (r < 0) {
                 model_free(model);
                 return r;
@@ -90,23 +133,11 @@ int model_new(const struct model_config *config, const struct ops *ops, const st
 int model_plan_memory(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
                       struct model_memory *ret_memory, struct error *error) {
         struct model *model = calloc(1, sizeof(*model));
-        struct arena arena = { .dtype = ops->dtype, .master = ops->master };
 
         if (!model)
                 return error_set(error, ENOMEM, "no memory for a model");
         *model = (struct model) { .config = *config, .ops = ops, .limits = *limits };
-        int r = model_layout_new(config, &model->layout, error);
-        if (r >= 0)
-                r = new_layers(model, error);
-        if (r >= 0) {
-                size_t n = model->layout.n_elements, run = n * dtype_size(ops->master),
-                       values = n * dtype_size(ops->dtype);
-                buffers_plan(model, &arena);
-                *ret_memory = (struct model_memory) { .parameters = run + (ops->dtype != ops->master ? values : 0),
-                                                      .activations = arena.used };
-                if (limits->training)
-                        ret_memory->gradients = run, ret_memory->moments = 2 * run;
-        }
+        int r = plan(model, ret_memory, error);
         model_free(model);
         return r;
 }

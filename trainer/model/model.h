@@ -44,11 +44,15 @@ static inline struct model_limits model_limits_of(uint64_t micro_batch, uint32_t
                                        .training = true };
 }
 
-/* Bytes that model_new would take. */
+/* Bytes that model_new takes of the backend's memory; the snapshot is the saver's (checkpoint/saver.h). */
 struct model_memory {
-        size_t parameters, gradients, moments; /* moments: both */
+        size_t parameters, gradients, moments; /* parameters: with their rounded copy; moments: both */
         size_t activations;                    /* with their gradients and the operations' scratch */
+        size_t snapshot;                       /* of parameters and moments, for checkpoints */
 };
+static inline size_t model_memory_sum(const struct model_memory *m) {
+        return m->parameters + m->gradients + m->moments + m->activations;
+}
 
 enum model_part {
         PART_EMBEDDINGS,
@@ -107,6 +111,7 @@ struct model_pass {
 int model_new(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
               struct model **ret_model, struct error *error);
 void model_free(struct model *model);
+/* The plan by which model_new allocates. The table may be one of ops/planned.h. */
 int model_plan_memory(const struct model_config *config, const struct ops *ops, const struct model_limits *limits,
                       struct model_memory *ret_memory, struct error *error);
 

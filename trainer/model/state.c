@@ -5,47 +5,52 @@
 
 #include "trainer/ops/ops.h"
 
-static int allocate_run(struct model_state *state, void **ret, enum dtype dtype, const char *what,
-                        struct error *error) {
-        size_t size = state->n_elements * dtype_size(dtype);
+size_t state_bytes(const struct ops *ops, size_t n_elements, bool training, enum state_run run) {
+        if (run == RUN_VALUES)
+                return ops->dtype != ops->master ? n_elements * dtype_size(ops->dtype) : 0;
+        return run == RUN_PARAMETERS || training ? n_elements * dtype_size(ops->master) : 0;
+}
 
-        *ret = state->ops->allocate(size);
-        if (!*ret)
-                return error_set(error, ENOMEM, "no memory for %zu MB of %s", size >> 20, what);
-        return 0;
+size_t state_snapshot_bytes(const struct ops *ops, size_t n_elements) {
+        return state_bytes(ops, n_elements, true, RUN_PARAMETERS) + state_bytes(ops, n_elements, true, RUN_MOMENT1) +
+               state_bytes(ops, n_elements, true, RUN_MOMENT2);
+}
+
+static void **place_of(struct model_state *state, enum state_run run) {
+        void **places[STATE_RUN_MAX] = { &state->parameters, &state->values, &state->gradients, &state->moment1,
+                                         &state->moment2 };
+        return places[run];
 }
 
 int state_allocate(struct model_state *state, const struct ops *ops, size_t n_elements, bool training,
                    struct error *error) {
-        enum dtype dtype = ops->dtype, master = ops->master;
+        static const char *const names[STATE_RUN_MAX] = { "parameters", "rounded parameters", "gradients",
+                                                          "first moments", "second moments" };
 
         *state = (struct model_state) { .ops = ops,
                                         .n_elements = n_elements,
-                                        .element_size = dtype_size(master),
-                                        .run_bytes = n_elements * dtype_size(master) };
-        int r = allocate_run(state, &state->parameters, master, "parameters", error);
-        if (r >= 0 && dtype != master)
-                r = allocate_run(state, &state->values, dtype, "rounded parameters", error);
-        else
+                                        .element_size = dtype_size(ops->master),
+                                        .run_bytes = state_bytes(ops, n_elements, training, RUN_PARAMETERS) };
+        for (enum state_run run = 0; run < STATE_RUN_MAX; run++) {
+                size_t size = state_bytes(ops, n_elements, training, run);
+                void **data = place_of(state, run);
+                *data = size > 0 ? ops->allocate(size) : NULL;
+                if (size > 0 && !*data)
+                        return error_set(error, ENOMEM, "no memory for %zu MB of %s", size >> 20, names[run]);
+        }
+        if (!state->values)
                 state->values = state->parameters;
-        if (r < 0 || !training)
-                return r;
-        r = allocate_run(state, &state->gradients, master, "gradients", error);
-        if (r >= 0)
-                r = allocate_run(state, &state->moment1, master, "first moments", error);
-        if (r >= 0)
-                r = allocate_run(state, &state->moment2, master, "second moments", error);
-        return r;
+        return 0;
 }
 
 void state_free(struct model_state *state) {
-        void *const runs[] = { state->parameters, state->gradients, state->moment1, state->moment2 };
-
-        if (state->values && state->values != state->parameters)
-                state->ops->release(state->values, state->n_elements * dtype_size(state->ops->dtype));
-        for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
-                if (runs[i])
-                        state->ops->release(runs[i], state->run_bytes);
+        if (state->values == state->parameters)
+                state->values = NULL;
+        for (enum state_run run = 0; run < STATE_RUN_MAX; run++) {
+                void *data = *place_of(state, run);
+                if (data)
+                        state->ops->release(data, state_bytes(state->ops, state->n_elements, true, run));
+        }
         *state = (struct model_state) {};
 }
 

@@ -172,7 +172,11 @@ struct ops {
         void (*download)(void *to, const void *from, size_t size); /* to host memory */
         void (*zero)(void *data, size_t size);                     /* bytes */
         void (*copy)(void *to, const void *from, size_t size);     /* within the backend's memory */
-        /* Memory for copies that are worth having only if memory is plentiful; NULL: it is not, or the host's would be no faster. */
+        /* The device's free and total memory in bytes; false: unknown. Of the free memory, later_bytes must be left for what allocates
+         * outside of this table, more of it with a collective. NULL: host memory. */
+        bool (*memory)(size_t *ret_free, size_t *ret_all);
+        size_t (*later_bytes)(bool collective);
+        /* Memory for copies that are worth having only if later_bytes(true) are left; NULL: they are not, or the host's would be no faster. */
         void *(*allocate_spare)(size_t size);
         /* A download beside the operations: `mark`, in their order; then one other thread may `fetch` what `from` held at the mark,
          * while nothing changes it. False: the device broke. */

@@ -160,8 +160,10 @@ bool run_text_is_models(
 
 /* stage.c. Collective but for the checks, limits, steps and closing. */
 int run_check_stages(const struct run *run, struct error *error);
-int run_open_stages(struct run *run, struct error *error);               /* data and meta of all stages */
-struct model_limits run_model_limits(const struct run *run);             /* that fit every stage */
+int run_open_stages(struct run *run, struct error *error);   /* data and meta of all stages */
+struct model_limits run_model_limits(const struct run *run); /* that fit every stage */
+/* The same if one stage had another micro-batch. */
+struct model_limits run_model_limits_with(const struct run *run, uint32_t stage, uint64_t micro_batch);
 int run_use_stage(struct run *run, uint32_t stage, struct error *error); /* batches; no counter changes */
 int run_next_stage(struct run *run, struct error *error);                /* of the new one's spec */
 uint64_t run_n_evaluated(const struct run *run, enum run_part part);     /* samples of it that an evaluation takes */
@@ -188,6 +190,10 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
 
 /* Rank 0: gives progress the samples that the update that begins now takes. */
 void run_announce_samples(struct run *run);
+
+/* memory.c. Not collective. Refuses a model that does not fit this rank's GPU, with the micro-batch that fits: exit 78, or 71 if other processes
+ * use the memory. */
+int run_check_memory(const struct run *run, struct error *error);
 
 /* device_check.c. A rank whose device broke leaves at once: the others may be waiting for its part of a sum, and end with it. */
 void run_check_device(struct run *run);

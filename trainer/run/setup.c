@@ -79,7 +79,9 @@ static int agree_device(struct run *run, struct error *error) {
 static int make_model(struct run *run, struct error *error) {
         struct model_limits limits = run_model_limits(run);
 
-        int r = model_new(&run->job->config, run->ops, &limits, &run->model, error);
+        int r = run_check_memory(run, error);
+        if (r >= 0)
+                r = model_new(&run->job->config, run->ops, &limits, &run->model, error);
         if (r >= 0 && run->ranks.own == 0)
                 r = saver_new(run->model, &run->out.saver, error);
         if (r >= 0 && run->ranks.own == 0)

@@ -119,21 +119,21 @@ int run_open_stages(struct run *run, struct error *error) {
 }
 
 /* Of micro-batches of full samples, segments and all. */
-static struct model_limits limits_of(const struct spec *spec, const struct sample_source *source) {
-        struct model_limits limits =
-                model_limits_of(spec->train.micro_batch, source->max_length, source->max_predictions);
+static struct model_limits limits_of(uint64_t micro_batch, const struct sample_source *source) {
+        struct model_limits limits = model_limits_of(micro_batch, source->max_length, source->max_predictions);
 
         limits.max_samples *= source->max_segments;
         limits.max_length = source->max_length / source->max_segments;
         return limits;
 }
 
-struct model_limits run_model_limits(const struct run *run) {
+struct model_limits run_model_limits_with(const struct run *run, uint32_t stage, uint64_t micro_batch) {
         struct model_limits all = { .training = true };
 
         for (uint32_t s = 0; s < run->job->n_stages; s++) {
                 const struct spec_train *t = &run->job->stages[s].spec->train;
-                struct model_limits own = limits_of(run->job->stages[s].spec, &run->job->stages[s].source[PART_TRAIN]);
+                struct model_limits own =
+                        limits_of(s == stage ? micro_batch : t->micro_batch, &run->job->stages[s].source[PART_TRAIN]);
                 all.max_tokens = MAX(all.max_tokens, own.max_tokens);
                 all.max_samples = MAX(all.max_samples, own.max_samples);
                 all.max_masked = MAX(all.max_masked, own.max_masked);
@@ -143,11 +143,15 @@ struct model_limits run_model_limits(const struct run *run) {
         return all;
 }
 
+struct model_limits run_model_limits(const struct run *run) {
+        return run_model_limits_with(run, 0, run->job->stages[0].spec->train.micro_batch);
+}
+
 static struct batches_limits make_limits(const struct run *run, const struct sample_source *source, uint64_t count) {
         uint64_t begin, end;
 
         batches_share(count, run->ranks.own, run->ranks.n, &begin, &end);
-        struct model_limits model = limits_of(run->spec, source);
+        struct model_limits model = limits_of(run->spec->train.micro_batch, source);
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
                                          .max_tokens = model.max_tokens,

@@ -59,7 +59,11 @@ extern struct emulated_launches emulated_launches;
  * first matrix begins with numbers that are all the same. */
 void emulated_note_product(const void *a, const void *b, const void *d, size_t row_a, size_t row_b, size_t row_d);
 extern bool emulated_dry;
-extern size_t emulated_free_bytes; /* of the device's memory, as it says */
+/* The device's memory: what a run has of it, and how much is left. EMULATED_MEMORY: bytes of it in all, and others' use
+ * of it; else there is no end to it, and it says that a TiB is free. */
+extern size_t emulated_used_bytes;
+size_t emulated_all_bytes(void);
+size_t emulated_free_bytes(void);
 
 /* The status that this call fails with (fail.h), 0: it works. One that breaks the device, 700 and up, is every later
  * call's too, until EMULATED_FAIL changes. */
@@ -126,6 +130,9 @@ enum cudaError_t {
 };
 typedef void *cudaStream_t, *cudaEvent_t;
 
+cudaError_t emulated_take(void **ret, size_t size);
+void emulated_give_back(void *p);
+
 /* `work` is done, or recorded where the stream is; what may not be recorded ends the program. */
 void emulated_do(const std::function<void()> &work, cudaStream_t stream);
 void emulated_done_now(cudaStream_t stream, const char *what);
@@ -173,7 +180,7 @@ static inline cudaError_t emulated_allocate(void **ret, size_t size) {
 }
 static inline cudaError_t cudaMalloc(void **ret, size_t size) {
         EMULATED_CALL(cudaMalloc);
-        return emulated_allocate(ret, size);
+        return emulated_take(ret, size);
 }
 static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) {
         EMULATED_CALL(cudaHostAlloc);
@@ -182,7 +189,7 @@ static inline cudaError_t cudaHostAlloc(void **ret, size_t size, int) {
                 emulated_pin(*ret, size, true);
         return r;
 }
-static inline cudaError_t cudaFree(void *p) { return free(p), cudaSuccess; }
+static inline cudaError_t cudaFree(void *p) { return emulated_give_back(p), cudaSuccess; }
 static inline cudaError_t cudaFreeHost(void *p) { return emulated_pin(p, 0, false), free(p), cudaSuccess; }
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost };
 struct cudaPointerAttributes {
@@ -196,7 +203,7 @@ static inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *ret, c
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream);
 static inline cudaError_t cudaMemGetInfo(size_t *unused, size_t *all) {
         EMULATED_CALL(cudaMemGetInfo);
-        return *unused = *all = emulated_free_bytes, cudaSuccess;
+        return *unused = emulated_free_bytes(), *all = emulated_all_bytes(), cudaSuccess;
 }
 static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t stream) {
         EMULATED_CALL(cudaMemsetAsync);

@@ -23,7 +23,6 @@
 
 struct emulated_launches emulated_launches;
 bool emulated_dry;
-size_t emulated_free_bytes = (size_t) 4 << 30;
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 bool emulated_busy;
@@ -66,6 +65,53 @@ cudaError_t cudaGetLastError(void) {
 }
 
 /* ---- memory ---- */
+
+size_t emulated_used_bytes;
+static size_t free_bytes = (size_t) 1 << 40; /* as it says, where there is no end to it */
+static std::map<void *, size_t> taken;
+static std::mutex taken_lock;
+
+/* EMULATED_MEMORY=ALL[:OTHERS] */
+static size_t limit(size_t *ret_others) {
+        const char *text = getenv("EMULATED_MEMORY");
+        char *end = NULL;
+        size_t all = text ? strtoull(text, &end, 10) : 0;
+
+        *ret_others = end && *end == ':' ? strtoull(end + 1, NULL, 10) : 0;
+        return all;
+}
+
+size_t emulated_all_bytes(void) {
+        size_t others, all = limit(&others);
+
+        return all ? all : free_bytes;
+}
+
+size_t emulated_free_bytes(void) {
+        size_t others, all = limit(&others), used = others + emulated_used_bytes;
+
+        return all == 0 ? free_bytes : all > used ? all - used : 0;
+}
+
+cudaError_t emulated_take(void **ret, size_t size) {
+        const std::lock_guard<std::mutex> guard(taken_lock);
+
+        if (getenv("EMULATED_MEMORY") && size > emulated_free_bytes())
+                return cudaErrorMemoryAllocation;
+        cudaError_t r = emulated_allocate(ret, size);
+        if (r == cudaSuccess)
+                taken[*ret] = size, emulated_used_bytes += size;
+        return r;
+}
+
+void emulated_give_back(void *p) {
+        const std::lock_guard<std::mutex> guard(taken_lock);
+        auto found = taken.find(p);
+
+        if (found != taken.end())
+                emulated_used_bytes -= found->second, taken.erase(found);
+        free(p);
+}
 
 static std::map<const char *, size_t> pinned; /* from where, how much */
 static std::mutex pinned_lock;
@@ -424,7 +470,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete exec, cud
 
 /* For C. */
 extern "C" {
-void emulated_set_free(size_t bytes) { emulated_free_bytes = bytes; }
+void emulated_set_free(size_t bytes) { free_bytes = bytes; }
+size_t emulated_used(void) { return emulated_used_bytes; }
 void emulated_fail_graphs(bool fail) { graphs_fail = fail; }
 void emulated_break(void) { cuda_fail("emulation", "broken"); }
 void emulated_break_as(const char *text) { cuda_fail("emulation", text); }
