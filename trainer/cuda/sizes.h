@@ -19,7 +19,7 @@
 #define CUDA_COLLECTIVE_BYTES ((size_t) 1 << 30)
 static inline size_t cuda_later_bytes(bool collective) { return collective ? CUDA_COLLECTIVE_BYTES : CUDA_LATER_BYTES; }
 
-/* Of a card's nominal memory a process cannot have what the driver holds back, and a context of its own. Allowances: a V100 of 16 GB has 15.8
+/* Of a card's nominal memory a process cannot have what the driver holds back, and its own context. Allowances: a V100 of 16 GB has 15.8
  * GiB, an A100 of 40 39.4, an H100 of 80 79.1, an H200 of 141 139.8. */
 #define CUDA_CONTEXT_BYTES ((size_t) 640 << 20)
 #define CUDA_HELD_BACK 64 /* one part in so many */

@@ -86,7 +86,7 @@ static int plan(struct model *model, struct model_memory *ret, struct error *err
         return 0;
 }
 
-/* Before the driver is asked, which would only say that it has none. */
+/* Before the driver is asked, whose answer would name no size. */
 static int check_room(const struct ops *ops, const struct model_memory *memory, struct error *error) {
         size_t unused, all, need = model_memory_sum(memory);
 

@@ -32,7 +32,7 @@ enum state_run {
         STATE_RUN_MAX
 };
 
-/* Bytes that a run takes; 0: it is not there. state_allocate allocates these. */
+/* Bytes that a run takes; 0: it does not exist. state_allocate allocates these. */
 size_t state_bytes(const struct ops *ops, size_t n_elements, bool training, enum state_run run);
 /* Of a copy of all that a checkpoint keeps: parameters and both moments. */
 size_t state_snapshot_bytes(const struct ops *ops, size_t n_elements);

@@ -1,4 +1,4 @@
-/* Whether the run fits its GPU: told before anything is allocated, with what would fit; see run.h. Owns nothing. */
+/* Whether the run fits its GPU: checked before anything is allocated; the message names what would fit; see run.h. Owns nothing. */
 #include <inttypes.h>
 #include <string.h>
 
