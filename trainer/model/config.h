@@ -20,7 +20,7 @@
 
 enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
 enum hidden_act { ACT_GELU, ACT_GELU_NEW, ACT_RELU, ACT_MAX };
-enum classifier_target { TARGET_CLASS, CLASSIFIER_TARGET_MAX }; /* what a label is */
+enum classifier_target { TARGET_CLASS, TARGET_NUMBER, CLASSIFIER_TARGET_MAX }; /* what a label is */
 enum cross_layer_sharing { SHARING_NONE, SHARING_ATTENTION, SHARING_FFN, SHARING_ALL, SHARING_MAX };
 
 /* What a class is derived from (classifier.c). n_labels 0: the model has no classifier. */

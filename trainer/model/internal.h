@@ -163,7 +163,7 @@ struct model_head {
 
         double (*flops)(const struct model *model, const struct batch *batch, enum freeze frozen);
 };
-extern const struct model_head pretraining_head, classifier_head;
+extern const struct model_head pretraining_head, classifier_head, regression_head;
 
 /* The classifier's parts, for heads that differ from it in their loss alone: its forward up to the logits (texts, labels), in whose place
  * their gradient is when backward begins. */

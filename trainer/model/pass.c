@@ -10,6 +10,7 @@
 /* Of texts, by what their labels are. */
 static const struct model_head *const heads[CLASSIFIER_TARGET_MAX] = {
         [TARGET_CLASS] = &classifier_head,
+        [TARGET_NUMBER] = &regression_head,
 };
 
 static const struct model_head *head_of(const struct model *model, const struct model_pass *pass) {
@@ -105,6 +106,7 @@ static void check_batch(const struct model *model, const struct batch *batch, co
                         assert(batch->sentence_labels[i] < 2);
                 return;
         }
+        assert(c->classifier.target != TARGET_NUMBER || batch->targets);
         assert(batch->text_begin[0] == 0 && batch->text_begin[batch->n_texts] == (int32_t) batch->n_samples);
         for (uint32_t i = 0; i < batch->n_texts; i++)
                 assert(batch->sentence_labels[i] < (int32_t) c->classifier.n_labels);
