@@ -39,10 +39,10 @@ static const struct command {
         { "prepare", "make a corpus for pretraining from text", GROUP_TEXT, cmd_prepare },
 
         { "pretrain", "pretrain BERT or ALBERT, alone or under mpirun", GROUP_TRAIN, cmd_pretrain },
-        { "finetune", "train a classifier of texts, alone or under mpirun", GROUP_TRAIN, cmd_finetune },
+        { "finetune", "train a classifier or regression of texts", GROUP_TRAIN, cmd_finetune },
 
-        { "evaluate", "measure a classifier on labelled texts", GROUP_APPLY, cmd_evaluate },
-        { "predict", "classify texts: a label and probabilities for each", GROUP_APPLY, cmd_predict },
+        { "evaluate", "measure a classifier or regression on labelled texts", GROUP_APPLY, cmd_evaluate },
+        { "predict", "label texts: classes and probabilities, or numbers", GROUP_APPLY, cmd_predict },
         { "fill-mask", "predict the words at [MASK] in a text", GROUP_APPLY, cmd_fill_mask },
 
         { "import", "make a checkpoint from a Hugging Face folder", GROUP_EXCHANGE, cmd_import },

@@ -62,6 +62,7 @@ static void default_length(const struct spec_reader *reader, struct spec *spec) 
 /* ---- keys that have no effect beside others ---- */
 
 static bool with_validation(const struct spec *spec) { return spec->data.n_validation > 0; }
+static bool with_numbers(const struct spec *spec) { return spec->data.numbers; }
 static bool is_not_poly(const struct spec *spec) { return spec->optimizer.schedule != SCHEDULE_POLY; }
 
 static const struct idle_rule {
@@ -70,6 +71,8 @@ static const struct idle_rule {
         const char *why; /* and the cure */
 } idle_rules[] = {
         { "data.split", with_validation, "conflicts with data.validation; set only one" },
+        { "data.per_class", with_numbers,
+          "has no effect with data.labels: number; use data.fraction or leave this out" },
         { "optimizer.power", is_not_poly,
           "has no effect without optimizer.schedule: poly; set that or leave this out" },
 };

@@ -43,8 +43,10 @@ struct field {
                             any */
         const char *const *names; /* enums only */
         size_t n_names;
-        bool hosts;    /* FIELD_NAMES: of hosts; may be {file: FILE}. Else of variables */
-        bool required; /* lists only */
+        bool hosts;       /* FIELD_NAMES: of hosts; may be {file: FILE}. Else of variables */
+        bool required;    /* lists only */
+        const char *word; /* lists only: in place of a list, this word, which sets the bool at word_at; NULL: none */
+        size_t word_at;
         bool optional; /* numbers only: without a text, the value is `absent` and is not written back */
         int absent;
         unsigned entry; /* a number in a list of two: 1 the first, whose row is followed by the second's, 2; 0: not in a
@@ -75,7 +77,7 @@ bool is_absent(const struct field *field, const void *from);
 
 /* The text given for a key. */
 struct given {
-        char *text;     /* of a scalar; of a list of names: the file that has them */
+        char *text;     /* of a scalar; of a list: the file that has its names, or the word in its place */
         char **entries; /* of a list, which may be empty: NULL-terminated */
         uint32_t n;
         char *name;  /* as messages name it: "stages[1].data.train", "--ranks"; NULL: not given */

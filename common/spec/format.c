@@ -70,13 +70,17 @@ const char *spec_get(const struct spec *spec, const char *key, char *buffer, siz
         return buffer;
 }
 
+static bool has_word(const struct spec *spec, const struct field *field) {
+        return field->word && *AT(spec, field->word_at, const bool);
+}
+
 static void walk_list(const struct spec *spec, const struct field *field, spec_each_t each, void *userdata) {
         char *const *entries = *AT(spec, field->offset, char **);
         uint32_t n = *AT(spec, field->count, uint32_t);
         char count[16];
 
         (void) snprintf(count, sizeof(count), "%u", n);
-        each(userdata, field->key, false, count);
+        each(userdata, field->key, false, has_word(spec, field) ? field->word : count);
         for (uint32_t i = 0; i < n; i++)
                 each(userdata, field->key, field->type == FIELD_PATHS, entries[i]);
 }
@@ -168,6 +172,11 @@ static int add_list(const struct spec *spec, const struct field *field, struct g
         char *const *entries = *AT(spec, field->offset, char **);
         uint32_t n = *AT(spec, field->count, uint32_t);
 
+        if (has_word(spec, field)) {
+                given->name = strdup(field->key);
+                given->text = strdup(field->word);
+                return given->name && given->text ? 0 : error_errno(error, ENOMEM, "job spec");
+        }
         if (n == 0)
                 return 0;
         given->name = strdup(field->key);

@@ -13,7 +13,7 @@
 #include "common/spec/fields.h"
 #include "common/spec/spec.h"
 
-#define SPEC_IDLE_RULES 2
+#define SPEC_IDLE_RULES 3
 
 /* A key that may have no effect: number of stages that inherit it without effect, and with one. */
 struct spec_idle {

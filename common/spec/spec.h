@@ -125,6 +125,7 @@ struct spec_data {
         char **test, **text,
                 **labels; /* files; columns whose texts are joined, [text]; class names, with train's spelling */
         uint32_t n_test, n_text, n_labels;
+        bool numbers;                /* false; labels: number: a label is one, to be predicted as such */
         char *task;                  /* NULL: the only one; whose head the classes are of */
         char *label;                 /* "label": its column */
         enum data_format format;     /* auto: by the file's name */

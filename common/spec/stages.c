@@ -92,6 +92,8 @@ static int check_task(struct spec_reader *reader, const struct spec *task, const
                                    reader->path, reader->stage->line);
         if (!task->data.task)
                 return spec_refuse(reader, "data.task", "missing; expected the task's name");
+        if (task->data.numbers && reader->stage->n_parts > 1)
+                return spec_refuse(reader, "data.labels", "number: not for one of several tasks");
         for (uint32_t t = 0; t < index; t++)
                 if (strcmp(stage->tasks[t]->data.task, task->data.task) == 0)
                         return spec_refuse(reader, "data.task", "'%.64s' is given twice", task->data.task);
@@ -162,6 +164,32 @@ static int read_stage(struct spec_reader *reader, uint32_t index, const struct s
         return r;
 }
 
+static const char *task_of(const struct spec *stage) {
+        const char *name = spec_task(stage, 0)->task;
+        return name ? name : "";
+}
+
+/* A head of numbers is the run's only one. */
+static int check_numbers(struct spec_reader *reader, const struct spec *spec) {
+        uint32_t first = spec->n_stages;
+
+        for (uint32_t s = 0; s < spec->n_stages; s++) {
+                const struct spec *stage = spec->stages[s], *other = first < s ? spec->stages[first] : NULL;
+                if (stage->data.objective != OBJECTIVE_CLASSIFY)
+                        continue;
+                if (!other)
+                        first = s;
+                else if ((spec_task(stage, 0)->numbers || spec_task(other, 0)->numbers) &&
+                         (spec_task(stage, 0)->numbers != spec_task(other, 0)->numbers ||
+                          strcmp(task_of(stage), task_of(other)) != 0))
+                        return error_input(reader->error, BERTD_EXIT_CONFIG,
+                                           "%s: stages[%u].data.labels: stages %u and %u are two tasks, of which one "
+                                           "has data.labels: number; run them separately",
+                                           reader->path, s, first, s);
+        }
+        return 0;
+}
+
 /* Stages come first, so that an error in one is reported with the stage's name. */
 int spec_read_stages(struct spec_reader *reader, struct spec *spec) {
         const struct part *file = reader->file;
@@ -177,6 +205,8 @@ int spec_read_stages(struct spec_reader *reader, struct spec *spec) {
         }
         if (r == 0)
                 r = spec_check_stages(reader);
+        if (r == 0)
+                r = check_numbers(reader, spec);
         if (r < 0)
                 return r;
         merge_stage(file, &file->parts[0], 0, &merged);

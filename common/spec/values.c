@@ -242,6 +242,10 @@ int spec_read_field(struct spec_reader *reader, size_t row, struct spec *spec) {
                         return spec_refuse(reader, field->key, "not a key of kind %s", job_kind_name(spec->kind));
                 if (field->type == FIELD_NAMES)
                         return spec_read_names(reader, field, given, spec);
+                if (is_list(field) && given->text) { /* its word */
+                        *AT(spec, field->word_at, bool) = true;
+                        return 0;
+                }
                 return is_list(field) ? read_list(reader, field, given, spec)
                                       : spec_read_value(reader, field, given->text, to);
         }

@@ -172,6 +172,16 @@ static int read_file_of_names(struct reader *reader, struct given *given) {
         return refuse(reader, line_of(reader), given->name, "expected {file: FILE} alone");
 }
 
+/* A list, or the word that stands for one. */
+static int read_list_or_word(struct reader *reader, const struct field *field, struct given *given) {
+        if (!field->word || reader->event.type != YAML_SCALAR_EVENT)
+                return read_list(reader, field->required, SPEC_LIST_MAX, given);
+        if (strcmp(text_of(reader), field->word) == 0)
+                return read_text(reader, given->name, &given->text);
+        return refuse(reader, line_of(reader), given->name, "'%.64s' is not %s; expected that or a list",
+                      text_of(reader), field->word);
+}
+
 /* One name as a text, a list of them, or a file that has them. */
 static int read_names(struct reader *reader, struct given *given) {
         if (reader->event.type == YAML_MAPPING_START_EVENT)
@@ -218,7 +228,7 @@ static int read_value(struct reader *reader, size_t row, const char *name, struc
                 return read_pair(reader, given);
         if (field->type == FIELD_NAMES)
                 return read_names(reader, given);
-        return is_list(field) ? read_list(reader, field->required, SPEC_LIST_MAX, given) : read_scalar(reader, given);
+        return is_list(field) ? read_list_or_word(reader, field, given) : read_scalar(reader, given);
 }
 
 static int refuse_unknown(struct reader *reader, const struct place *place) {

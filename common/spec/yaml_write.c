@@ -54,15 +54,16 @@ static void end_list(struct writer *writer) {
 
 static void write_value(struct writer *writer, size_t row, const struct given *given) {
         const struct field *field = &spec_fields[row];
+        bool list = is_list(field) && !given->text;
 
-        if (field->entry == 1 || is_list(field))
+        if (field->entry == 1 || list)
                 begin_list(writer);
-        if (is_list(field))
+        if (list)
                 for (uint32_t i = 0; i < given->n; i++)
                         emit_text(writer, given->entries[i]);
         else
                 emit_text(writer, given->text);
-        if (field->entry == 2 || is_list(field))
+        if (field->entry == 2 || list)
                 end_list(writer);
 }
 

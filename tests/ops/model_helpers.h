@@ -20,6 +20,7 @@ struct test_batch {
         int32_t ids[HELPER_TOKENS_MAX], types[HELPER_TOKENS_MAX], positions[HELPER_TOKENS_MAX],
                 cu_seqlens[HELPER_TOKENS_MAX + 1], text_begin[HELPER_TOKENS_MAX + 1];
         int32_t masked_rows[HELPER_TOKENS_MAX], masked_labels[HELPER_TOKENS_MAX], sentence_labels[HELPER_TOKENS_MAX];
+        double targets[HELPER_TOKENS_MAX];
         uint64_t sample_k[HELPER_TOKENS_MAX];
 };
 
@@ -77,7 +78,8 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
                               .text_begin = t->text_begin,
                               .masked_rows = t->masked_rows,
                               .masked_labels = t->masked_labels,
-                              .sentence_labels = t->sentence_labels };
+                              .sentence_labels = t->sentence_labels,
+                              .targets = t->targets };
         for (uint32_t s = 0; s < n; s++) {
                 uint32_t own = ragged && s % 3 == 1 ? length / 2 + 1 : length;
                 t->sample_k[s] = first_k + s;

@@ -315,6 +315,13 @@ static void test_classifier(void **state) {
                   .segmented = true,
                   .segments = SEGMENTS_ATTENTION,
                   .dropout = 0.2 },
+                { .target = TARGET_NUMBER,
+                  .first_layer = 1,
+                  .n_layers = 1,
+                  .input = INPUT_POOLED,
+                  .segmented = true,
+                  .segments = SEGMENTS_MEAN,
+                  .dropout = 0.2 },
         };
         struct test_batch *t = helper_batch(40, 6, 9, 5, true);
         struct batch *b = &t->batch;
@@ -322,13 +329,15 @@ static void test_classifier(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
                 struct model_config config = helper_config(40, 8, 2, 2, 12, 0.1);
                 config.classifier = kinds[i];
-                config.classifier.n_labels = 3;
+                config.classifier.n_labels = kinds[i].target == TARGET_NUMBER ? 1 : 3;
                 config.without_pretraining_heads = i % 2;
                 b->n_texts = kinds[i].segmented ? 3 : 6;
                 for (uint32_t s = 0; s <= b->n_texts; s++)
                         t->text_begin[s] = (int32_t) (kinds[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
-                for (uint32_t s = 0; s < b->n_texts; s++)
-                        t->sentence_labels[s] = (int32_t) s % 3;
+                for (uint32_t s = 0; s < b->n_texts; s++) {
+                        t->sentence_labels[s] = (int32_t) (s % config.classifier.n_labels);
+                        t->targets[s] = 0.7 * s - 0.5;
+                }
                 struct model *model = helper_model(&config, ops_fp64(), b);
                 struct model_pass pass = helper_pass(b, true);
                 struct model_loss loss = {};

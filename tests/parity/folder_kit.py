@@ -5,7 +5,8 @@ transformers follows from its arguments:
 
   refuses=(CODE, PATTERN)  import ends with that exit code and one line that matches; nothing else is looked at
   says=PATTERN             import prints a line that matches
-  head                     "classifier": probabilities of `predict`; "mlm": those of `fill-mask`, which prints three digits; "none": neither
+  head                     "classifier": probabilities of `predict`; "number": its numbers and the mean squared error of
+                           `evaluate`; "mlm": probabilities of `fill-mask`, which prints three digits; "none": nothing
   reference                function FOLDER → (model, tokenizer), where transformers' own classes do not read the folder as it is
   texts                    what is tokenised and classified (default TEXTS); of "mlm", each has one [MASK]
   truncates                texts are cut at the tokenizer's model_max_length, as transformers does when asked to truncate (default true)

@@ -386,9 +386,29 @@ def names_twice(folder):
     classes(folder, id2label={"0": "a", "1": "b", "2": "a"})
 
 
-@variant(refuses=(65, "regression"))
+@variant(head="number")
 def regression(folder):
     classes(folder, 1, num_labels=1)
+
+
+@variant(head="number")
+def regression_by_problem_type(folder):
+    classes(folder, 1, num_labels=1, problem_type="regression")
+
+
+@variant(head="number")
+def albert_regression(folder):
+    save(folder, "AlbertForSequenceClassification", id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, problem_type="regression")
+
+
+@variant(head="number", tunes=("sequence_length: 64", {}))
+def tuned_regression(folder):
+    classes(folder, 1, num_labels=1, problem_type="regression")
+
+
+@variant(refuses=(65, "problem_type: regression, but there are 3 labels"))
+def regression_of_several(folder):
+    save(folder, config=dict(problem_type="regression"))
 
 
 @variant(refuses=(65, "problem_type"))

@@ -58,7 +58,7 @@ def open_reference(variant, folder):
     import transformers
     if variant.reference:
         return variant.reference(folder)
-    kind = {"classifier": "AutoModelForSequenceClassification", "mlm": "AutoModelForMaskedLM", "none": "AutoModel"}[variant.head]
+    kind = {"classifier": "AutoModelForSequenceClassification", "number": "AutoModelForSequenceClassification", "mlm": "AutoModelForMaskedLM", "none": "AutoModel"}[variant.head]
     model = getattr(transformers, kind).from_pretrained(folder, dtype="float32")
     return model.eval(), transformers.AutoTokenizer.from_pretrained(folder)
 
@@ -102,6 +102,19 @@ def worst_probability(model, rows, checkpoint, texts):
     return worst
 
 
+def worst_number(model, rows, checkpoint, texts, header):
+    """Of predict's numbers, and of evaluate's mean squared error, which is the loss of the folder's model."""
+    import torch
+    lines = done("predict", checkpoint, text="".join(t + "\n" for t in texts)).stdout.splitlines()
+    worst = max(abs(json.loads(line)["label"] - row.item()) for row, line in zip(logits(model, rows), lines, strict=True))
+    data = checkpoint.with_suffix(".numbers.tsv")
+    data.write_text(header + "".join(f"{i / 2}\t{text}\n" for i, text in enumerate(texts)))
+    said = json.loads(done("evaluate", "--json", "--format", "tsv", checkpoint, data).stdout)
+    with torch.no_grad():
+        losses = [model(input_ids=torch.tensor([row]), labels=torch.tensor([i / 2])).loss.item() for i, row in enumerate(rows)]
+    return max(worst, abs(said["mse"] - sum(losses) / len(losses)))
+
+
 def worst_mask(model, rows, tokenizer, checkpoint, texts):
     """Of the five likeliest tokens, whose probabilities have three digits; a tie may stand in another order."""
     import torch
@@ -119,7 +132,7 @@ def check_export(variant, reference, rows, texts, exported):
     import transformers
     again, info = type(reference).from_pretrained(exported, output_loading_info=True, dtype="float32")
     bad = {key: info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
-    if variant.head == "classifier" and bad:
+    if variant.head in ("classifier", "number") and bad:
         raise Failure(f"export: transformers finds {bad}")
     tokens = token_ids(transformers.AutoTokenizer.from_pretrained(exported), texts, variant.truncates)
     if tokens != rows:
@@ -129,15 +142,15 @@ def check_export(variant, reference, rows, texts, exported):
 
 
 def tune(folder, classes, keys):
-    """The checkpoint of a step that changes nothing."""
+    """The checkpoint of a step that changes nothing; no classes: of numbers."""
     data, spec, run = (pathlib.Path(f"{folder}.{name}") for name in ("tsv", "yaml", "run"))
-    data.write_text("".join(f"{name}\ta good film\n" for name in classes))
+    data.write_text("".join(f"{name}\ta good film\n" for name in classes or "12"))
     spec.write_text(f"""kind: finetune
 checkpoint: {{every_sec: 0}}
 model: {{init: {folder}}}
-data: {{train: [{data}], text: [2], label: 1, labels: [{", ".join(classes)}], {keys}}}
+data: {{train: [{data}], text: [2], label: 1, header: false, labels: {"[" + ", ".join(classes) + "]" if classes else "number"}, {keys}}}
 optimizer: {{learning_rate: 0}}
-train: {{global_batch: {len(classes)}, steps: 1}}
+train: {{global_batch: {len(classes) or 2}, steps: 1}}
 """)
     done("finetune", spec, "--run-dir", run)
     return run / "checkpoints/step-000000001.ckpt"
@@ -160,7 +173,8 @@ def check(variant, folder):
     found = {}
     model, tokenizer = open_reference(variant, folder)
     if variant.tunes:
-        checkpoint = tune(folder, model.config.id2label.values() if variant.head == "classifier" else NAMES, variant.tunes[0])
+        classes = {"classifier": model.config.id2label.values(), "number": []}.get(variant.head, NAMES)
+        checkpoint = tune(folder, classes, variant.tunes[0])
         for key, value in variant.tunes[1].items():
             setattr(tokenizer, key, value)
     texts = variant.texts or (MASKED if variant.head == "mlm" else TEXTS)
@@ -176,6 +190,8 @@ def check(variant, folder):
             raise Failure(f"tokens of {text!r}: {a}, expected {b[1:-1]}")
     if variant.head == "classifier":
         found["probabilities"] = worst_probability(model, rows, checkpoint, texts)
+    elif variant.head == "number":
+        found["numbers"] = worst_number(model, rows, checkpoint, texts, "" if variant.tunes else "label\ttext\n")
     elif variant.head == "mlm":
         found["probabilities"] = worst_mask(model, rows, tokenizer, checkpoint, texts)
     if variant.export is True:

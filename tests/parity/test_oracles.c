@@ -80,6 +80,7 @@ static struct test_batch *make_batch(bool segmented) {
                 }
                 t->cu_seqlens[s + 1] = (int32_t) b->n_tokens;
                 t->sentence_labels[s] = (int32_t) s % LABELS;
+                t->targets[s] = 0.25 * s - 0.5;
                 t->text_begin[s + 1] = (int32_t) (segmented ? (s + 1) * (s + 2) / 2 : s + 1); /* of 1, 2 and 3 */
         }
         b->n_texts = segmented ? 3 : SEQUENCES;
@@ -96,7 +97,7 @@ static struct model_config make_config(bool albert, const struct classifier_conf
         config.max_position_embeddings = 8;
         config.without_pretraining_heads = true;
         config.classifier = *classifier;
-        config.classifier.n_labels = LABELS;
+        config.classifier.n_labels = classifier->target == TARGET_NUMBER ? 1 : LABELS;
         return config;
 }
 
@@ -165,6 +166,17 @@ static const struct head {
         { "albert", .albert = true, .classifier = { .first_layer = 3, .n_layers = 1, .input = INPUT_POOLED } },
         { "albert, concat", .albert = true,
           .classifier = { .first_layer = 1, .n_layers = 3, .input = INPUT_CLS, .combine = COMBINE_CONCAT } },
+        { "number", .classifier = { .target = TARGET_NUMBER, .first_layer = 1, .n_layers = 1, .input = INPUT_POOLED } },
+        { "number, concat",
+          .classifier = { .target = TARGET_NUMBER, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_CONCAT } },
+        { "number, segments' mean", .classifier = { .target = TARGET_NUMBER,
+                                                    .first_layer = 1,
+                                                    .n_layers = 1,
+                                                    .input = INPUT_POOLED,
+                                                    .segmented = true,
+                                                    .segments = SEGMENTS_MEAN } },
+        { "number, albert", .albert = true,
+          .classifier = { .target = TARGET_NUMBER, .first_layer = 3, .n_layers = 1, .input = INPUT_POOLED } },
 };
 
 /* What the loss does not reach has no gradient there, and one of 0 here. */
@@ -192,9 +204,11 @@ static void check_head(const struct ops *ops, const struct bounds *bounds, const
         struct model_pass pass = make_pass(&t->batch, FREEZE_NONE);
         struct model_loss loss = {};
         double logits[SEQUENCES * LABELS], worst = 0;
-        size_t n = (size_t) t->batch.n_texts * LABELS;
+        size_t n = (size_t) t->batch.n_texts * config.classifier.n_labels;
 
         pass.ranges = head->tasks ? ranges : NULL;
+        if (head->classifier.target == TARGET_NUMBER)
+                memset(t->sentence_labels, 0, sizeof(t->sentence_labels));
         write_weights(model, head->name, head->albert);
         model_classify(model, &t->batch, logits);
         for (size_t i = 0; i < n; i++)

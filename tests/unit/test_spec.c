@@ -154,6 +154,19 @@ static const struct bad bad[] = {
         { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
           "job.yaml:4: data.delimiter: ';': only applies to data.format: csv" },
         { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
+        { TUNE "data: {train: [x.csv], labels: numbers}\n",
+          "job.yaml:4: data.labels: 'numbers' is not number; expected that or a list" },
+        { TUNE "data: {train: [x.csv], labels: number, per_class: 5}\n",
+          "job.yaml:4: data.per_class: 5: has no effect with data.labels: number; use data.fraction or leave this "
+          "out" },
+        { TUNE "stages:\n- tasks:\n  - {task: a, train: [x.csv], labels: number}\n  - {task: b, train: [y.csv]}\n",
+          "job.yaml:6: stages[0].tasks[0].labels: number: not for one of several tasks" },
+        { TUNE "data: {train: [x.csv]}\nstages:\n- data: {labels: number}\n- {}\n",
+          "job.yaml: stages[1].data.labels: stages 0 and 1 are two tasks, of which one has data.labels: number; run "
+          "them separately" },
+        { TUNE "data: {train: [x.csv], labels: number}\nstages:\n- data: {objective: mlm}\n- {}\n- data: {task: b}\n",
+          "job.yaml: stages[2].data.labels: stages 1 and 2 are two tasks, of which one has data.labels: number; run "
+          "them separately" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x], label: y}\ntrain: {steps: 1}\n",
           "job.yaml:3: data.label: not a key of kind pretrain" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x, y], train_weights: [1]}\ntrain: {steps: "

@@ -83,6 +83,21 @@ static void test_empty_lists(void **state) {
                 assert_true(e->n_validation == 1 && e->n_labels == 2 && e->n_test == 1 && e->n_text == 2);
         }
         check_round_trip(text);
+        static const char numbers[] = "kind: finetune\nmodel: {init: m}\ntrain: {steps: 3}\n"
+                                      "data: {train: [x.csv], labels: number}\n";
+        cleanup_spec struct spec *n = load(numbers);
+        assert_true(n->data.numbers && n->data.n_labels == 0);
+        check_round_trip(numbers);
+        static const char taken_back[] = "kind: finetune\nmodel: {init: m}\ntrain: {steps: 3}\n"
+                                         "data: {train: [x.csv], labels: [number]}\n"
+                                         "stages:\n- {data: {objective: mlm, labels: number}}\n- data: {}\n"
+                                         "- {data: {objective: mlm, labels: []}}\n";
+        cleanup_spec struct spec *three = load(taken_back), *again = NULL;
+        free(write_and_load(three, &again));
+        for (uint32_t s = 0; s < 3; s++) {
+                assert_true(three->stages[s]->data.numbers == (s == 0) && again->stages[s]->data.numbers == (s == 0));
+                assert_int_equal(again->stages[s]->data.n_labels, s == 1);
+        }
         static const char weighed[] = "kind: pretrain\nmodel: {config: c, vocab: v}\ntrain: {steps: 3}\n"
                                       "data: {train: [x, y], train_weights: [1, 2]}\n"
                                       "stages:\n- {}\n- data: {train: [z], train_weights: []}\n";

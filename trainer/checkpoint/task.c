@@ -149,18 +149,33 @@ static int find_row(const struct checkpoint *c, const json_t *rows, const char *
         return refuse(c, rows, name, error);
 }
 
-static int check_task(const struct checkpoint *c, const struct task *task, uint32_t n_labels, struct error *error) {
-        if (task->labels.n > 0 && task->columns.n > 0 && task->first <= n_labels &&
-            task->labels.n <= n_labels - task->first)
+/* A head of numbers has no labels in meta: it is usable if its stage recorded the task, or if there are no other heads, as in an import. */
+static bool has_numbers(const struct checkpoint *c, const struct model_config *config) {
+        return config->classifier.n_labels > 0 && config->classifier.target == TARGET_NUMBER &&
+               (config->without_pretraining_heads || checkpoint_meta_get(checkpoint_meta(c), "task.0"));
+}
+
+bool task_any(const struct checkpoint *c, const struct model_config *config) {
+        return has_numbers(c, config) ||
+               (config->classifier.n_labels > 0 && checkpoint_meta_get(checkpoint_meta(c), "labels.0"));
+}
+
+static int check_task(const struct checkpoint *c, const struct task *task, const struct model_config *config,
+                      struct error *error) {
+        uint32_t n_labels = config->classifier.n_labels, width = task_width(task);
+
+        if (width > 0 && task->columns.n > 0 && task->first <= n_labels && width <= n_labels - task->first)
                 return 0;
         return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta keys task.0 and labels.0", checkpoint_path(c));
 }
 
-int task_find(const struct checkpoint *c, const char *name, uint32_t n_labels, struct task *ret, struct error *error) {
+int task_find(const struct checkpoint *c, const char *name, const struct model_config *config, struct task *ret,
+              struct error *error) {
         struct labels all = {};
 
+        ret->numbers = has_numbers(c, config);
         int r = description_labels(c, &all, error);
-        if (r >= 0 && (n_labels == 0 || all.n == 0))
+        if (r >= 0 && !task_any(c, config))
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
                                 checkpoint_path(c));
         if (r >= 0) {
@@ -169,33 +184,35 @@ int task_find(const struct checkpoint *c, const char *name, uint32_t n_labels, s
                 json_decref(rows);
         }
         labels_free(&all);
-        return r < 0 ? r : check_task(c, ret, n_labels, error);
+        return r < 0 ? r : check_task(c, ret, config, error);
 }
 
-static int list_rows(const struct checkpoint *c, const json_t *rows, const struct labels *all, uint32_t n_labels,
-                     struct task *ret, uint32_t *ret_n, struct error *error) {
+static int list_rows(const struct checkpoint *c, const json_t *rows, const struct labels *all,
+                     const struct model_config *config, struct task *ret, uint32_t *ret_n, struct error *error) {
         size_t begin = 0;
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < MAX(json_array_size(rows), (size_t) 1); i++) {
                 const json_t *row = json_array_get(rows, i);
                 r = row ? read_row(&ret[i], row, all, begin, error) : read_default(&ret[i], all, error);
+                ret[i].numbers = has_numbers(c, config);
                 begin += (size_t) json_integer_value(json_object_get(row, "classes"));
                 *ret_n = (uint32_t) i + 1;
                 if (r >= 0)
-                        r = check_task(c, &ret[i], n_labels, error);
+                        r = check_task(c, &ret[i], config, error);
         }
         return r;
 }
 
-int task_list(const struct checkpoint *c, uint32_t n_labels, struct task *ret, uint32_t *ret_n, struct error *error) {
+int task_list(const struct checkpoint *c, const struct model_config *config, struct task *ret, uint32_t *ret_n,
+              struct error *error) {
         struct labels all = {};
 
         *ret_n = 0;
         int r = description_labels(c, &all, error);
-        if (r >= 0 && n_labels > 0 && all.n > 0) {
+        if (r >= 0 && task_any(c, config)) {
                 json_t *rows = read_rows(c);
-                r = rows ? list_rows(c, rows, &all, n_labels, ret, ret_n, error) : error_errno(error, ENOMEM, "task");
+                r = rows ? list_rows(c, rows, &all, config, ret, ret_n, error) : error_errno(error, ENOMEM, "task");
                 json_decref(rows);
         }
         labels_free(&all);

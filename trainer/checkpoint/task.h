@@ -7,11 +7,13 @@
 
 #include "trainer/checkpoint/reader.h"
 #include "trainer/data/examples.h"
+#include "trainer/model/config.h"
 
 /* Zeroed = empty; task_free leaves it so. */
 struct task {
         char *name;              /* "" where it has none */
         struct labels labels;    /* its classes */
+        bool numbers;            /* it has none: a label is a number */
         struct labels columns;   /* of text */
         char *label;             /* the label's column */
         enum data_format format; /* auto: by a file's name */
@@ -23,18 +25,24 @@ struct task {
         uint32_t first; /* the first class' place among all of the classifier's */
 };
 
+/* Outputs of a text: one for each class, or the number. */
+static inline uint32_t task_width(const struct task *task) { return task->numbers ? 1 : task->labels.n; }
+
+/* Whether the checkpoint holds a usable classifier or head of numbers: that of a stage that pretrains does not. */
+bool task_any(const struct checkpoint *checkpoint, const struct model_config *config);
+
 /* Adds the index-th task; `name` "" where the spec gives none, `n_classes` of them in the checkpoint's list of class names
  * (description_set_labels), behind those of the tasks before. */
 int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name, uint32_t n_classes, uint32_t first,
                   const struct spec_data *data, struct error *error);
 
-/* The task of that name; NULL: the only one. `n_labels`: all classes of the classifier. Refused (65) where the checkpoint holds no
+/* The task of that name; NULL: the only one. `config`: the checkpoint's. Refused (65) where the checkpoint holds no
  * classifier, has no such task, or has several and none is named. */
-int task_find(const struct checkpoint *checkpoint, const char *name, uint32_t n_labels, struct task *ret,
-              struct error *error);
+int task_find(const struct checkpoint *checkpoint, const char *name, const struct model_config *config,
+              struct task *ret, struct error *error);
 
-/* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none if it records no classes; the caller frees each. */
-int task_list(const struct checkpoint *checkpoint, uint32_t n_labels, struct task *ret, uint32_t *ret_n,
+/* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none if it holds no classifier; the caller frees each. */
+int task_list(const struct checkpoint *checkpoint, const struct model_config *config, struct task *ret, uint32_t *ret_n,
               struct error *error);
 void task_free(struct task *task);
 

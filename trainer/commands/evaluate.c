@@ -1,4 +1,7 @@
-/* `bert-trainer evaluate`: how well a classifier's checkpoint does on labelled texts. Owns the open checkpoint and the confusion matrix. */
+/*
+ * `bert-trainer evaluate`: how well a checkpoint does on labelled texts: a classifier's, or one that predicts numbers. Owns the open
+ * checkpoint, the confusion matrix or the numbers.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -12,17 +15,20 @@
 #include "common/usage.h"
 #include "trainer/commands/commands.h"
 #include "trainer/commands/file_arguments.h"
+#include "trainer/infer/correlation.h"
 #include "trainer/infer/scores.h"
 
 #define NAMED 5 /* classes in a message */
 
-static const char HELP[] = "usage: bert-trainer evaluate [OPTION...] CHECKPOINT FILE...\n\n"
-                           "Measures a classifier on labelled texts (csv, tsv, jsonl): accuracy, error,\n"
-                           "macro F1, a table of classes and the confusion matrix. Columns, encoding and\n"
-                           "format are those of its training.\n\n" FILE_ARGUMENTS_HELP "      --empty skip|refuse\n"
-                           "                        treatment of empty texts (default: as in its training)\n"
-                           "      --json            print one JSON object\n"
-                           "  -h, --help            print this help\n";
+static const char HELP[] =
+        "usage: bert-trainer evaluate [OPTION...] CHECKPOINT FILE...\n\n"
+        "Measures a classifier on labelled texts (csv, tsv, jsonl): accuracy, error,\n"
+        "macro F1, a table of classes and the confusion matrix. A model trained with\n"
+        "labels: number: mean squared error, Pearson's and Spearman's correlation.\n"
+        "Columns, encoding and format are those of its training.\n\n" FILE_ARGUMENTS_HELP "      --empty skip|refuse\n"
+        "                        treatment of empty texts (default: as in its training)\n"
+        "      --json            print one JSON object\n"
+        "  -h, --help            print this help\n";
 
 struct evaluate {
         struct text_model_options options;
@@ -30,14 +36,37 @@ struct evaluate {
         int empty; /* enum data_empty; −1: the task's */
         struct text_model model;
         struct texts_found found;
-        uint64_t *confusion, n; /* (labels, labels): true, predicted */
-        double loss;            /* Σ over n */
+        uint64_t *confusion, n;      /* (labels, labels): true, predicted */
+        double loss;                 /* Σ over n */
+        double *predicted, *targets; /* (n) of numbers */
+        size_t room;
 };
 
 /* ---- texts ---- */
 
+static int keep_number(struct evaluate *f, double predicted, double target, struct error *error) {
+        if (f->n == f->room) {
+                size_t room = 2 * f->room + 1024;
+                double *more = realloc(f->predicted, room * sizeof(*more));
+                if (more)
+                        f->predicted = more;
+                double *targets = realloc(f->targets, room * sizeof(*targets));
+                if (targets)
+                        f->targets = targets;
+                if (!more || !targets)
+                        return error_errno(error, ENOMEM, "%zu numbers", room);
+                f->room = room;
+        }
+        f->predicted[f->n] = predicted;
+        f->targets[f->n++] = target;
+        return 0;
+}
+
 static int count(void *context, uint64_t index, double *row, struct error *error) {
         struct evaluate *f = context;
+
+        if (f->model.task.numbers)
+                return keep_number(f, row[0], texts_target(f->model.texts, index), error);
         uint32_t n = f->model.task.labels.n, best = scores_softmax(row, n);
         int32_t label = texts_label(f->model.texts, index);
 
@@ -170,11 +199,53 @@ static int print_figures_json(const struct evaluate *f, double accuracy, double 
         return r < 0 || putchar('\n') == EOF ? -EIO : 0;
 }
 
+/* ---- figures of numbers ---- */
+
+static const char *format_correlation(double r, char buffer[32]) {
+        (void) snprintf(buffer, 32, isnan(r) ? "undefined" : "%.4f", r);
+        return buffer;
+}
+
+static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
+
+static int print_numbers_json(const struct evaluate *f, double mse, double pearson, double spearman) {
+        json_t *all = json_pack("{s:I, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "mse", mse, "pearson",
+                                number_or_null(pearson), "spearman", number_or_null(spearman));
+        int r = all ? json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : -1;
+
+        json_decref(all);
+        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+}
+
+static int report_numbers(const struct evaluate *f, bool json, struct error *error) {
+        double mse = mean_squared_error(f->predicted, f->targets, f->n),
+               pearson = correlation_pearson(f->predicted, f->targets, f->n), spearman = NAN;
+        char p[32], s[32];
+        int r = correlation_spearman(f->predicted, f->targets, f->n, &spearman, error);
+
+        if (r < 0)
+                return r;
+        if (json)
+                r = print_numbers_json(f, mse, pearson, spearman);
+        else
+                (void) printf("texts     %" PRIu64 "\nMSE       %.6g\nPearson   %s\nSpearman  %s\n", f->n, mse,
+                              format_correlation(pearson, p), format_correlation(spearman, s));
+        errno = EIO;
+        if (r < 0 || fflush(stdout) == EOF)
+                return error_errno(error, errno, "standard output");
+        if (isnan(pearson))
+                (void) fprintf(stderr, "bert-trainer: the correlations are undefined: %s\n",
+                               f->n < 2 ? "a single text" : "all predictions, or all labels, are the same");
+        return 0;
+}
+
 static int report(const struct evaluate *f, bool json, struct error *error) {
         uint64_t hits = 0;
 
         if (f->n == 0)
                 return error_input(error, BERTD_EXIT_DATA, "no text to evaluate");
+        if (f->model.task.numbers)
+                return report_numbers(f, json, error);
         for (uint32_t k = 0; k < f->model.task.labels.n; k++)
                 hits += scores_of(f, k).hits;
         double accuracy = (double) hits / (double) f->n, macro = scores_macro_f1(f->confusion, f->model.task.labels.n);
@@ -223,6 +294,8 @@ static int open_all(struct evaluate *f, const char *path, struct error *error) {
 
         if (r < 0)
                 return r;
+        if (f->model.task.numbers)
+                return 0;
         f->confusion = calloc((size_t) f->model.task.labels.n * f->model.task.labels.n, sizeof(*f->confusion));
         return f->confusion ? 0 : error_errno(error, ENOMEM, "a classifier");
 }
@@ -246,5 +319,7 @@ int cmd_evaluate(int argc, char **argv) {
         }
         text_model_close(&f.model);
         free(f.confusion);
+        free(f.predicted);
+        free(f.targets);
         return r < 0 ? error_report(&error) : BERTD_EXIT_OK;
 }

@@ -61,10 +61,10 @@ enum { NONE = UINT32_MAX };
 #define LENGTH_MIN 8 /* as data.sequence_length */
 
 /* transformers shares whole layers of a group or nothing, and always maps E to H. */
-static struct model_config config_for_hf(const struct model_config *config, const struct labels *labels) {
+static struct model_config config_for_hf(const struct model_config *config, const struct task *task) {
         struct model_config hf = *config;
 
-        hf.classifier.n_labels = labels->n; /* one head; none of a stage that pretrains */
+        hf.classifier.n_labels = task_width(task); /* one head; none of a stage that pretrains */
         hf.without_pretraining_heads = hf.classifier.n_labels > 0;
         if (hf.model_type == MODEL_BERT)
                 return hf;
@@ -152,7 +152,7 @@ static int write_weights(struct exporter *x, bool is_double, struct error *error
 
         for (uint32_t i = 0; tensors && i < hf->n_tensors; i++) {
                 const struct model_tensor *t = &hf->tensors[i];
-                size_t skip = t->part == PART_CLASSIFIER ? x->task.first * (t->n_elements / x->task.labels.n) : 0;
+                size_t skip = t->part == PART_CLASSIFIER ? x->task.first * (t->n_elements / task_width(&x->task)) : 0;
                 const void *data = x->origin[i] == NONE
                                            ? (made[n_made++] = make_identity(t, is_double))
                                            : (const char *) x->data[x->origin[i]] + skip * (is_double ? 8 : 4);
@@ -188,30 +188,34 @@ static int write_json(const struct exporter *x, const char *name, json_t *json, 
 static int check_classifier(const struct exporter *x, struct error *error) {
         const struct classifier_config *c = &x->bundle.config.classifier;
 
-        if (x->task.labels.n == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
-                                      c->first_layer + 1 == config_n_layers(&x->bundle.config)))
+        if (task_width(&x->task) == 0 || (c->input == INPUT_POOLED && c->n_layers == 1 && !c->segmented &&
+                                          c->first_layer + 1 == config_n_layers(&x->bundle.config)))
                 return 0;
         return error_input(error, BERTD_EXIT_DATA,
                            "%s: transformers has no such classifier: expected the last layer, pooled, and no segments",
                            checkpoint_path(x->bundle.checkpoint));
 }
 
-/* id2label and label2id, and the dropout under the name that the model type has for it. */
+/* id2label and label2id, what a label is, and the dropout under the name that the model type has for it. */
 static void add_classifier(const struct exporter *x, json_t *config) {
         bool bert = x->bundle.config.model_type == MODEL_BERT;
         json_t *names = json_object(), *ids = json_object();
         char key[16];
 
-        for (uint32_t i = 0; i < x->task.labels.n; i++) {
+        for (uint32_t i = 0; i < task_width(&x->task); i++) {
+                const char *name = x->task.numbers ? "LABEL_0" : x->task.labels.name[i];
                 (void) snprintf(key, sizeof(key), "%u", i);
-                (void) json_object_set_new(names, key, json_string(x->task.labels.name[i]));
-                (void) json_object_set_new(ids, x->task.labels.name[i], json_integer(i));
+                (void) json_object_set_new(names, key, json_string(name));
+                (void) json_object_set_new(ids, name, json_integer(i));
         }
         (void) json_object_set_new(config, "id2label", names);
         (void) json_object_set_new(config, "label2id", ids);
         (void) json_object_set_new(config, bert ? "classifier_dropout" : "classifier_dropout_prob",
                                    json_real(x->bundle.config.classifier.dropout));
-        (void) json_object_set_new(config, "problem_type", json_string("single_label_classification"));
+        if (x->task.numbers)
+                (void) json_object_set_new(config, "num_labels", json_integer(1));
+        (void) json_object_set_new(config, "problem_type",
+                                   json_string(x->task.numbers ? "regression" : "single_label_classification"));
 }
 
 static int write_config(const struct exporter *x, bool is_double, struct error *error) {
@@ -219,7 +223,7 @@ static int write_config(const struct exporter *x, bool is_double, struct error *
                 [MODEL_BERT] = { "BertForPreTraining", "BertForSequenceClassification" },
                 [MODEL_ALBERT] = { "AlbertForPreTraining", "AlbertForSequenceClassification" },
         };
-        bool classifier = x->task.labels.n > 0;
+        bool classifier = task_width(&x->task) > 0;
         json_t *json = config_json(&x->hf_config);
 
         (void) json_object_del(json, "cross_layer_sharing");
@@ -373,9 +377,8 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
         int r = bundle_open(&x->bundle, path, USE_EXPORT, x->vocab, error);
         if (r < 0)
                 return r;
-        if (checkpoint_meta_get(checkpoint_meta(x->bundle.checkpoint), "labels.0"))
-                r = task_find(x->bundle.checkpoint, x->task_name, x->bundle.config.classifier.n_labels, &x->task,
-                              error);
+        if (task_any(x->bundle.checkpoint, &x->bundle.config))
+                r = task_find(x->bundle.checkpoint, x->task_name, &x->bundle.config, &x->task, error);
         else if (x->task_name)
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier, so no task '%.64s'", path,
                                 x->task_name);
@@ -390,7 +393,7 @@ static int run_export(struct exporter *x, const char *path, struct error *error)
                 r = model_folder_check(x->folder, x->force, error);
         if (r < 0)
                 return r;
-        x->hf_config = config_for_hf(&x->bundle.config, &x->task.labels);
+        x->hf_config = config_for_hf(&x->bundle.config, &x->task);
         r = model_layout_new(&x->bundle.config, &x->layout, error);
         if (r >= 0)
                 r = model_layout_new(&x->hf_config, &x->hf_layout, error);

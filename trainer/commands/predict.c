@@ -1,5 +1,5 @@
 /*
- * `bert-trainer predict`: labels and probabilities of texts by a classifier's checkpoint, a line of JSON for each line as they come. Owns the
+ * `bert-trainer predict`: labels and probabilities of texts by a classifier's checkpoint, or numbers, a line of JSON for each line as they come. Owns the
  * open checkpoint and the answers that the texts at hand are owed.
  */
 #include <errno.h>
@@ -16,12 +16,14 @@
 #include "trainer/commands/file_arguments.h"
 #include "trainer/infer/scores.h"
 
-static const char HELP[] = "usage: bert-trainer predict [OPTION...] CHECKPOINT [FILE]\n\n"
-                           "Prints a line of JSON for each line (csv: row) as they come:\n"
-                           "{\"label\": ..., \"probabilities\": {...}}; {\"label\": null, \"reason\": ...} for\n"
-                           "one without text; with \"invalid_bytes\" if some are not UTF-8. FILE is csv, tsv\n"
-                           "or jsonl with the columns of its training, or txt, a text a line, as is\n"
-                           "standard input.\n\n" FILE_ARGUMENTS_HELP "  -h, --help            print this help\n";
+static const char HELP[] =
+        "usage: bert-trainer predict [OPTION...] CHECKPOINT [FILE]\n\n"
+        "Prints a line of JSON for each line (csv: row) as they come:\n"
+        "{\"label\": ..., \"probabilities\": {...}}, or {\"label\": NUMBER} if it was trained\n"
+        "with labels: number; {\"label\": null, \"reason\": ...} for one without text; with\n"
+        "\"invalid_bytes\" if some are not UTF-8. FILE is csv, tsv or jsonl with the\n"
+        "columns of its training, or txt, a text a line, as is standard input.\n\n" FILE_ARGUMENTS_HELP
+        "  -h, --help            print this help\n";
 
 /* A line that is owed. */
 struct answer {
@@ -78,11 +80,21 @@ static int print_prediction(struct predict *f, const double *row, uint32_t best)
         return r < 0 ? (json_decref(line), r) : print_line(line);
 }
 
+static int print_number(struct predict *f, double number) {
+        int r = print_unanswered(f);
+        json_t *line = json_pack("{s:f}", "label", number);
+
+        say_invalid(line, &f->answers[f->n_said++]);
+        return r < 0 ? (json_decref(line), r) : print_line(line);
+}
+
 static int answer(void *context, uint64_t index, double *row, struct error *error) {
         struct predict *f = context;
-        uint32_t best = scores_softmax(row, f->model.task.labels.n);
+        bool number = f->model.task.numbers;
 
-        return print_prediction(f, row, best) < 0 ? error_errno(error, EIO, "standard output") : 0;
+        int r = number ? print_number(f, row[0])
+                       : print_prediction(f, row, scores_softmax(row, f->model.task.labels.n));
+        return r < 0 ? error_errno(error, EIO, "standard output") : 0;
 }
 
 static int run_texts(struct predict *f, struct error *error) {

@@ -21,16 +21,15 @@ static const char PRETRAIN_HELP[] = "usage: bert-trainer pretrain SPEC.yaml --ru
                                     "Exit status: 0 finished, 75 stopped on request, 76 unusable checkpoint, 77 loss\n"
                                     "not finite, 2 wrong usage, 65 wrong data, 66 missing input, 74 input or output\n"
                                     "failed, 78 wrong spec or model configuration.\n";
-static const char FINETUNE_HELP[] =
-        "usage: bert-trainer finetune SPEC.yaml --run-dir DIR [OPTION...]\n\n"
-        "Trains a classifier of texts on a BERT or ALBERT model, alone or under mpirun as\n"
-        "pretrain. best.ckpt in DIR leads to the checkpoint that is best on validation.\n\n" OPTIONS_HELP
-        "An example of a spec:\n"
-        "  kind: finetune\n"
-        "  model: {init: bert-base-uncased/}\n"
-        "  data: {train: [train.csv], validation: [dev.csv], text: [title], label: class}\n"
-        "  train: {epochs: 4}\n"
-        "bert-trainer(1) describes all keys. Signals and exit status: as for pretrain.\n";
+static const char FINETUNE_HELP[] = "usage: bert-trainer finetune SPEC.yaml --run-dir DIR [OPTION...]\n\n"
+                                    "Trains a classifier of texts, or with labels: number a regression, on a BERT or\n"
+                                    "ALBERT model, alone or under mpirun as pretrain. best.ckpt in DIR leads to the\n"
+                                    "checkpoint that is best on validation.\n\n" OPTIONS_HELP "An example of a spec:\n"
+                                    "  kind: finetune\n"
+                                    "  model: {init: bert-base-uncased/}\n"
+                                    "  data: {train: [train.csv], validation: [dev.csv], text: [title], label: class}\n"
+                                    "  train: {epochs: 4}\n"
+                                    "bert-trainer(1) describes all keys. Signals and exit status: as for pretrain.\n";
 
 int cmd_pretrain(int argc, char **argv) { return run_main(argc, argv, JOB_PRETRAIN, PRETRAIN_HELP); }
 int cmd_finetune(int argc, char **argv) { return run_main(argc, argv, JOB_FINETUNE, FINETUNE_HELP); }

@@ -19,6 +19,7 @@ struct batch {
         int32_t *cu_seqlens;    /* (B + 1) first token of each sample */
         uint64_t *sample_k;     /* (B) position in the global stream, | segment << 48: the dropout key (T3) */
         int32_t *text_begin;    /* (texts + 1) first sequence of each sample */
+        double *targets;        /* (texts) of a regression; NaN: none */
         int32_t *masked_rows;   /* (M) indices into (T), ascending */
         int32_t *masked_labels; /* (M) the original ids */
         int32_t *

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "common/cleanup.h"
@@ -21,6 +22,7 @@ struct batches {
                 *sentence_labels;
         uint32_t *segment_lengths;
         uint64_t *sample_k;
+        double *targets;
 };
 
 void batches_share(uint64_t count, uint32_t rank, uint32_t n_ranks, uint64_t *ret_begin, uint64_t *ret_end) {
@@ -49,8 +51,10 @@ int batches_new(const struct sample_source *source, const struct batches_limits 
         b->masked_labels = calloc(masked, sizeof(*b->masked_labels));
         b->sentence_labels = calloc(share, sizeof(*b->sentence_labels));
         b->sample_k = calloc(sequences, sizeof(*b->sample_k));
+        b->targets = calloc(share, sizeof(*b->targets));
         if (!b->text_begin || !b->segment_lengths || !b->micro || !b->ids || !b->token_types || !b->positions ||
-            !b->cu_seqlens || !b->masked_rows || !b->masked_labels || !b->sentence_labels || !b->sample_k) {
+            !b->cu_seqlens || !b->masked_rows || !b->masked_labels || !b->sentence_labels || !b->sample_k ||
+            !b->targets) {
                 batches_free(b);
                 return error_errno(error, ENOMEM, "batches of %zu samples a rank", share);
         }
@@ -72,6 +76,7 @@ void batches_free(struct batches *b) {
         free(b->masked_labels);
         free(b->sentence_labels);
         free(b->sample_k);
+        free(b->targets);
         free(b);
 }
 
@@ -86,6 +91,7 @@ static void open_micro(struct batches *b) {
                 .masked_rows = b->masked_rows + b->n_masked,
                 .masked_labels = b->masked_labels + b->n_masked,
                 .sentence_labels = b->sentence_labels + b->n_texts,
+                .targets = b->targets + b->n_texts,
         };
         b->micro[b->n].text_begin[0] = 0;
         b->micro[b->n++].cu_seqlens[0] = 0;
@@ -100,10 +106,13 @@ static bool fits(const struct batches *b, const struct sample *s) {
 
 /* Masked positions are counted in the sample, so the hash is the same wherever the sample lies. */
 static uint64_t sample_hash(const struct sample *s) {
+        uint64_t target; /* 0 of a class */
+
+        memcpy(&target, &s->target, sizeof(target));
         uint64_t parts[4] = { XXH3_64bits(s->ids, s->length * sizeof(*s->ids)),
                               XXH3_64bits(s->masked_positions, s->n_masked * sizeof(*s->masked_positions)),
                               XXH3_64bits(s->masked_labels, s->n_masked * sizeof(*s->masked_labels)),
-                              (uint64_t) (int64_t) s->sentence_label };
+                              (uint64_t) (int64_t) s->sentence_label ^ target };
         uint64_t hash = XXH3_64bits(parts, sizeof(parts));
 
         return s->n_segments == 1
@@ -132,6 +141,7 @@ static void append(struct batches *b, const struct sample *s, uint64_t k) {
                 s->masked_positions[i] += (int32_t) m->n_tokens;
         for (uint32_t i = 0; i < s->n_segments; i++)
                 append_segment(b, m, s->segment_lengths[i], k | (uint64_t) i << 48);
+        m->targets[m->n_texts] = s->target;
         m->sentence_labels[m->n_texts++] = s->sentence_label;
         m->text_begin[m->n_texts] = (int32_t) m->n_samples;
         m->n_masked += s->n_masked;

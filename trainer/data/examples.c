@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "trainer/data/target.h"
 #include "trainer/random/permute.h"
 #include "trainer/random/philox.h"
 #include "trainer/text/unknown.h"
@@ -25,6 +26,7 @@ struct texts {
         struct unknown unknown;
         uint64_t *begin, *first_segment; /* (segments + 1), (n + 1) */
         int32_t *label;                  /* (n) */
+        double *target;                  /* (n) NaN: none */
         uint32_t *length;                /* (n) before it was shortened */
         size_t n_segments, n, segment_room, room;
         struct text_first *first;
@@ -52,6 +54,7 @@ void texts_free(struct texts *t) {
         free(t->begin);
         free(t->first_segment);
         free(t->label);
+        free(t->target);
         free(t->length);
         free(t->first);
         free(t);
@@ -85,7 +88,10 @@ static int make_room(struct texts *t, size_t segments) {
                 uint32_t *length = realloc(t->length, room * sizeof(*length));
                 if (length)
                         t->length = length;
-                if (!first || !label || !length)
+                double *target = realloc(t->target, room * sizeof(*target));
+                if (target)
+                        t->target = target;
+                if (!first || !label || !length || !target)
                         return -ENOMEM;
                 t->room = room;
         }
@@ -150,6 +156,7 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
         if (r < 0)
                 return r;
         t->length[t->n] = (uint32_t) t->raw.n + 2;
+        t->target[t->n] = NAN;
         t->label[t->n++] = label;
         t->first_segment[t->n] = t->n_segments;
         return 0;
@@ -181,6 +188,21 @@ static int take_label(struct texts *t, const char *path, const struct record *re
         return r < 0 ? error_prefix(error, "%s:%" PRIu64, path, record->line) : 0;
 }
 
+/* The number of the last text. */
+static int take_target(struct texts *t, const char *path, const struct record *record, struct error *error) {
+        int r = target_parse(record->label, &t->target[t->n - 1]);
+
+        t->label[t->n - 1] = 0;
+        if (r == -ERANGE)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is beyond fp32's numbers",
+                                   path, record->line, record->label);
+        if (r < 0)
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is not a number%s", path,
+                                   record->line, record->label,
+                                   record->first ? ": is this row a header (header: true)?" : "");
+        return 0;
+}
+
 int texts_take(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error) {
         int r = texts_add(t, record->text, record->size, -1);
@@ -189,7 +211,9 @@ int texts_take(struct texts *t, const char *path, const struct record *record, s
                 return 0;
         if (r < 0)
                 return error_errno(error, -r, "%s", path);
-        r = record->label ? take_label(t, path, record, labels, learn, error) : 0;
+        if (record->label)
+                r = t->options.numbers ? take_target(t, path, record, error)
+                                       : take_label(t, path, record, labels, learn, error);
         if (r < 0)
                 drop_last(t); /* what came before it may still be looked at */
         return r < 0 ? r : 1;
@@ -283,6 +307,7 @@ void texts_shift_labels(struct texts *t, uint64_t first, uint32_t by) {
 
 uint64_t texts_n(const struct texts *t) { return t->n; }
 int32_t texts_label(const struct texts *t, uint64_t index) { return t->label[index]; }
+double texts_target(const struct texts *t, uint64_t index) { return t->target[index]; }
 uint32_t texts_length(const struct texts *t, uint64_t index) { return t->length[index]; }
 
 bool texts_is_cut(const struct texts *t, uint64_t index) {
@@ -300,7 +325,8 @@ const struct text_first *texts_first(const struct texts *t, size_t *ret_n) {
 void texts_hash(const struct texts *t, char hex[33]) {
         XXH128_hash_t parts[3] = { XXH3_128bits(t->ids.data, t->ids.n * sizeof(*t->ids.data)),
                                    XXH3_128bits(t->begin, t->n_segments * sizeof(*t->begin)),
-                                   XXH3_128bits(t->label, t->n * sizeof(*t->label)) };
+                                   t->options.numbers ? XXH3_128bits(t->target, t->n * sizeof(*t->target))
+                                                      : XXH3_128bits(t->label, t->n * sizeof(*t->label)) };
         XXH128_hash_t hash = XXH3_128bits(parts, sizeof(parts));
 
         (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);
@@ -396,6 +422,7 @@ static void make(const void *context, uint64_t k, struct sample *sample) {
         sample->n_segments = (uint32_t) (end - first);
         sample->length = (uint32_t) (t->begin[end] - t->begin[first]);
         sample->sentence_label = t->label[i];
+        sample->target = t->options.numbers ? t->target[i] : 0;
         for (uint64_t s = first; s < end; s++)
                 sample->segment_lengths[s - first] = (uint32_t) (t->begin[s + 1] - t->begin[s]);
         memcpy(sample->ids, t->ids.data + t->begin[first], sample->length * sizeof(*sample->ids));

@@ -29,6 +29,7 @@ struct texts_options {
         uint32_t head_tokens;  /* of head_tail; 0: 128 of 510, scaled */
         uint32_t max_segments; /* of segments; what lies behind them is cut */
         int32_t cls, sep;      /* ids */
+        bool numbers;          /* labels are numbers to be predicted, not classes */
 };
 
 struct texts;
@@ -58,11 +59,11 @@ int texts_check_empty(const struct texts_found *found, enum data_empty empty, co
 /* A line for each finding. */
 void texts_print_found(const struct texts_found *found, FILE *to);
 
-/* -ENODATA: the text has no token. */
+/* -ENODATA: the text has no token. `label`: −1: none; it has no target. */
 int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
 
-/* A record of `path`, whose label, where it has one, is among the labels; `learn`: or is added to them. 0: its text has no token, and it is
- * skipped; else 1. */
+/* A record of `path`, whose label, if it has one, is a number, or among the labels; `learn`: or is added to them. 0: its text has no token, and
+ * it is skipped; else 1. */
 int texts_take(struct texts *texts, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error);
 
@@ -78,7 +79,8 @@ int texts_sort_labels(struct texts *texts, uint64_t first, struct labels *labels
 void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);
 
 uint64_t texts_n(const struct texts *texts);
-int32_t texts_label(const struct texts *texts, uint64_t index);
+int32_t texts_label(const struct texts *texts, uint64_t index); /* of a number 0 */
+double texts_target(const struct texts *texts, uint64_t index); /* NaN: none */
 
 /* Tokens with [CLS] and [SEP], before it was shortened; and whether it was. */
 uint32_t texts_length(const struct texts *texts, uint64_t index);
@@ -91,7 +93,7 @@ struct text_first {
 };
 const struct text_first *texts_first(const struct texts *texts, size_t *ret_n);
 
-/* xxh3-128 over ids, lengths and labels. */
+/* xxh3-128 over ids, lengths, and labels or targets. */
 void texts_hash(const struct texts *texts, char hex[33]);
 
 /* Some of the texts, in any order. Borrows the texts; the owner frees `index`. */

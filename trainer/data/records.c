@@ -367,11 +367,16 @@ static int json_label(struct records *r, struct record *record, struct error *er
                 record->label = json_plain_string(value);
                 return record->label ? 0 : refuse(r, r->first_line, error, "key %.40s holds a NUL", r->options.label);
         }
-        if (!json_is_integer(value) && !json_is_boolean(value))
-                return refuse(r, r->first_line, error,
-                              "key %.40s is %s; expected a string or a whole number of at most 64 bits",
-                              r->options.label, value ? "neither" : "missing");
-        if (json_is_boolean(value))
+        bool real = json_is_real(value) && r->options.numbers;
+        if (!json_is_integer(value) && !json_is_boolean(value) && !real)
+                return refuse(r, r->first_line, error, "key %.40s is %s; expected %s", r->options.label,
+                              !value               ? "missing"
+                              : r->options.numbers ? "not a number"
+                                                   : "neither",
+                              r->options.numbers ? "a number" : "a string or a whole number of at most 64 bits");
+        if (real)
+                (void) snprintf(number, sizeof(number), "%.17g", json_real_value(value));
+        else if (json_is_boolean(value))
                 (void) snprintf(number, sizeof(number), "%s", json_is_true(value) ? "true" : "false");
         else
                 (void) snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));

@@ -37,6 +37,7 @@ struct records_options {
         char *const *text; /* (n_text) columns whose texts are joined by a space; borrowed */
         uint32_t n_text;
         const char *label; /* NULL: labels are not wanted */
+        bool numbers;      /* labels of jsonl may be any number */
 };
 
 struct record {

@@ -14,6 +14,7 @@ struct sample {
         int32_t *masked_labels;
         uint32_t *segment_lengths; /* room for max_segments */
         int32_t sentence_label;    /* as struct batch's */
+        double target;             /* as struct batch's; 0 of what has none */
 };
 
 struct sample_source {

@@ -60,13 +60,23 @@ static int is_classifier(const char *path, const json_t *root, struct weight_fil
 
 /* ---- how many classes ---- */
 
-static int check_problem(const char *path, const json_t *root, struct error *error) {
+/* As transformers: one label is a number, unless problem_type is another. */
+static int check_problem(const char *path, const json_t *root, uint64_t n, enum classifier_target *ret,
+                         struct error *error) {
         const char *type = json_text_at(root, "problem_type");
+        bool number = type && strcmp(type, "regression") == 0;
 
-        if (!type || strcmp(type, "single_label_classification") == 0)
-                return 0;
-        return error_input(error, BERTD_EXIT_DATA, "%s: problem_type: is '%.64s', expected single_label_classification",
-                           path, type);
+        if (type && !number && strcmp(type, "single_label_classification") != 0)
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: problem_type: is '%.64s', expected single_label_classification or regression",
+                                   path, type);
+        if ((number && n != 1) || (type && !number && n < 2))
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: problem_type: %s, but there %s %llu label%s; expected %s", path, type,
+                                   n == 1 ? "is" : "are", (unsigned long long) n, n == 1 ? "" : "s",
+                                   number ? "one" : "two or more");
+        *ret = n == 1 ? TARGET_NUMBER : TARGET_CLASS;
+        return 0;
 }
 
 /* Rows of the trained head; 0: it has none. */
@@ -82,7 +92,7 @@ static const json_t *object_of(const json_t *root, const char *key) {
         return json_is_object(value) && json_object_size(value) > 0 ? value : NULL;
 }
 
-/* By id2label, label2id, num_labels or the head's rows, whichever gives it first. One class is transformers' regression. */
+/* By id2label, label2id, num_labels or the head's rows, whichever gives it first. */
 static int count_classes(const char *path, const json_t *root, uint64_t rows, uint64_t *ret, struct error *error) {
         const json_t *names = object_of(root, "id2label"), *ids = object_of(root, "label2id"),
                      *number = json_object_get(root, "num_labels");
@@ -95,10 +105,6 @@ static int count_classes(const char *path, const json_t *root, uint64_t rows, ui
                 n = json_object_size(names ? names : ids);
         else if (json_is_integer(number))
                 n = (uint64_t) json_integer_value(number);
-        if (n < 2)
-                return error_input(error, BERTD_EXIT_DATA,
-                                   "%s: %s has %llu label, which is regression: expected two or more", path, by,
-                                   (unsigned long long) n);
         if (json_is_integer(number) && (uint64_t) json_integer_value(number) != n)
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s: num_labels is %" JSON_INTEGER_FORMAT
@@ -210,6 +216,7 @@ static int read_dropout(const char *path, const json_t *root, const struct model
 
 int hf_head_read(const char *path, const json_t *root, struct weight_files *files, struct model_config *config,
                  struct labels *labels, struct error *error) {
+        enum classifier_target target = TARGET_CLASS;
         bool classifier = false;
         double dropout = 0;
         uint64_t n = 0;
@@ -217,19 +224,20 @@ int hf_head_read(const char *path, const json_t *root, struct weight_files *file
         int r = is_classifier(path, root, files, &classifier, error);
         if (r < 0 || !classifier)
                 return r;
-        r = check_problem(path, root, error);
+        r = count_classes(path, root, head_rows(files), &n, error);
         if (r >= 0)
-                r = count_classes(path, root, head_rows(files), &n, error);
-        if (r >= 0)
+                r = check_problem(path, root, n, &target, error);
+        if (r >= 0 && target == TARGET_CLASS)
                 r = add_names(path, root, n, labels, error);
-        if (r >= 0)
+        if (r >= 0 && target == TARGET_CLASS)
                 r = check_agreement(path, root, labels, error);
         if (r >= 0)
                 r = read_dropout(path, root, config, &dropout, error);
         if (r < 0)
                 return r;
         config->without_pretraining_heads = true;
-        config->classifier = (struct classifier_config) { .n_labels = labels->n,
+        config->classifier = (struct classifier_config) { .target = target,
+                                                          .n_labels = (uint32_t) n,
                                                           .first_layer = config_n_layers(config) - 1,
                                                           .n_layers = 1,
                                                           .input = INPUT_POOLED,

@@ -11,7 +11,7 @@
 #include "trainer/hf/weight_files.h"
 #include "trainer/model/config.h"
 
-/* Makes a classifier of `config` where the folder has one, and adds its classes to `labels`. Names that contradict each other, or are not
+/* Makes a classifier of `config` where the folder has one, and adds its classes to `labels`: none of one that predicts a number. Names that contradict each other, or are not
  * as many as the head has rows, are refused (65). `path` is config.json's, `root` what it holds. */
 int hf_head_read(const char *path, const json_t *root, struct weight_files *files, struct model_config *config,
                  struct labels *labels, struct error *error);

@@ -18,6 +18,7 @@ static int open_texts(struct text_model *m, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", b->vocab_path);
         o.cls = vocab_special(b->vocab, "[CLS]");
         o.sep = vocab_special(b->vocab, "[SEP]");
+        o.numbers = m->task.numbers;
         int r = texts_new(m->encoder, &o, &m->texts, error);
         if (r < 0)
                 return r;
@@ -52,8 +53,7 @@ int text_model_open(struct text_model *m, const char *path, const struct text_mo
         int r = bundle_open(&m->bundle, path, USE_CLASSIFIER, options->vocab_path, error);
 
         if (r >= 0)
-                r = task_find(m->bundle.checkpoint, options->task_name, m->bundle.config.classifier.n_labels, &m->task,
-                              error);
+                r = task_find(m->bundle.checkpoint, options->task_name, &m->bundle.config, &m->task, error);
         if (r >= 0)
                 r = open_texts(m, error);
         return r < 0 ? r : open_model(m, options->device, error);
@@ -87,6 +87,7 @@ int text_model_records(const struct text_model *m, const struct text_model_optio
                                           .text = task->columns.name,
                                           .n_text = task->columns.n,
                                           .label = task->label,
+                                          .numbers = task->numbers,
                                           .lenient = lenient };
         if (lenient) { /* without labels */
                 ret->header = records_has_header(ret) ? HEADER_TRUE : HEADER_FALSE;
@@ -123,7 +124,7 @@ int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t ind
                 model_classify(m->model, batch, m->outputs);
                 for (uint32_t i = 0; r >= 0 && i < batch->n_texts; i++, seen++) {
                         double *row = m->outputs + (size_t) i * m->width + m->task.first;
-                        r = check_finite(row, m->task.labels.n, error);
+                        r = check_finite(row, task_width(&m->task), error);
                         if (r >= 0)
                                 r = take(context, seen, row, error);
                 }

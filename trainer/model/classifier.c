@@ -39,7 +39,7 @@ static void load_layers(const struct model *model, struct tensor all, uint32_t n
                 load(model, of_layer(model, all, j, n), values + (size_t) j * n * all.columns);
 }
 
-static void take_layer(struct model *model, const struct batch *batch, uint32_t layer) {
+void classifier_take_layer(struct model *model, const struct batch *batch, uint32_t layer) {
         const struct classifier_config *c = &model->config.classifier;
 
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
@@ -48,7 +48,7 @@ static void take_layer(struct model *model, const struct batch *batch, uint32_t 
                         of_layer(model, model->buffers.layers_first, layer - c->first_layer, batch->n_samples));
 }
 
-static void give_layer(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden) {
+void classifier_give_layer(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden) {
         const struct classifier_config *c = &model->config.classifier;
 
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
@@ -259,19 +259,12 @@ static void mask_tasks(struct model *model, const struct model_pass *pass, struc
         store(model, logits, x);
 }
 
-static void forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient) {
+struct tensor classifier_forward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
         uint32_t n = batch->n_samples, texts = batch->n_texts;
-        struct op_xent xent = {
-                .logits = view_rows(b->class_logits, texts), /* (texts, labels) */
-                .labels = batch->sentence_labels,
-                .scale = pass->sentence_scale,
-                .gradient = gradient,
-                .sums = model->sentence_sums,
-                .workspace = b->workspace,
-        };
+        struct tensor logits = view_rows(b->class_logits, texts); /* (texts, labels) */
 
         if (c->n_layers > 1) {
                 load_layers(model, b->layers_first, n, b->host_in);
@@ -287,11 +280,23 @@ static void forward(struct model *model, const struct batch *batch, const struct
         if (c->dropout > 0)
                 drop(model, batch, pass, view_rows(b->features, texts), view_rows(b->dropped, texts));
         ops->linear(view_rows(b->dropped, texts), model_parameter(model, classifier_slot(model, CLASSIFIER_WEIGHT)),
-                    model_parameter(model, classifier_slot(model, CLASSIFIER_BIAS)), ACTIVATION_NONE, absent,
-                    xent.logits);
+                    model_parameter(model, classifier_slot(model, CLASSIFIER_BIAS)), ACTIVATION_NONE, absent, logits);
+        return logits;
+}
+
+static void forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient) {
+        struct op_xent xent = {
+                .logits = classifier_forward(model, batch, pass),
+                .labels = batch->sentence_labels,
+                .scale = pass->sentence_scale,
+                .gradient = gradient,
+                .sums = model->sentence_sums,
+                .workspace = model->buffers.workspace,
+        };
+
         if (pass->ranges)
                 mask_tasks(model, pass, xent.logits);
-        ops->softmax_xent(&xent);
+        model->ops->softmax_xent(&xent);
 }
 
 /* d_dropped (B, D): gradient of what the pooler puts out → d_combined. */
@@ -314,7 +319,7 @@ static void backward_input(struct model *model, uint32_t n, bool frozen) {
         }
 }
 
-static void backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
+void classifier_backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
@@ -341,11 +346,11 @@ static void backward(struct model *model, const struct batch *batch, const struc
                       b->host_in + (size_t) j * n * model->config.hidden_size);
 }
 
-static uint32_t n_layers(const struct model *model) {
+uint32_t classifier_n_layers(const struct model *model) {
         return model->config.classifier.first_layer + model->config.classifier.n_layers;
 }
 
-static double flops(const struct model *model, const struct batch *batch, enum freeze frozen) {
+double classifier_flops(const struct model *model, const struct batch *batch, enum freeze frozen) {
         const struct classifier_config *c = &model->config.classifier;
         double h = model->config.hidden_size, features = config_features(&model->config);
         bool layers = frozen < FREEZE_ENCODER, pooled = c->input == INPUT_POOLED, pooler = frozen < FREEZE_FEATURES;
@@ -355,9 +360,9 @@ static double flops(const struct model *model, const struct batch *batch, enum f
         return pooled ? flops + flops_with_backward(2 * h * h * batch->n_samples, pooler, layers) : flops;
 }
 
-const struct model_head classifier_head = { .n_layers = n_layers,
-                                            .take_layer = take_layer,
+const struct model_head classifier_head = { .n_layers = classifier_n_layers,
+                                            .take_layer = classifier_take_layer,
                                             .forward = forward,
-                                            .backward = backward,
-                                            .give_layer = give_layer,
-                                            .flops = flops };
+                                            .backward = classifier_backward,
+                                            .give_layer = classifier_give_layer,
+                                            .flops = classifier_flops };

@@ -246,6 +246,7 @@ static int read_numbers(const char *path, json_t *root, struct model_config *con
         return r;
 }
 
+static const char *const targets[CLASSIFIER_TARGET_MAX] = { "class", "number" };
 static const char *const combines[CLASSIFIER_COMBINE_MAX] = { "concat", "mean", "max" };
 static const char *const inputs[CLASSIFIER_INPUT_MAX] = { "auto", "pooled", "cls" };
 static const char *const segment_pools[CLASSIFIER_SEGMENTS_MAX] = { "mean", "max", "attention" };
@@ -259,7 +260,7 @@ static int read_classifier(const char *path, json_t *root, struct model_config *
         };
         json_t *object = json_object_get(root, "classifier");
         struct classifier_config *c = &config->classifier;
-        unsigned combine = 0, input = 0, segments = 0;
+        unsigned combine = 0, input = 0, segments = 0, target = 0;
         int r = read_truth(path, root, "without_pretraining_heads", false, &config->without_pretraining_heads, error);
 
         for (size_t i = 0; object && r >= 0 && i < ELEMENTSOF(keys); i++) {
@@ -275,16 +276,22 @@ static int read_classifier(const char *path, json_t *root, struct model_config *
         if (r >= 0)
                 r = read_choice(path, object, "segments", segment_pools, CLASSIFIER_SEGMENTS_MAX, 0, &segments, error);
         if (r >= 0)
+                r = read_choice(path, object, "target", targets, CLASSIFIER_TARGET_MAX, TARGET_CLASS, &target, error);
+        if (r >= 0)
                 r = read_truth(path, object, "segmented", false, &c->segmented, error);
         if (r < 0)
                 return r;
         c->combine = combine;
         c->input = input;
         c->segments = segments;
+        c->target = target;
         c->dropout = json_number_value(json_object_get(object, "dropout"));
         if (!(c->dropout >= 0 && c->dropout < 1))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: classifier.dropout is not at least 0 and below 1",
                                    path);
+        if (c->target == TARGET_NUMBER && c->n_labels != 1)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s: classifier.n_labels: %u, expected 1 of a number",
+                                   path, c->n_labels);
         if (c->first_layer + c->n_layers > config_n_layers(config) ||
             (input == INPUT_POOLED && config_features(config) != config->hidden_size))
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: classifier: layers %u to %u do not fit the model",
@@ -370,10 +377,11 @@ static void format_classifier(const struct model_config *config, json_t *root) {
         if (c->n_labels > 0)
                 (void) json_object_set_new(
                         root, "classifier",
-                        json_pack("{s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:f}", "n_labels", (json_int_t) c->n_labels,
-                                  "first_layer", (json_int_t) c->first_layer, "n_layers", (json_int_t) c->n_layers,
-                                  "combine", combines[c->combine], "input", inputs[c->input], "segments",
-                                  segment_pools[c->segments], "segmented", c->segmented, "dropout", c->dropout));
+                        json_pack("{s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:f, s:s*}", "n_labels",
+                                  (json_int_t) c->n_labels, "first_layer", (json_int_t) c->first_layer, "n_layers",
+                                  (json_int_t) c->n_layers, "combine", combines[c->combine], "input", inputs[c->input],
+                                  "segments", segment_pools[c->segments], "segmented", c->segmented, "dropout",
+                                  c->dropout, "target", c->target != TARGET_CLASS ? targets[c->target] : NULL));
 }
 
 json_t *config_json(const struct model_config *config) {
@@ -414,6 +422,8 @@ void config_hash(const struct model_config *config, char hex[33]) {
                               config->without_pretraining_heads, c->n_labels, c->first_layer, c->n_layers,
                               (unsigned) c->combine, (unsigned) c->input, (unsigned) c->segments, c->segmented,
                               c->dropout);
+        if (c->n_labels > 0 && c->target != TARGET_CLASS)
+                n += snprintf(text + n, sizeof(text) - (size_t) n, " %s", targets[c->target]);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
 
         (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);

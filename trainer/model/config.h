@@ -20,11 +20,13 @@
 
 enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
 enum hidden_act { ACT_GELU, ACT_GELU_NEW, ACT_RELU, ACT_MAX };
+enum classifier_target { TARGET_CLASS, TARGET_NUMBER, CLASSIFIER_TARGET_MAX }; /* what a label is */
 enum cross_layer_sharing { SHARING_NONE, SHARING_ATTENTION, SHARING_FFN, SHARING_ALL, SHARING_MAX };
 
 /* What a class is derived from (classifier.c). n_labels 0: the model has no classifier. */
 struct classifier_config {
-        uint32_t n_labels;
+        enum classifier_target target;
+        uint32_t n_labels;               /* logits of a text */
         uint32_t first_layer, n_layers;  /* whose output at [CLS] is taken, from 0 */
         enum classifier_combine combine; /* of n_layers > 1 */
         enum classifier_input input;     /* pooled (through the pooler) or cls */

@@ -163,7 +163,16 @@ struct model_head {
 
         double (*flops)(const struct model *model, const struct batch *batch, enum freeze frozen);
 };
-extern const struct model_head pretraining_head, classifier_head;
+extern const struct model_head pretraining_head, classifier_head, regression_head;
+
+/* The classifier's parts, for heads that differ from it in their loss alone: its forward up to the logits (texts, labels), in whose place
+ * their gradient is when backward begins. */
+uint32_t classifier_n_layers(const struct model *model);
+void classifier_take_layer(struct model *model, const struct batch *batch, uint32_t layer);
+struct tensor classifier_forward(struct model *model, const struct batch *batch, const struct model_pass *pass);
+void classifier_backward(struct model *model, const struct batch *batch, const struct model_pass *pass);
+void classifier_give_layer(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden);
+double classifier_flops(const struct model *model, const struct batch *batch, enum freeze frozen);
 
 /* `forward` again for the gradients of weights and of the input, as far as they are wanted. */
 static inline double flops_with_backward(double forward, bool weights, bool input) {

@@ -7,16 +7,20 @@
 #include "common/clock.h"
 #include "trainer/model/internal.h"
 
-static const struct model_head *head_of(const struct model_pass *pass) {
-        static const struct model_head *const heads[] = { [false] = &pretraining_head, [true] = &classifier_head };
+/* Of texts, by what their labels are. */
+static const struct model_head *const heads[CLASSIFIER_TARGET_MAX] = {
+        [TARGET_CLASS] = &classifier_head,
+        [TARGET_NUMBER] = &regression_head,
+};
 
-        return heads[pass->classify];
+static const struct model_head *head_of(const struct model *model, const struct model_pass *pass) {
+        return pass->classify ? heads[model->config.classifier.target] : &pretraining_head;
 }
 
 /* ---- through encoder and head ---- */
 
 static void forward(struct model *model, const struct batch *batch, const struct model_pass *pass, bool gradient) {
-        const struct model_head *head = head_of(pass);
+        const struct model_head *head = head_of(model, pass);
 
         encoder_forward_embeddings(model, batch, pass);
         for (uint32_t l = 0; l < head->n_layers(model); l++) {
@@ -43,7 +47,7 @@ static void backward_layers(struct model *model, const struct batch *batch, cons
 static void backward(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         enum freeze frozen = pass->classify ? pass->frozen : FREEZE_NONE;
         struct tensor d_hidden = view_rows(model->buffers.d_hidden, batch->n_tokens);
-        const struct model_head *head = head_of(pass);
+        const struct model_head *head = head_of(model, pass);
 
         for (uint32_t i = 0; i < model->layout.n_tensors; i++)
                 model->pending[i] = model->layout.tensors[i].uses;
@@ -102,6 +106,7 @@ static void check_batch(const struct model *model, const struct batch *batch, co
                         assert(batch->sentence_labels[i] < 2);
                 return;
         }
+        assert(c->classifier.target != TARGET_NUMBER || batch->targets);
         assert(batch->text_begin[0] == 0 && batch->text_begin[batch->n_texts] == (int32_t) batch->n_samples);
         for (uint32_t i = 0; i < batch->n_texts; i++)
                 assert(batch->sentence_labels[i] < (int32_t) c->classifier.n_labels);
@@ -235,7 +240,7 @@ static double encoder_flops(const struct model *model, double n, const struct mo
         bool layers = frozen < FREEZE_ENCODER, embeddings = frozen < FREEZE_EMBEDDINGS;
         double h = c->hidden_size, f = c->intermediate_size, e = c->embedding_size;
         double layer = 8 * n * h * h + 4 * n * h * f + 4 * n * n * h;
-        double flops = flops_with_backward(head_of(pass)->n_layers(model) * layer, layers, layers);
+        double flops = flops_with_backward(head_of(model, pass)->n_layers(model) * layer, layers, layers);
 
         if (c->embedding_mapping)
                 return flops + flops_with_backward(2 * n * e * h, layers, embeddings);
@@ -244,7 +249,7 @@ static double encoder_flops(const struct model *model, double n, const struct mo
 
 double model_batch_flops(const struct model *model, const struct batch *batch, const struct model_pass *pass) {
         enum freeze frozen = pass->classify ? pass->frozen : FREEZE_NONE;
-        double flops = head_of(pass)->flops(model, batch, frozen);
+        double flops = head_of(model, pass)->flops(model, batch, frozen);
 
         for (uint32_t s = 0; s < batch->n_samples; s++)
                 flops += encoder_flops(model, batch->cu_seqlens[s + 1] - batch->cu_seqlens[s], pass, frozen);

@@ -19,7 +19,7 @@ struct metrics {
         int fd;
         char *path;
         const char *sentence_name;
-        bool warned, classifies;
+        bool warned, classifies, regresses;
         uint32_t stage;
         struct tensorboard *board;
 };
@@ -79,10 +79,11 @@ int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metri
         return 0;
 }
 
-void metrics_set_stage(struct metrics *metrics, uint32_t stage, enum objective objective) {
+void metrics_set_stage(struct metrics *metrics, uint32_t stage, const struct spec_data *data) {
         metrics->stage = stage;
-        metrics->sentence_name = objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
-        metrics->classifies = objective == OBJECTIVE_CLASSIFY;
+        metrics->sentence_name = data->objective == OBJECTIVE_MLM_SOP ? "sop" : "nsp";
+        metrics->classifies = data->objective == OBJECTIVE_CLASSIFY;
+        metrics->regresses = metrics->classifies && data->numbers;
 }
 
 void metrics_close(struct metrics *metrics) {
@@ -120,6 +121,8 @@ static const char *number(double value, char *buffer, size_t size) {
 static int format_losses(const struct metrics *metrics, const struct metrics_losses *l, char *text, size_t size) {
         char a[5][32];
 
+        if (metrics->regresses)
+                return snprintf(text, size, "\"loss\": %s", number(l->loss, a[0], 32));
         if (metrics->classifies)
                 return snprintf(text, size, "\"loss\": %s, \"accuracy\": %s", number(l->loss, a[0], 32),
                                 number(l->sentence_accuracy, a[1], 32));

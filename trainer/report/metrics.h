@@ -4,7 +4,7 @@
  *
  *   step                 updates completed
  *   loss                 mlm_loss + nsp_loss (nats)
- *   mlm_accuracy, nsp_accuracy   shares in 0..1; of classification there is one, accuracy
+ *   mlm_accuracy, nsp_accuracy   shares in 0..1; of classification there is one, accuracy; of numbers none, the loss is the mean squared error
  *   stage                the stage of the run, from 0
  *   learning_rate, gradient_norm
  *   steps_per_sec, samples_per_sec, tokens_per_sec (valid ones), flops_per_sec, mfu   of all ranks together; mfu: of what their matrix product alone does,
@@ -45,9 +45,9 @@ struct metrics_row {
  * the validation of that step, too, which is made again. Begins an event file. */
 int metrics_open(const char *run_dir, uint64_t step, bool validate, struct metrics **ret, struct error *error);
 
-/* The stage of the rows that follow, and what the sentence's loss is called there: "nsp" (at first) or "sop"; of classification they have loss and
+/* The stage of the rows that follow, and, by its data, what the sentence's loss is called there: "nsp" (at first) or "sop"; of classification they have loss and
  * accuracy alone. */
-void metrics_set_stage(struct metrics *metrics, uint32_t stage, enum objective objective);
+void metrics_set_stage(struct metrics *metrics, uint32_t stage, const struct spec_data *data);
 void metrics_close(struct metrics *metrics);
 
 /* A row that cannot be written (disk full) is lost; the first loss is reported on stderr, training continues. */

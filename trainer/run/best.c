@@ -19,11 +19,11 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/run/run.h"
 
-/* The higher accuracy wins; a tie goes to the lower loss. */
+/* The higher accuracy wins; a tie, or numbers, which have none, goes to the lower loss. */
 bool run_is_better(const struct run *run, double loss, double accuracy, bool classifies) {
         if (!isfinite(loss))
                 return false;
-        if (classifies && !(run->state.best_validation_accuracy == accuracy))
+        if (classifies && !isnan(accuracy) && !(run->state.best_validation_accuracy == accuracy))
                 return !(run->state.best_validation_accuracy > accuracy);
         return !(run->state.best_validation_loss <= loss);
 }
@@ -62,7 +62,7 @@ static int check_kept(const struct run *run, struct error *error) {
         if (r < 0)
                 return r;
         if (!(figures.loss == run->state.best_validation_loss) ||
-            !(figures.accuracy == run->state.best_validation_accuracy))
+            !(figures.accuracy == run->state.best_validation_accuracy || run_regresses(run)))
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: of another run", checkpoint_path(c));
         return checkpoint_verify(c, error);
 }
@@ -92,16 +92,26 @@ static void find_best(struct run *run) {
                 consider(run, steps[i]);
 }
 
-void run_lose_best(struct run *run, const struct error *why) {
-        double accuracy = run->state.best_validation_accuracy;
+/* "accuracy 0.9124" */
+static const char *format_best(const struct run *run, char buffer[32]) {
+        bool regresses = run_regresses(run);
 
+        (void) snprintf(buffer, 32, "%s %.4f", regresses ? "loss" : "accuracy",
+                        regresses ? run->state.best_validation_loss : run->state.best_validation_accuracy);
+        return buffer;
+}
+
+void run_lose_best(struct run *run, const struct error *why) {
+        char was[32], is[32];
+
+        (void) format_best(run, was);
         find_best(run);
         if (run->out.progress)
                 progress_end_line(run->out.progress);
-        (void) fprintf(stderr, "bert-trainer: %s: it was the best checkpoint (accuracy %.4f); ", why->text, accuracy);
+        (void) fprintf(stderr, "bert-trainer: %s: it was the best checkpoint (%s); ", why->text, was);
         if (run->out.best_kept_step > 0)
-                (void) fprintf(stderr, "the best is now that of step %" PRIu64 " (accuracy %.4f)",
-                               run->out.best_kept_step, run->state.best_validation_accuracy);
+                (void) fprintf(stderr, "the best is now that of step %" PRIu64 " (%s)", run->out.best_kept_step,
+                               format_best(run, is));
         else if (run->job->stages[run->state.stage].n[PART_VALIDATION] > 0)
                 (void) fprintf(stderr, "the best is now looked for from step %" PRIu64 " on", run->state.step);
         else

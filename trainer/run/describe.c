@@ -1,5 +1,6 @@
 /* What there is to train on, and what in it looks like a mistake: on stderr, before the first step. See run.h. Owns nothing. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static int compare_lengths(const void *a, const void *b) {
 }
 
 static bool is_of(const struct run_task *task, int32_t label) {
-        return label >= (int32_t) task->first && label < (int32_t) (task->first + task->labels.n);
+        return label >= (int32_t) task->first && label < (int32_t) (task->first + run_task_width(task));
 }
 
 /* Classes named in a list, and texts in each, of the set. */
@@ -44,9 +45,11 @@ static void print_lengths(const struct run_task *task, const struct text_set *se
                 cut += texts_is_cut(set->texts, index);
         }
         qsort(length, n, sizeof(*length), compare_lengths);
-        (void) fprintf(stderr,
-                       "%s%s%s: %" PRIu64 " texts of %u classes, %u tokens (median), at most %u; %" PRIu64 " are cut\n",
-                       task->name, task->name[0] ? " " : "", part, n, task->labels.n, n > 0 ? length[n / 2] : 0,
+        char classes[32] = "";
+        if (!task->numbers)
+                (void) snprintf(classes, sizeof(classes), " of %u classes", task->labels.n);
+        (void) fprintf(stderr, "%s%s%s: %" PRIu64 " texts%s, %u tokens (median), at most %u; %" PRIu64 " are cut\n",
+                       task->name, task->name[0] ? " " : "", part, n, classes, n > 0 ? length[n / 2] : 0,
                        n > 0 ? length[n - 1] : 0, cut);
 }
 
@@ -89,6 +92,22 @@ static void warn_of_classes(const struct run_task *task, const struct texts *tex
         }
 }
 
+/* What a wrong column would show. */
+static void print_numbers(const struct run_task *task, const struct text_set *set) {
+        double least = INFINITY, most = -INFINITY, sum = 0;
+
+        for (uint64_t i = 0; i < set->n; i++) {
+                double target = texts_target(set->texts, set->index[i]);
+                least = fmin(least, target);
+                most = fmax(most, target);
+                sum += target;
+        }
+        (void) fprintf(stderr, "%s%snumbers from %g to %g, mean %g\n", task->name, task->name[0] ? " " : "", least,
+                       most, sum / (double) set->n);
+        if (least == most && set->n > 1)
+                (void) fprintf(stderr, "bert-trainer: every number is %g: is this the label's column?\n", least);
+}
+
 static const char *const parts[PART_MAX] = { "train", "validation", "test" };
 
 static void describe_task(const struct run_stage *stage, const struct run_task *task, uint64_t *count,
@@ -96,6 +115,10 @@ static void describe_task(const struct run_stage *stage, const struct run_task *
         for (unsigned p = 0; p < PART_MAX; p++)
                 if (stage->set[p].n > 0)
                         print_lengths(task, &stage->set[p], parts[p], length);
+        if (task->numbers) {
+                print_numbers(task, &stage->set[PART_TRAIN]);
+                return;
+        }
         memset(count, 0, task->labels.n * sizeof(*count));
         print_classes(task, &stage->set[PART_TRAIN], count);
         memset(count, 0, task->labels.n * sizeof(*count));

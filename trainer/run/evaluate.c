@@ -50,7 +50,10 @@ static bool evaluate_part(struct run *run, enum run_part part, struct batches *b
 /* `of`: what the row names the weights, or "". */
 static void say(struct run *run, const char *what, uint64_t samples, const struct metrics_losses *l, const char *of) {
         progress_end_line(run->out.progress);
-        if (run_classifies(run))
+        if (run_regresses(run))
+                (void) fprintf(stderr, "%s at step %" PRIu64 ": mean squared error %.4f of %" PRIu64 " texts%s\n", what,
+                               run->state.step, l->loss, samples, of);
+        else if (run_classifies(run))
                 (void) fprintf(stderr,
                                "%s at step %" PRIu64 ": accuracy %.4f (error %.2f %%) of %" PRIu64
                                " texts, loss %.4f%s\n",

@@ -27,9 +27,10 @@ static void free_heads(struct heads *heads) {
 }
 
 static int heads_of_folder(const char *folder, struct heads *ret, struct error *error) {
-        struct model_config config;
+        struct model_config config = {};
 
         int r = hf_folder_config(folder, &config, &ret->task[0].labels, error);
+        ret->task[0].numbers = config.classifier.n_labels > 0 && config.classifier.target == TARGET_NUMBER;
         ret->n = 1;
         return r;
 }
@@ -38,7 +39,7 @@ static int heads_of_checkpoint(const struct checkpoint *c, struct heads *ret, st
         struct model_config config;
 
         int r = description_config(c, &config, error);
-        return r < 0 ? r : task_list(c, config.classifier.n_labels, ret->task, &ret->n, error);
+        return r < 0 ? r : task_list(c, &config, ret->task, &ret->n, error);
 }
 
 static bool same_classes(const struct labels *own, const struct labels *its) {
@@ -92,6 +93,14 @@ static int refuse(const struct run *run, const struct run_task *task, const stru
                 subset ? "name all of its classes in data.labels to keep its head, or " : "");
 }
 
+static int say_other_kind(const struct run_task *task) {
+        (void) fprintf(stderr,
+                       "bert-trainer: the head of model.init is for %s, training is for %s: the head is initialised "
+                       "randomly\n",
+                       task->numbers ? "classes" : "numbers", task->numbers ? "numbers" : "classes");
+        return 0;
+}
+
 static int match_task(const struct run *run, const struct run_task *task, const struct heads *its, int32_t *rows,
                       struct error *error) {
         const struct task *partner = partner_of(run, task, its);
@@ -102,6 +111,12 @@ static int match_task(const struct run *run, const struct run_task *task, const 
                                "bert-trainer: no task of model.init is %s%s%s: %s head is initialised randomly\n",
                                task->name[0] ? "'" : "of these classes", task->name, task->name[0] ? "'" : "",
                                task->name[0] ? "its" : "the classifier's");
+                return 0;
+        }
+        if (task->numbers != partner->numbers)
+                return say_other_kind(task);
+        if (task->numbers) {
+                rows[0] = (int32_t) partner->first;
                 return 0;
         }
         switch (labels_match(&task->labels, &partner->labels, rows)) {
@@ -139,7 +154,7 @@ int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, in
         else
                 r = checkpoint ? heads_of_checkpoint(checkpoint, &its, error)
                                : heads_of_folder(run->job->whole->model.init, &its, error);
-        bool any = its.n > 0 && its.task[0].labels.n > 0; /* a classifier at all */
+        bool any = its.n > 0 && task_width(&its.task[0]) > 0; /* a classifier at all */
         for (uint32_t t = 0; r >= 0 && any && t < run->job->n_tasks; t++)
                 r = match_task(run, &run->job->tasks[t], &its, rows + run->job->tasks[t].first, error);
         free_heads(&its);

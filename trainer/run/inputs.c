@@ -230,13 +230,24 @@ static bool has_stage(const struct run *run, bool classify, bool segmented) {
         return false;
 }
 
+/* If one stage of texts has data.labels: number, all have (common/spec). */
+static bool has_numbers(const struct run *run) {
+        for (uint32_t s = 0; s < spec_n_stages(run->job->whole); s++) {
+                const struct spec *stage = spec_at(run->job->whole, s);
+                if (stage->data.objective == OBJECTIVE_CLASSIFY && spec_task(stage, 0)->numbers)
+                        return true;
+        }
+        return false;
+}
+
 /* All but the number of classes, which comes from the data. */
 static int set_classifier(struct run *run, struct error *error) {
         const struct spec_classifier *s = &run->job->whole->classifier;
         double dropout = run->job->config.classifier.n_labels > 0      ? run->job->config.classifier.dropout
                          : run->job->config.model_type == MODEL_ALBERT ? 0.1
                                                                        : run->job->config.hidden_dropout_prob;
-        struct classifier_config c = { .combine = s->combine,
+        struct classifier_config c = { .target = has_numbers(run) ? TARGET_NUMBER : TARGET_CLASS,
+                                       .combine = s->combine,
                                        .segments = s->segments,
                                        .segmented = has_stage(run, true, true),
                                        .dropout = s->dropout >= 0 ? s->dropout : dropout };

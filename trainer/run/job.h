@@ -23,12 +23,14 @@
 
 enum run_part { PART_TRAIN, PART_VALIDATION, PART_TEST, PART_MAX };
 
-/* A head of the classifier: classes [first, first + labels.n) of all. */
+/* A head of the classifier: classes [first, first + labels.n) of all; or the run's only one, of a number. */
 struct run_task {
         char *name; /* "": the only one */
         struct labels labels;
+        bool numbers; /* without labels */
         uint32_t first;
 };
+static inline uint32_t run_task_width(const struct run_task *task) { return task->numbers ? 1 : task->labels.n; }
 
 /* Of the three parts a stage has those whose n is not 0: of corpora (pretraining) or of texts (classification). */
 struct run_stage {

@@ -242,7 +242,7 @@ static int open_outputs(struct run *run, struct error *error) {
                              error);
         if (r >= 0)
                 metrics_set_stage(run->out.metrics, run->state.stage,
-                                  run->job->stages[run->state.stage].spec->data.objective);
+                                  spec_task(run->job->stages[run->state.stage].spec, 0));
         return r;
 }
 

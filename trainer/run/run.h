@@ -228,6 +228,10 @@ static inline bool run_stage_classifies(const struct run *run, uint32_t stage) {
         return run->job->stages[stage].spec->data.objective == OBJECTIVE_CLASSIFY;
 }
 static inline bool run_classifies(const struct run *run) { return run->spec->data.objective == OBJECTIVE_CLASSIFY; }
+/* Its labels are numbers: it "classifies", with a loss and without an accuracy. */
+static inline bool run_regresses(const struct run *run) {
+        return run_classifies(run) && run->job->config.classifier.target == TARGET_NUMBER;
+}
 
 /* checkpoint.c. Begins one of the current step; `last`: waits until it is durable and fails where it cannot be.
  * Collective. */

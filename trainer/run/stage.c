@@ -251,7 +251,7 @@ int run_next_stage(struct run *run, struct error *error) {
                 run->state.correction_step = 0;
         run_next_best(run); /* of other data, perhaps: not to be compared */
         if (run->ranks.own == 0) {
-                metrics_set_stage(run->out.metrics, run->state.stage, run->spec->data.objective);
+                metrics_set_stage(run->out.metrics, run->state.stage, spec_task(run->spec, 0));
                 progress_end_line(run->out.progress);
                 (void) fprintf(stderr, "stage %u%s%s begins\n", run->state.stage, begin->name ? ": " : "",
                                begin->name ? begin->name : "");

@@ -22,7 +22,7 @@ static const struct field {
         const char *key;
         enum kind kind;
         size_t offset;
-        bool of_classes; /* written only by a stage that classifies */
+        bool of_classes; /* written only by a stage of classes */
 } fields[] = {
 #define FIELD(key, kind, member, ...) \
         { key, kind, offsetof(struct run_state, member), __VA_ARGS__ }
@@ -68,14 +68,16 @@ static void set_field(const struct run_state *state, const struct field *field, 
         }
 }
 
-void state_to_meta(const struct run_state *state, uint64_t global_batch, bool classifies, struct checkpoint_meta *ret) {
+void state_to_meta(const struct run_state *state, uint64_t global_batch, bool texts, bool accuracy,
+                   struct checkpoint_meta *ret) {
         for (size_t i = 0; i < ELEMENTSOF(fields); i++)
-                if (classifies || !fields[i].of_classes)
+                if (accuracy || !fields[i].of_classes)
                         set_field(state, &fields[i], global_batch, ret);
-        if (classifies && state->validated.step == state->step && state->step > 0) {
-                checkpoint_meta_set(ret, "validation_loss", "%.17g", state->validated.loss);
+        if (!texts || state->validated.step != state->step || state->step == 0)
+                return;
+        checkpoint_meta_set(ret, "validation_loss", "%.17g", state->validated.loss);
+        if (accuracy)
                 checkpoint_meta_set(ret, "validation_accuracy", "%.17g", state->validated.accuracy);
-        }
 }
 
 static int get_field(struct run_state *state, const struct field *field, const struct checkpoint_meta *meta,
@@ -129,8 +131,10 @@ bool state_figures(const struct checkpoint_meta *meta, uint64_t step, struct run
                 loss = checkpoint_meta_get(meta, "best_validation_loss");
                 accuracy = checkpoint_meta_get(meta, "best_validation_accuracy");
         }
-        if (!loss || !accuracy)
+        if (!loss)
                 return false;
-        *ret = (struct run_figures) { .step = step, .loss = strtod(loss, NULL), .accuracy = strtod(accuracy, NULL) };
+        *ret = (struct run_figures) { .step = step,
+                                      .loss = strtod(loss, NULL),
+                                      .accuracy = accuracy ? strtod(accuracy, NULL) : NAN };
         return true;
 }

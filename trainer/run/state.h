@@ -15,7 +15,7 @@
 /* Of a validation; step 0: there was none. */
 struct run_figures {
         uint64_t step;
-        double loss, accuracy;
+        double loss, accuracy; /* NaN: of numbers */
 };
 
 struct run_state {
@@ -30,8 +30,10 @@ struct run_state {
         uint64_t last_checkpoint_step; /* begun or restored; UINT64_MAX: none */
 };
 
-/* `global_batch`: of the stage; samples are counted by it. `classifies`: figures of classes are written, too. */
-void state_to_meta(const struct run_state *state, uint64_t global_batch, bool classifies, struct checkpoint_meta *ret);
+/* `global_batch`: of the stage; samples are counted by it. `texts`: of a stage that learns labels, as it was validated is written, too;
+ * `accuracy`: which are classes. */
+void state_to_meta(const struct run_state *state, uint64_t global_batch, bool texts, bool accuracy,
+                   struct checkpoint_meta *ret);
 
 /* Stage and last_checkpoint_step stay as they are. Exit 76 naming `path` and the key. */
 int state_from_meta(struct run_state *state, uint64_t global_batch, const struct checkpoint_meta *meta,

@@ -35,8 +35,9 @@ static const struct rule {
 } rules[] = {
         { "seed", "train.seed", FIXED, OF_ALL },
         { "objective", "data.objective", FIXED, OF_ALL },
+        { "task", "data.labels", FIXED_IF_THERE, OF_TEXTS },
         { "classes", "data.train, labels", FIXED, OF_TEXTS },
-        { "labels.0", "data.train, labels", FIXED, OF_TEXTS },
+        { "labels.0", "data.train, labels", FIXED, OF_TEXTS },             /* of a number neither has them */
         { "labels_hash", "data.train, labels", FIXED_IF_THERE, OF_TEXTS }, /* of all their names */
         { "heads", "data.task, tasks", FIXED_OR_NONE, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
@@ -135,7 +136,7 @@ static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const st
                 for (uint32_t c = 0; r >= 0 && c < task->labels.n; c++)
                         r = labels_add(all, task->labels.name[c], error);
                 if (r >= 0)
-                        r = task_set_meta(m, t, task->name, task->labels.n, task->first, d, error);
+                        r = task_set_meta(m, t, task->name, run_task_width(task), task->first, d, error);
         }
         checkpoint_meta_set(m, "heads", "%s", run->job->n_tasks > 1 ? names : NONE);
         return r;
@@ -144,7 +145,8 @@ static int fill_tasks(struct checkpoint_meta *m, const struct run *run, const st
 static int fill_texts(struct checkpoint_meta *m, const struct run *run, const struct spec *spec, struct error *error) {
         struct labels labels = {};
 
-        checkpoint_meta_set(m, "task", "classification");
+        checkpoint_meta_set(m, "task",
+                            run->job->config.classifier.target == TARGET_NUMBER ? "regression" : "classification");
         checkpoint_meta_set(m, "classes", "%u", run->job->n_classes);
         description_set_cuts(m, &(struct texts_options) { .truncation = spec->data.truncation,
                                                           .head_tokens = spec->data.head_tokens,
@@ -152,7 +154,7 @@ static int fill_texts(struct checkpoint_meta *m, const struct run *run, const st
         SET(m, "subset", spec, "data.split", "data.fraction", "data.per_class", "data.shuffle");
         SET(m, "rates", spec, "optimizer.layer_decay", "optimizer.freeze");
         int r = fill_tasks(m, run, spec, &labels, error);
-        if (r >= 0)
+        if (r >= 0 && labels.n > 0)
                 r = description_set_labels(m, &labels, error);
         labels_free(&labels);
         return r;
@@ -242,7 +244,8 @@ static unsigned fresh_now(const struct run *run) {
 void run_meta_now(const struct run *run, struct checkpoint_meta *m) {
         checkpoint_meta_copy(m, &run->now->meta);
         checkpoint_meta_set(m, "format", "%d", CHECKPOINT_FORMAT);
-        state_to_meta(&run->state, run->spec->train.global_batch, run_classifies(run), m);
+        state_to_meta(&run->state, run->spec->train.global_batch, run_classifies(run),
+                      run_classifies(run) && !run_regresses(run), m);
         description_set_fresh(m, fresh_now(run));
 }
 
@@ -311,7 +314,7 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                 const struct rule *rule = &rules[i];
                 const char *then = checkpoint_meta_get(found, rule->key),
                            *now = checkpoint_meta_get(&run->job->stages[stage].meta, rule->key);
-                if (!applies(run, stage, rule))
+                if (!applies(run, stage, rule) || (!then && !now))
                         continue;
                 if (!then && rule->policy == FIXED_OR_NONE)
                         then = NONE;

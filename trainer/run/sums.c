@@ -29,7 +29,8 @@ bool run_losses(const struct run *run, const struct model_loss *loss, struct met
         ret->mlm_loss = mlm ? loss->mlm_sum / (double) loss->mlm_count : NAN;
         ret->mlm_accuracy = mlm ? (double) loss->mlm_correct / (double) loss->mlm_count : NAN;
         ret->sentence_loss = sentence ? loss->sentence_sum / (double) loss->sentence_count : NAN;
-        ret->sentence_accuracy = sentence ? (double) loss->sentence_correct / (double) loss->sentence_count : NAN;
+        ret->sentence_accuracy =
+                sentence && !run_regresses(run) ? (double) loss->sentence_correct / (double) loss->sentence_count : NAN;
         ret->loss = mlm || sentence ? (mlm ? ret->mlm_loss : 0) + (sentence ? ret->sentence_loss : 0) : NAN;
         return mlm || sentence;
 }

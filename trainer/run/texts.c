@@ -22,7 +22,8 @@ struct records_options run_records_of(const struct spec_data *d) {
                                           .delimiter = d->delimiter ? spec_delimiter(d->delimiter) : '\0',
                                           .text = d->n_text > 0 ? d->text : by_default,
                                           .n_text = d->n_text > 0 ? d->n_text : 1,
-                                          .label = d->label };
+                                          .label = d->label,
+                                          .numbers = d->numbers };
 }
 
 static int new_texts(struct run *run, const struct spec_data *d, struct texts **ret, struct error *error) {
@@ -31,7 +32,8 @@ static int new_texts(struct run *run, const struct spec_data *d, struct texts **
                                          .head_tokens = d->head_tokens,
                                          .max_segments = d->max_segments,
                                          .cls = run->job->samples_vocab.cls,
-                                         .sep = run->job->samples_vocab.sep };
+                                         .sep = run->job->samples_vocab.sep,
+                                         .numbers = d->numbers };
         return texts_new(run->job->encoder, &options, ret, error);
 }
 
@@ -59,7 +61,7 @@ static int new_task(struct run *run, const struct spec_data *d, struct error *er
         if (run->job->n_tasks == SPEC_TASKS_MAX)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s: more than %d tasks", run->options->spec_path,
                                    SPEC_TASKS_MAX);
-        *task = (struct run_task) { .name = strdup(task_name(d)), .first = run->job->n_classes };
+        *task = (struct run_task) { .name = strdup(task_name(d)), .numbers = d->numbers, .first = run->job->n_classes };
         if (!task->name)
                 return error_errno(error, ENOMEM, "task");
         run->making->n_tasks++;
@@ -87,7 +89,7 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
         uint32_t t = find_task(run, d);
         struct run_task *task = &run->making->tasks[t];
         uint64_t first = texts_n(texts);
-        bool is_new = t == run->job->n_tasks, learn = is_new && d->n_labels == 0;
+        bool is_new = t == run->job->n_tasks, learn = is_new && d->n_labels == 0 && !d->numbers;
 
         int r = is_new ? new_task(run, d, error) : 0;
         if (r >= 0)
@@ -96,7 +98,7 @@ static int read_train(struct run *run, const struct spec_data *d, struct texts *
                 r = texts_sort_labels(texts, first, &task->labels, error);
         if (r < 0)
                 return r;
-        run->making->n_classes += is_new ? task->labels.n : 0;
+        run->making->n_classes += is_new ? run_task_width(task) : 0;
         texts_shift_labels(texts, first, task->first);
         return 0;
 }
@@ -160,8 +162,10 @@ static int check_task(const struct run *run, const struct run_stage *stage, cons
                         return 0;
                 first = label;
         }
-        if (first < 0)
+        if (first < 0 && (!task->numbers || train->n == 0))
                 return error_input(error, BERTD_EXIT_DATA, "%s: no text of it is left to train on", d->train[0]);
+        if (task->numbers)
+                return 0;
         return error_input(error, BERTD_EXIT_DATA, "%s: only one class, '%.64s'; expected at least two", d->train[0],
                            task->labels.name[first]);
 }
