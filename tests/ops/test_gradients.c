@@ -228,7 +228,9 @@ static void test_albert_names(void **state) {
 /* Recomputed activations are the same bits; they take less memory. */
 static void check_recompute(const struct model_config *config, const struct ops *ops) {
         struct test_batch *t = helper_batch(config->vocab_size, 5, 33, 5, true);
-        struct model_limits limits = { t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false };
+        struct model_limits limits = {
+                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, false
+        };
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss x = {}, y = {};
         struct model *a = helper_model(config, ops, &t->batch), *b = NULL;
@@ -251,6 +253,41 @@ static void check_recompute(const struct model_config *config, const struct ops 
         model_free(a);
         model_free(b);
         free(t);
+}
+
+/* gelu by fast_gelu is gelu_new: the same bits; and not those of gelu. */
+static void check_fast_gelu(const struct ops *ops) {
+        struct model_config erf = helper_config(101, 24, 2, 3, 60, 0.1), tanh = erf;
+        struct test_batch *t = helper_batch(erf.vocab_size, 5, 33, 5, true);
+        struct model_limits limits = {
+                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, true
+        };
+        struct model_pass pass = helper_pass(&t->batch, true);
+        struct model_loss x = {}, y = {}, z = {};
+        struct model *fast = NULL;
+
+        tanh.hidden_act = ACT_GELU_NEW;
+        struct model *as_tanh = helper_model(&tanh, ops, &t->batch), *as_erf = helper_model(&erf, ops, &t->batch);
+        assert_int_equal(model_new(&erf, ops, &limits, &fast, NULL), 0);
+        model_init(fast, 1);
+        model_init(as_tanh, 1);
+        model_init(as_erf, 1);
+        model_forward_backward(fast, &t->batch, &pass, &x);
+        model_forward_backward(as_tanh, &t->batch, &pass, &y);
+        model_forward_backward(as_erf, &t->batch, &pass, &z);
+        assert_memory_equal(&x, &y, sizeof(x));
+        assert_memory_equal(model_state(fast)->gradients, model_state(as_tanh)->gradients,
+                            model_state(fast)->n_elements * model_state(fast)->element_size);
+        assert_true(x.mlm_sum != z.mlm_sum);
+        model_free(fast);
+        model_free(as_tanh);
+        model_free(as_erf);
+        free(t);
+}
+
+static void test_fast_gelu(void **state) {
+        check_fast_gelu(ops_fp64());
+        check_fast_gelu(ops_cpu());
 }
 
 static void test_recompute(void **state) {
@@ -380,7 +417,7 @@ int main(void) {
                 cmocka_unit_test(test_nothing_masked), cmocka_unit_test(test_accumulates),
                 cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
                 cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
-                cmocka_unit_test(test_dropout_places),
+                cmocka_unit_test(test_fast_gelu),      cmocka_unit_test(test_dropout_places),
         };
 
         omp_set_num_threads(1); /* the models are too small for more */

@@ -44,6 +44,8 @@ enum activation model_activation(const struct model *model) {
                 [ACT_GELU_NEW] = ACTIVATION_GELU_NEW,
                 [ACT_RELU] = ACTIVATION_RELU,
         };
+        if (model->limits.fast_gelu && model->config.hidden_act == ACT_GELU)
+                return ACTIVATION_GELU_NEW;
         return table[model->config.hidden_act];
 }
 

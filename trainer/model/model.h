@@ -32,6 +32,7 @@ struct model_limits {
         uint32_t max_length;  /* longest sample */
         bool training;        /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
         bool recompute;       /* keep only each layer's output and run its forward again in backward: the same bits */
+        bool fast_gelu; /* gelu is computed as gelu_new, which cuBLASLt fuses with products: 4.8e-4 apart at most */
 };
 
 /* The limits of micro-batches of `micro_batch` full samples; short ones may be up to 4 times as many. */
