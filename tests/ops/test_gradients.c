@@ -62,6 +62,15 @@ static void check_tensor(struct model *model, const struct batch *batch, const s
         }
 }
 
+/* What a step before left in the gradients is not to be seen again; what lies between tensors stays 0. */
+static void spoil_gradients(struct model *model) {
+        double *g = model_state(model)->gradients;
+
+        for (uint32_t i = 0; i < model_n_tensors(model); i++)
+                for (size_t j = 0; j < model_tensor(model, i)->n_elements; j++)
+                        g[model_tensor(model, i)->offset + j] = NAN;
+}
+
 /* How often and when each gradient was called complete, and what it was then. */
 struct readiness {
         struct model *model;
@@ -109,6 +118,7 @@ static void check_config(const struct model_config *config, bool sentence, bool 
         pass.context = &ready;
         model_init(model, 1);
         roughen(model);
+        spoil_gradients(model);
         model_zero_gradients(model);
         model_forward_backward(model, &t->batch, &pass, &loss);
         check_ready(&ready);
@@ -310,6 +320,7 @@ static void check_accumulates(struct model *model, const struct batch *batch, co
         model_forward_backward(model, batch, pass, &loss);
         for (size_t i = 0; i < model_state(model)->n_elements; i++)
                 assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
+        spoil_gradients(model);
         model_zero_gradients(model);
         model_forward_backward(model, batch, pass, &loss);
         for (size_t i = 0; i < model_state(model)->n_elements; i++)
@@ -329,6 +340,40 @@ static void test_accumulates(void **state) {
         check_accumulates(model, &t->batch, &pass);
         model_free(model);
         free(t);
+}
+
+static void test_no_micro_batch(void **state) {
+        struct model_config config = helper_config(19, 12, 1, 3, 20, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
+        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
+
+        spoil_gradients(model);
+        model_zero_gradients(model);
+        model_settle_gradients(model);
+        for (size_t i = 0; i < model_state(model)->n_elements; i++)
+                assert_true(((double *) model_state(model)->gradients)[i] == 0);
+        model_free(model);
+        free(t);
+}
+
+/* Gradients of what is frozen are 0, whatever was there. */
+static void check_frozen(struct model *model, const struct batch *batch, struct model_pass *pass) {
+        struct model_loss loss = {};
+
+        for (enum freeze frozen = FREEZE_NONE; frozen < FREEZE_MAX; frozen++) {
+                const double *word =
+                        (const double *) model_state(model)->gradients + model_tensor(model, SLOT_WORD)->offset;
+                double sum = 0;
+                pass->frozen = frozen;
+                spoil_gradients(model);
+                model_zero_gradients(model);
+                model_forward_backward(model, batch, pass, &loss);
+                for (size_t i = 0; i < model_state(model)->n_elements; i++)
+                        assert_true(isfinite(((double *) model_state(model)->gradients)[i]));
+                for (size_t i = 0; i < model_tensor(model, SLOT_WORD)->n_elements; i++)
+                        sum += fabs(word[i]);
+                assert_true((sum > 0) == (frozen == FREEZE_NONE));
+        }
 }
 
 /* Every way to a classifier's features, over texts of one to three segments. */
@@ -372,12 +417,14 @@ static void test_classifier(void **state) {
                 pass.classify = true;
                 model_init(model, 1);
                 roughen(model);
+                spoil_gradients(model);
                 model_zero_gradients(model);
                 model_forward_backward(model, b, &pass, &loss);
                 assert_int_equal(loss.sentence_count, b->n_texts);
                 for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
                         check_tensor(model, b, &pass, tensor);
                 check_accumulates(model, b, &pass);
+                check_frozen(model, b, &pass);
                 model_free(model);
         }
         free(t);
@@ -418,6 +465,7 @@ int main(void) {
                 cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
                 cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
                 cmocka_unit_test(test_fast_gelu),      cmocka_unit_test(test_dropout_places),
+                cmocka_unit_test(test_no_micro_batch),
         };
 
         omp_set_num_threads(1); /* the models are too small for more */
