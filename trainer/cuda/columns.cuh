@@ -7,7 +7,7 @@
 /* Where sums go that were taken side by side: up to three runs of as many columns. */
 struct column_sums {
         float *run[3];
-        bool fresh[3]; /* the sums replace what is there */
+        bool fresh[3]; /* the sums replace what they hold */
         uint32_t n;
 
         void take(struct tensor t) {

@@ -68,8 +68,8 @@ struct model {
         uint64_t *row_k;                /* (T) sample of each token of it */
         uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
         struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
-        uint32_t *pending; /* (tensors) uses that the current backward pass has not reached yet */
-        bool *stale;       /* (tensors) whose gradient is still the previous step's */
+        uint32_t *pending;                       /* (tensors) uses that the current backward pass has not reached yet */
+        bool *stale;                             /* (tensors) whose gradient is still the previous step's */
         struct op_update_tensor *update_tensors; /* (tensors) of the current update */
         struct model_buffers buffers;
 };
@@ -91,8 +91,8 @@ void buffers_plan(struct model *model, struct arena *arena);
 struct tensor model_parameter(const struct model *model, uint32_t slot);
 struct tensor model_master(const struct model *model, uint32_t slot);
 
-/* Where the part of a gradient goes that an operation is about to add: fresh for the first of a step. Not asked for where none is added. Those
- * of q, k and v as one; those of a norm. */
+/* Where the part of a gradient goes that an operation is about to add: fresh for the first of a step. Call it only if one is
+ * added. Those of q, k and v as one; those of a norm. */
 struct tensor model_gradient(struct model *model, uint32_t slot);
 struct tensor model_qkv_gradient(struct model *model, uint32_t slot);
 void model_norm_gradients(struct model *model, uint32_t gamma_slot, struct op_norm *norm);
@@ -136,7 +136,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
 
-/* One use of each of `n` tensors from `slot` on is in its gradient, or is no part of this pass. */
+/* One use of each of `n` tensors from `slot` on is in its gradient, or is not in this pass. */
 void model_count_off(struct model *model, const struct model_pass *pass, uint32_t slot, uint32_t n);
 
 /* ---- encoder.c; `batch` is model->batch, here and wherever operations are called ---- */

@@ -32,7 +32,7 @@ struct tensor {
         enum dtype dtype;
         uint32_t rows, columns;
         uint32_t stride; /* elements from row to row, ≥ columns */
-        bool fresh;      /* what an entry says to add to it replaces what it holds, without a look at that */
+        bool fresh;      /* entries that add to it replace what it holds instead, and do not read that */
 };
 
 enum activation {

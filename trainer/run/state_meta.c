@@ -55,7 +55,7 @@ static const struct rule {
         { "window_map_hash", "data.train", FIXED, OF_CORPORA },
         { "global_batch", "train.global_batch", FIXED, OF_ALL },
         { "precision", "train.precision", FIXED, OF_ALL },
-        { "gelu", "train.fast_gelu", FIXED_OR_NONE, OF_ALL }, /* where it is not model.config's */
+        { "gelu", "train.fast_gelu", FIXED_OR_NONE, OF_ALL }, /* if not model.config's */
         { "optimizer", "optimizer.name", FIXED, OF_ALL },
         { "betas", "optimizer.beta1, beta2", FIXED, OF_ALL },
         { "epsilon", "optimizer.epsilon", FIXED, OF_ALL },
