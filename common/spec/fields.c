@@ -231,6 +231,7 @@ const struct field spec_fields[] = {
         IN(train, epochs, NUMBER(FIELD_DOUBLE, 0.001, 1e6, NULL), .optional = true, .kinds = FINETUNE),
         IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
         IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
+        IN(train, fast_gelu, TRUTH("false"), .kinds = TRAINING),
         IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),
         IN(train, evaluate_every, NUMBER(FIELD_U64, 0, COUNT_MAX, "0"), .kinds = TRAINING),
         IN(train, evaluate_samples, NUMBER(FIELD_U64, 1, 1 << 30, "512"), .kinds = TRAINING),

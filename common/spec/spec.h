@@ -169,6 +169,7 @@ struct spec_train {
         double epochs;                             /* finetune: instead of steps, which are then 0 */
         enum precision precision;   /* fp32; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
         bool recompute_activations; /* false; less memory for more work */
+        bool fast_gelu;             /* false; gelu is computed as gelu_new */
         uint64_t seed;              /* 42 */
         uint64_t evaluate_every;    /* 0 = at the end only, where validation is given */
         uint64_t evaluate_samples;  /* 512 */

@@ -62,9 +62,9 @@ static void merge_stage(const struct part *file, const struct part *stage, uint3
         overlay(merged, &stage->parts[task]);
 }
 
-/* One seed keys the whole run; one precision holds its weights. */
+/* One seed keys the whole run; one precision holds its weights; one model computes. */
 static int check_stage(struct spec_reader *reader, const struct spec *stage, const struct spec *first) {
-        static const char *const fixed[] = { "train.seed", "train.precision" };
+        static const char *const fixed[] = { "train.seed", "train.precision", "train.fast_gelu" };
         char own[32], its[32];
 
         if (stage->kind == JOB_COMMAND)

@@ -157,6 +157,12 @@ sed -i 's/ranks: 1/ranks: 2/' ranks.yaml
 train 1 ranks.yaml --run-dir fewer >out 2>err && grep -q 'resources.ranks: 2, but 1 started on this host: continuing with 1' err
 ok 'one rank where the spec says two: said' test $? -eq 0
 
+# A rank that has no sample in a step adds nothing, whatever LAMB left in its gradients.
+sed 's/global_batch: 7, micro_batch: 2/global_batch: 1, micro_batch: 1/' one.yaml >idle.yaml
+quietly train 1 idle.yaml --run-dir idle1 && quietly train 2 idle.yaml --run-dir idle2 &&
+        "$TRAINER" diff "$(ckpt idle1 4)" "$(ckpt idle2 4)" >out
+ok 'a rank without a sample changes nothing' test $? -eq 0
+
 # Texts
 kind=finetune
 awk 'BEGIN { print "label,text"; for (i = 0; i < 24; i++) print i % 2 ? "core,the kernel maps the page" : "net,the socket sends a packet" }' >texts.csv

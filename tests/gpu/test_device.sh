@@ -82,6 +82,17 @@ if have_ranks 2; then
         ok "one rank needs no NCCL" test $? -eq 0
         mv bin/elsewhere bin/libnccl.so.2
 fi
+spec fast.yaml cuda bf16
+sed -i 's/^train: {/train: {fast_gelu: true, /' fast.yaml
+train 1 fast.yaml --run-dir fast >fast.log 2>&1 && apart fast cpu "<= $(bound_of bf16)"
+ok "fast_gelu: losses are nearly the CPU's gelu's" test $? -eq 0
+rm "$(ckpt fast 6)"
+cp -r fast slow
+train 1 bf16.yaml --run-dir slow >slow.log 2>&1
+[ $? -eq 78 ] && grep -q "made with gelu tanh, the spec (train.fast_gelu) now gives none: this may not change on resume" slow.log
+ok "a checkpoint of fast_gelu without it" test $? -eq 0
+train 1 fast.yaml --run-dir fast >fast-again.log 2>&1
+ok "and with it" test $? -eq 0
 EMULATED_FAIL=cublasLtMatmul:20:14 train 1 bf16.yaml --run-dir broken >broken.log 2>&1
 [ $? -ne 0 ] && grep -q "CUDA: cuBLASLt: emulated status 14: (.*), bf16" broken.log
 ok "a product that breaks ends the run, and which it was is said" test $? -eq 0

@@ -78,7 +78,7 @@ static int start_collective(const struct ops *ops, char *text, size_t size) {
 static struct outcome run(enum cuda_precision precision) {
         struct model_config config = helper_config(40, 32, 1, 1, 32, 0.1);
         struct test_batch *t[MICRO];
-        struct model_limits limits = { 64, 4, 16, 16, true, false };
+        struct model_limits limits = { 64, 4, 16, 16, true, false, false };
         struct outcome o = {};
         struct error error = {};
         struct model *model = NULL;

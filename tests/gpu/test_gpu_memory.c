@@ -19,7 +19,7 @@
 
 size_t emulated_used(void);
 
-static const struct model_limits small = { 96, 8, 20, 48, true, false };
+static const struct model_limits small = { 96, 8, 20, 48, true, false, false };
 
 static struct model_config config_of(bool albert, uint32_t labels) {
         struct model_config config = helper_config(61, 64, 3, 2, 96, 0.1);

@@ -104,8 +104,10 @@ static struct pair make_of(enum dtype dtype, uint32_t rows, uint32_t columns, do
         struct pair p = { .n = (size_t) rows * columns };
 
         assert_true(n_pairs < PAIRS_MAX);
-        p.fast = (struct tensor) { backend->allocate(p.n * dtype_size(dtype)), dtype, rows, columns, columns };
-        p.twin = (struct tensor) { ops_fp64()->allocate(p.n * sizeof(double)), DTYPE_FP64, rows, columns, columns };
+        p.fast = (struct tensor) { backend->allocate(p.n * dtype_size(dtype)), dtype, rows, columns, columns, false };
+        p.twin = (struct tensor) {
+                ops_fp64()->allocate(p.n * sizeof(double)), DTYPE_FP64, rows, columns, columns, false
+        };
         assert_non_null(p.fast.data);
         assert_non_null(p.twin.data);
         for (size_t i = 0; i < p.n; i++)
@@ -120,6 +122,14 @@ static struct pair make(uint32_t rows, uint32_t columns, double low, double high
 }
 static struct pair make_master(uint32_t rows, uint32_t columns, double low, double high) {
         return make_of(backend->master, rows, columns, low, high);
+}
+
+/* What is added to it next replaces what it holds, which is not to be looked at. */
+static void refresh(struct pair *p) {
+        for (size_t i = 0; i < p->n; i++)
+                ((double *) p->twin.data)[i] = NAN;
+        send(*p);
+        p->fast.fresh = p->twin.fresh = true;
 }
 
 static void drop(void) {
@@ -188,6 +198,14 @@ static void check_linear(uint32_t t, uint32_t k, uint32_t n, enum activation act
         backend->activation_backward(act, saved.fast, dx.fast);
         twin->activation_backward(act, saved.twin, dx.twin);
         check("activation_backward", dx);
+        refresh(&dw), refresh(&db), refresh(&below);
+        backend->linear_dx(dy.fast, w.fast, false, act, saved.fast, dx.fast, below.fast);
+        twin->linear_dx(dy.twin, w.twin, false, act, saved.twin, dx.twin, below.twin);
+        check("linear_dx's fresh dbias", below);
+        backend->linear_dw_db(dy.fast, x.fast, dw.fast, db.fast);
+        twin->linear_dw_db(dy.twin, x.twin, dw.twin, db.twin);
+        check("linear_dw_db's fresh dw", dw);
+        check("linear_dw_db's fresh db", db);
         drop();
 }
 
@@ -250,6 +268,15 @@ static void check_norm(uint32_t t, uint32_t h, double probability, bool add) {
         check("norm's dgamma", dgamma);
         check("norm's dbeta", dbeta);
         check("norm's dbias", dbias);
+        refresh(&dgamma), refresh(&dbeta), refresh(&dbias);
+        fast.dgamma = dgamma.fast, fast.dbeta = dbeta.fast, fast.dbias = dbias.fast;
+        twin.dgamma = dgamma.twin, twin.dbeta = dbeta.twin, twin.dbias = dbias.twin;
+        (add ? backend->add_norm_backward : backend->norm_dropout_backward)(&fast);
+        (add ? reference->add_norm_backward : reference->norm_dropout_backward)(&twin);
+        check("norm's fresh dgamma", dgamma);
+        check("norm's fresh dbeta", dbeta);
+        if (add)
+                check("norm's fresh dbias", dbias);
         drop();
 }
 
@@ -345,6 +372,23 @@ void ops_check_attention(const struct ops *ops, double nmse, bool all) {
 
 /* ---- rows, loss ---- */
 
+/* Once added to what tables hold, once in the place of that but for the positions. */
+static void check_embed_backward(struct op_embed fast, struct op_embed twin) {
+        struct pair word = make_master(19, 75, -1, 1), position = make_master(40, 75, -1, 1),
+                    type = make_master(2, 75, -1, 1);
+
+        for (int again = 0; again < 2; again++) {
+                twin.word = word.twin, twin.position = position.twin, twin.type = type.twin;
+                fast.word = word.fast, fast.position = position.fast, fast.type = type.fast;
+                backend->embed_backward(&fast);
+                ops_fp64()->embed_backward(&twin);
+                check("embed_backward's words", word);
+                check("embed_backward's positions", position);
+                check("embed_backward's types", type);
+                refresh(&word), refresh(&type);
+        }
+}
+
 #define ROWS 1100 /* more than two chunks of a backend that sums a table's gradient by chunks */
 
 void ops_check_rows(const struct ops *ops, double nmse, bool all) {
@@ -361,8 +405,6 @@ void ops_check_rows(const struct ops *ops, double nmse, bool all) {
                     x = make(ROWS, 75, 0, 0), y = make(7, 75, 0, 0), embedded = make(ROWS, 75, 0, 0),
                     gamma = make_master(1, 75, 0.5, 1.5), beta = make_master(1, 75, -1, 1),
                     mean = make_master(1, ROWS, 0, 0), rstd = make_master(1, ROWS, 0, 0);
-        struct pair dword = make_master(19, 75, -1, 1), dposition = make_master(40, 75, -1, 1),
-                    dtype = make_master(2, 75, -1, 1);
         struct op_embed twin = { ids, positions, types, word.twin, position.twin, type.twin, x.twin, {} }, fast = twin;
         fast.ids = place(ids, sizeof(ids)), fast.positions = place(positions, sizeof(positions));
         fast.types = place(types, sizeof(types));
@@ -383,13 +425,7 @@ void ops_check_rows(const struct ops *ops, double nmse, bool all) {
         ops_fp64()->embed_forward(&twin, &twin_norm);
         check("embed_forward's sum", x);
         check("embed_forward", embedded);
-        twin.word = dword.twin, twin.position = dposition.twin, twin.type = dtype.twin;
-        fast.word = dword.fast, fast.position = dposition.fast, fast.type = dtype.fast;
-        backend->embed_backward(&fast);
-        ops_fp64()->embed_backward(&twin);
-        check("embed_backward's words", dword);
-        check("embed_backward's positions", dposition);
-        check("embed_backward's types", dtype);
+        check_embed_backward(fast, twin);
 
         const int32_t rows[7] = { 2, 0, 9, 4, 1098, 11, 512 };
         const int32_t *placed = place(rows, sizeof(rows));

@@ -62,6 +62,15 @@ static void check_tensor(struct model *model, const struct batch *batch, const s
         }
 }
 
+/* What a step before left in the gradients is not to be seen again; what lies between tensors stays 0. */
+static void spoil_gradients(struct model *model) {
+        double *g = model_state(model)->gradients;
+
+        for (uint32_t i = 0; i < model_n_tensors(model); i++)
+                for (size_t j = 0; j < model_tensor(model, i)->n_elements; j++)
+                        g[model_tensor(model, i)->offset + j] = NAN;
+}
+
 /* How often and when each gradient was called complete, and what it was then. */
 struct readiness {
         struct model *model;
@@ -109,6 +118,7 @@ static void check_config(const struct model_config *config, bool sentence, bool 
         pass.context = &ready;
         model_init(model, 1);
         roughen(model);
+        spoil_gradients(model);
         model_zero_gradients(model);
         model_forward_backward(model, &t->batch, &pass, &loss);
         check_ready(&ready);
@@ -228,7 +238,9 @@ static void test_albert_names(void **state) {
 /* Recomputed activations are the same bits; they take less memory. */
 static void check_recompute(const struct model_config *config, const struct ops *ops) {
         struct test_batch *t = helper_batch(config->vocab_size, 5, 33, 5, true);
-        struct model_limits limits = { t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false };
+        struct model_limits limits = {
+                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, false
+        };
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss x = {}, y = {};
         struct model *a = helper_model(config, ops, &t->batch), *b = NULL;
@@ -253,6 +265,41 @@ static void check_recompute(const struct model_config *config, const struct ops 
         free(t);
 }
 
+/* gelu by fast_gelu is gelu_new: the same bits; and not those of gelu. */
+static void check_fast_gelu(const struct ops *ops) {
+        struct model_config erf = helper_config(101, 24, 2, 3, 60, 0.1), tanh = erf;
+        struct test_batch *t = helper_batch(erf.vocab_size, 5, 33, 5, true);
+        struct model_limits limits = {
+                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, true
+        };
+        struct model_pass pass = helper_pass(&t->batch, true);
+        struct model_loss x = {}, y = {}, z = {};
+        struct model *fast = NULL;
+
+        tanh.hidden_act = ACT_GELU_NEW;
+        struct model *as_tanh = helper_model(&tanh, ops, &t->batch), *as_erf = helper_model(&erf, ops, &t->batch);
+        assert_int_equal(model_new(&erf, ops, &limits, &fast, NULL), 0);
+        model_init(fast, 1);
+        model_init(as_tanh, 1);
+        model_init(as_erf, 1);
+        model_forward_backward(fast, &t->batch, &pass, &x);
+        model_forward_backward(as_tanh, &t->batch, &pass, &y);
+        model_forward_backward(as_erf, &t->batch, &pass, &z);
+        assert_memory_equal(&x, &y, sizeof(x));
+        assert_memory_equal(model_state(fast)->gradients, model_state(as_tanh)->gradients,
+                            model_state(fast)->n_elements * model_state(fast)->element_size);
+        assert_true(x.mlm_sum != z.mlm_sum);
+        model_free(fast);
+        model_free(as_tanh);
+        model_free(as_erf);
+        free(t);
+}
+
+static void test_fast_gelu(void **state) {
+        check_fast_gelu(ops_fp64());
+        check_fast_gelu(ops_cpu());
+}
+
 static void test_recompute(void **state) {
         struct model_config bert = helper_config(101, 24, 4, 3, 60, 0.1);
         struct model_config albert = helper_albert(bert, 10, SHARING_FFN, 1, 1);
@@ -273,6 +320,7 @@ static void check_accumulates(struct model *model, const struct batch *batch, co
         model_forward_backward(model, batch, pass, &loss);
         for (size_t i = 0; i < model_state(model)->n_elements; i++)
                 assert_true(fabs(g[i] - 2 * once[i]) <= 1e-12);
+        spoil_gradients(model);
         model_zero_gradients(model);
         model_forward_backward(model, batch, pass, &loss);
         for (size_t i = 0; i < model_state(model)->n_elements; i++)
@@ -294,46 +342,77 @@ static void test_accumulates(void **state) {
         free(t);
 }
 
+static void test_no_micro_batch(void **state) {
+        struct model_config config = helper_config(19, 12, 1, 3, 20, 0.1);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 11, 5, true);
+        struct model *model = helper_model(&config, ops_fp64(), &t->batch);
+
+        spoil_gradients(model);
+        model_zero_gradients(model);
+        model_settle_gradients(model);
+        for (size_t i = 0; i < model_state(model)->n_elements; i++)
+                assert_true(((double *) model_state(model)->gradients)[i] == 0);
+        model_free(model);
+        free(t);
+}
+
+/* Gradients of what is frozen are 0, whatever was there. */
+static void check_frozen(struct model *model, const struct batch *batch, struct model_pass *pass) {
+        struct model_loss loss = {};
+
+        for (enum freeze frozen = FREEZE_NONE; frozen < FREEZE_MAX; frozen++) {
+                const double *word =
+                        (const double *) model_state(model)->gradients + model_tensor(model, SLOT_WORD)->offset;
+                double sum = 0;
+                pass->frozen = frozen;
+                spoil_gradients(model);
+                model_zero_gradients(model);
+                model_forward_backward(model, batch, pass, &loss);
+                for (size_t i = 0; i < model_state(model)->n_elements; i++)
+                        assert_true(isfinite(((double *) model_state(model)->gradients)[i]));
+                for (size_t i = 0; i < model_tensor(model, SLOT_WORD)->n_elements; i++)
+                        sum += fabs(word[i]);
+                assert_true((sum > 0) == (frozen == FREEZE_NONE));
+        }
+}
+
 /* Every way to a classifier's features, over texts of one to three segments. */
+static const struct classifier_config classifiers[] = {
+        { .first_layer = 1, .n_layers = 1, .input = INPUT_POOLED, .dropout = 0.2 },
+        { .first_layer = 0, .n_layers = 1, .input = INPUT_CLS },
+        { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_CONCAT, .dropout = 0.2 },
+        { .first_layer = 0, .n_layers = 2, .input = INPUT_POOLED, .combine = COMBINE_MEAN },
+        { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_MAX },
+        { .first_layer = 1, .n_layers = 1, .input = INPUT_POOLED, .segmented = true, .segments = SEGMENTS_MEAN },
+        { .first_layer = 1, .n_layers = 1, .input = INPUT_CLS, .segmented = true, .segments = SEGMENTS_MAX },
+        { .first_layer = 0,
+          .n_layers = 2,
+          .input = INPUT_CLS,
+          .combine = COMBINE_CONCAT,
+          .segmented = true,
+          .segments = SEGMENTS_ATTENTION,
+          .dropout = 0.2 },
+        { .target = TARGET_NUMBER,
+          .first_layer = 1,
+          .n_layers = 1,
+          .input = INPUT_POOLED,
+          .segmented = true,
+          .segments = SEGMENTS_MEAN,
+          .dropout = 0.2 },
+};
+
 static void test_classifier(void **state) {
-        static const struct classifier_config kinds[] = {
-                { .first_layer = 1, .n_layers = 1, .input = INPUT_POOLED, .dropout = 0.2 },
-                { .first_layer = 0, .n_layers = 1, .input = INPUT_CLS },
-                { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_CONCAT, .dropout = 0.2 },
-                { .first_layer = 0, .n_layers = 2, .input = INPUT_POOLED, .combine = COMBINE_MEAN },
-                { .first_layer = 0, .n_layers = 2, .input = INPUT_CLS, .combine = COMBINE_MAX },
-                { .first_layer = 1,
-                  .n_layers = 1,
-                  .input = INPUT_POOLED,
-                  .segmented = true,
-                  .segments = SEGMENTS_MEAN },
-                { .first_layer = 1, .n_layers = 1, .input = INPUT_CLS, .segmented = true, .segments = SEGMENTS_MAX },
-                { .first_layer = 0,
-                  .n_layers = 2,
-                  .input = INPUT_CLS,
-                  .combine = COMBINE_CONCAT,
-                  .segmented = true,
-                  .segments = SEGMENTS_ATTENTION,
-                  .dropout = 0.2 },
-                { .target = TARGET_NUMBER,
-                  .first_layer = 1,
-                  .n_layers = 1,
-                  .input = INPUT_POOLED,
-                  .segmented = true,
-                  .segments = SEGMENTS_MEAN,
-                  .dropout = 0.2 },
-        };
         struct test_batch *t = helper_batch(40, 6, 9, 5, true);
         struct batch *b = &t->batch;
 
-        for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(classifiers); i++) {
                 struct model_config config = helper_config(40, 8, 2, 2, 12, 0.1);
-                config.classifier = kinds[i];
-                config.classifier.n_labels = kinds[i].target == TARGET_NUMBER ? 1 : 3;
+                config.classifier = classifiers[i];
+                config.classifier.n_labels = classifiers[i].target == TARGET_NUMBER ? 1 : 3;
                 config.without_pretraining_heads = i % 2;
-                b->n_texts = kinds[i].segmented ? 3 : 6;
+                b->n_texts = classifiers[i].segmented ? 3 : 6;
                 for (uint32_t s = 0; s <= b->n_texts; s++)
-                        t->text_begin[s] = (int32_t) (kinds[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
+                        t->text_begin[s] = (int32_t) (classifiers[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
                 for (uint32_t s = 0; s < b->n_texts; s++) {
                         t->sentence_labels[s] = (int32_t) (s % config.classifier.n_labels);
                         t->targets[s] = 0.7 * s - 0.5;
@@ -344,12 +423,14 @@ static void test_classifier(void **state) {
                 pass.classify = true;
                 model_init(model, 1);
                 roughen(model);
+                spoil_gradients(model);
                 model_zero_gradients(model);
                 model_forward_backward(model, b, &pass, &loss);
                 assert_int_equal(loss.sentence_count, b->n_texts);
                 for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
                         check_tensor(model, b, &pass, tensor);
                 check_accumulates(model, b, &pass);
+                check_frozen(model, b, &pass);
                 model_free(model);
         }
         free(t);
@@ -389,7 +470,8 @@ int main(void) {
                 cmocka_unit_test(test_nothing_masked), cmocka_unit_test(test_accumulates),
                 cmocka_unit_test(test_albert),         cmocka_unit_test(test_albert_is_bert),
                 cmocka_unit_test(test_albert_names),   cmocka_unit_test(test_recompute),
-                cmocka_unit_test(test_dropout_places),
+                cmocka_unit_test(test_fast_gelu),      cmocka_unit_test(test_dropout_places),
+                cmocka_unit_test(test_no_micro_batch),
         };
 
         omp_set_num_threads(1); /* the models are too small for more */

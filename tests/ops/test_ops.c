@@ -95,7 +95,7 @@ static bool multiply(unsigned variant, uint32_t rows, unsigned layout, float *c)
         bool a_across = layout & 1, b_across = layout & 2;
         struct cpu_gemm gemm = { .a = { a, a_across ? 29 : 401, a_across },
                                  .b = { b, b_across ? 37 : 401, b_across },
-                                 .c = { c, DTYPE_FP32, rows, 37, 37 },
+                                 .c = { c, DTYPE_FP32, rows, 37, 37, false },
                                  .depth = 401,
                                  .alpha = 0.125f,
                                  .add = true };

@@ -340,7 +340,7 @@ static const struct bad bad_stages[] = {
         { STAGED "- train: {steps: 5, step: 4}\n",
           "job.yaml:10: unknown key 'step' in train: did you mean train.steps?; expected global_batch, micro_batch, "
           "steps, epochs, precision, "
-          "recompute_activations, seed, evaluate_every, evaluate_samples, log_every" },
+          "recompute_activations, fast_gelu, seed, evaluate_every, evaluate_samples, log_every" },
         { STAGED "  moments: keep\n",
           "job.yaml:10: stages[0].moments: not for the first stage, which has no moments yet" },
         { STAGED "- train: {steps: 5}\n  data: {sequence_length: 16, max_predictions: 17}\n",

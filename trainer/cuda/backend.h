@@ -42,6 +42,7 @@ void cuda_release(void *data, size_t size);
 void *cuda_allocate_host(size_t size);
 void cuda_release_host(void *data, size_t size);
 void cuda_zero(void *data, size_t size);
+void cuda_zero_fresh(struct tensor t); /* before something is added to it; whole rows */
 void cuda_copy(void *to, const void *from, size_t size);
 void *cuda_allocate_spare(size_t size);
 bool cuda_memory(size_t *ret_free, size_t *ret_all);

@@ -24,8 +24,9 @@ __global__ void add_parts(const float *partial, uint32_t n_parts, uint32_t colum
                 return;
         for (uint32_t p = 1; p < PARTS; p++)
                 total += parts[p][threadIdx.x];
-        if (to.run[i / columns])
-                to.run[i / columns][i % columns] += total;
+        float *own = to.run[i / columns];
+        if (own)
+                own[i % columns] = to.fresh[i / columns] ? total : own[i % columns] + total;
 }
 
 void cuda_add_parts(const float *partial, uint32_t n_parts, uint32_t columns, const struct column_sums &to) {
@@ -55,12 +56,14 @@ struct strips cuda_strips_of(uint32_t rows, uint32_t columns) {
 
 void cuda_add_column_sums(struct tensor x, struct tensor to) {
         struct strips s = cuda_strips_of(x.rows, x.columns);
+        struct column_sums sums = {};
         float *partial = cuda_backend.scratch;
 
+        sums.take(to);
         WITH_TYPE(x.dtype, WITH_ALIGNED(is_whole(x), {
                           auto kernel = sum_rows<T, ALIGNED>;
                           LAUNCH(kernel, s.grid, s.block, 0, view_of<T>(x), s.rows, partial);
                   }));
-        cuda_add_parts(partial, s.n, x.columns, { { (float *) to.data }, 1 });
+        cuda_add_parts(partial, s.n, x.columns, sums);
         cuda_backend.counts.column_sums++;
 }

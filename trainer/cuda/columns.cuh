@@ -7,7 +7,13 @@
 /* Where sums go that were taken side by side: up to three runs of as many columns. */
 struct column_sums {
         float *run[3];
+        bool fresh[3]; /* the sums replace what they hold */
         uint32_t n;
+
+        void take(struct tensor t) {
+                fresh[n] = t.fresh;
+                run[n++] = (float *) t.data;
+        }
 };
 void cuda_add_parts(const float *partial, uint32_t n_parts, uint32_t columns, const struct column_sums &to);
 

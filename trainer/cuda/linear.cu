@@ -131,6 +131,7 @@ static void launch_activation(struct tensor x, struct tensor bias, enum activati
 
 static void launch_derivative(enum activation act, struct tensor saved, struct tensor dx, struct tensor dbias) {
         struct strips s = cuda_strips_of(dx.rows, dx.columns);
+        struct column_sums sums = {};
         float *partial = dbias.data ? cuda_backend.scratch : NULL;
 
         WITH_TYPE(dx.dtype, WITH_ALIGNED(is_whole(saved) && is_whole(dx), {
@@ -139,7 +140,8 @@ static void launch_derivative(enum activation act, struct tensor saved, struct t
                   }));
         if (!partial)
                 return;
-        cuda_add_parts(partial, s.n, dx.columns, { { (float *) dbias.data }, 1 });
+        sums.take(dbias);
+        cuda_add_parts(partial, s.n, dx.columns, sums);
         cuda_backend.counts.bias_gradients++;
 }
 
@@ -180,8 +182,10 @@ void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation
                     struct tensor dx, struct tensor dbias) {
         struct gemm g = {};
 
-        if (!dx.rows)
+        if (!dx.rows) {
+                cuda_zero_fresh(dbias);
                 return;
+        }
         g.a = dy;
         g.b = w;
         g.d = dx;
@@ -201,13 +205,16 @@ void cuda_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation
 void cuda_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         struct gemm g = {};
 
-        if (!dy.rows)
+        if (!dy.rows) {
+                cuda_zero_fresh(dw);
+                cuda_zero_fresh(dbias);
                 return;
+        }
         g.a = dy;
         g.b = x;
         g.d = dw;
         g.transpose_a = true;
-        g.add = true;
+        g.add = !dw.fresh;
         multiply_only(g);
         if (dbias.data)
                 cuda_add_column_sums(dy, dbias);

@@ -121,6 +121,11 @@ void cuda_zero(void *data, size_t size) {
                 (void) cuda_check(cudaMemsetAsync(data, 0, size, cuda_backend.stream), "zero");
 }
 
+void cuda_zero_fresh(struct tensor t) {
+        if (t.fresh && t.data)
+                cuda_zero(t.data, (size_t) t.rows * t.stride * dtype_size(t.dtype));
+}
+
 void cuda_copy(void *to, const void *from, size_t size) {
         if (cuda_works())
                 (void) cuda_check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, cuda_backend.stream),

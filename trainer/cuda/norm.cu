@@ -343,8 +343,7 @@ template <enum kind KIND> static void forward(const struct op_norm *op, const st
 template <enum kind KIND> static void backward(const struct op_norm *op) {
         uint32_t columns = op->x.columns, blocks = ceil_div(op->x.rows, ROWS);
         uint32_t threads = ceil_div(ceil_div(columns, VECTOR), WARP) * WARP;
-        struct column_sums to = { { (float *) op->dgamma.data, (float *) op->dbeta.data, (float *) op->dbias.data },
-                                  KIND == ADD ? 3u : 2u };
+        struct column_sums to = {};
 
         if (!has_narrow_rows(op))
                 return;
@@ -352,6 +351,10 @@ template <enum kind KIND> static void backward(const struct op_norm *op) {
                           auto kernel = norm_backward<T, KIND, ALIGNED>;
                           LAUNCH(kernel, blocks, threads, 0, norm_of<T>(op));
                   }));
+        to.take(op->dgamma);
+        to.take(op->dbeta);
+        if (KIND == ADD)
+                to.take(op->dbias);
         cuda_add_parts((const float *) op->workspace.data, blocks, columns, to);
         cuda_backend.counts.bias_gradients += op->dbias.data != NULL;
 }

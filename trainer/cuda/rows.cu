@@ -107,6 +107,7 @@ void cuda_embed_backward(const struct op_embed *op) {
         for (int i = 0; i < 3; i++) {
                 const int32_t *index = tables[i].index;
                 view<float> table = view_of<float>(tables[i].table);
+                cuda_zero_fresh(tables[i].table);
                 WITH_TYPE(op->x.dtype, LAUNCH(sum_chunk<T>, n, THREADS, 0, index, view_of<T>(op->x), heads, sums));
                 LAUNCH(add_to_table, n, THREADS, 0, index, heads, sums, table, n);
         }

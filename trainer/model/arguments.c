@@ -26,8 +26,25 @@ struct tensor model_master(const struct model *model, uint32_t slot) {
         return slot_tensor(model, model->state.parameters, model->ops->master, slot);
 }
 
-struct tensor model_gradient(const struct model *model, uint32_t slot) {
-        return slot_tensor(model, model->state.gradients, model->ops->master, slot);
+struct tensor model_gradient(struct model *model, uint32_t slot) {
+        struct tensor t = slot_tensor(model, model->state.gradients, model->ops->master, slot);
+
+        t.fresh = model->stale[slot];
+        model->stale[slot] = false;
+        return t;
+}
+
+struct tensor model_qkv_gradient(struct model *model, uint32_t slot) {
+        struct tensor first = model_gradient(model, slot);
+
+        (void) model_gradient(model, slot + 1);
+        (void) model_gradient(model, slot + 2);
+        return model_stacked(first);
+}
+
+void model_norm_gradients(struct model *model, uint32_t gamma_slot, struct op_norm *norm) {
+        norm->dgamma = model_gradient(model, gamma_slot);
+        norm->dbeta = model_gradient(model, gamma_slot + 1);
 }
 
 struct tensor model_stacked(struct tensor first) {
@@ -44,6 +61,8 @@ enum activation model_activation(const struct model *model) {
                 [ACT_GELU_NEW] = ACTIVATION_GELU_NEW,
                 [ACT_RELU] = ACTIVATION_RELU,
         };
+        if (model->limits.fast_gelu && model->config.hidden_act == ACT_GELU)
+                return ACTIVATION_GELU_NEW;
         return table[model->config.hidden_act];
 }
 
@@ -59,8 +78,6 @@ static struct op_norm norm_over(const struct model *model, uint32_t gamma_slot) 
         return (struct op_norm) {
                 .gamma = model_master(model, gamma_slot),
                 .beta = model_master(model, gamma_slot + 1),
-                .dgamma = model_gradient(model, gamma_slot),
-                .dbeta = model_gradient(model, gamma_slot + 1),
                 .epsilon = model->config.layer_norm_eps,
                 .workspace = model->buffers.workspace,
         };
@@ -146,9 +163,18 @@ struct tensor model_layer_input(const struct model *model, const struct batch *b
         return view_rows(layer == 0 ? b->hidden0 : b->layers[layer - 1].y2, batch->n_tokens);
 }
 
+/* A gradient that nothing was added to. */
+static void zero_gradient(struct model *model, uint32_t slot) {
+        struct tensor t = model_gradient(model, slot);
+
+        model->ops->zero(t.data, (size_t) t.rows * t.columns * dtype_size(t.dtype));
+}
+
 void model_count_off(struct model *model, const struct model_pass *pass, uint32_t slot, uint32_t n) {
         for (uint32_t i = slot; i < slot + n; i++) {
                 assert(model->pending[i] > 0);
+                if (model->stale[i])
+                        zero_gradient(model, i);
                 if (--model->pending[i] == 0 && pass->ready)
                         pass->ready(pass->context, i);
         }

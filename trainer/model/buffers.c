@@ -13,8 +13,9 @@ static void *arena_bytes(struct arena *arena, size_t size) {
 
 static struct tensor arena_strided(struct arena *arena, uint32_t rows, uint32_t columns, uint32_t stride,
                                    enum dtype dtype) {
-        return (struct tensor) { arena_bytes(arena, (size_t) rows * stride * dtype_size(dtype)), dtype, rows, columns,
-                                 stride };
+        return (struct tensor) {
+                arena_bytes(arena, (size_t) rows * stride * dtype_size(dtype)), dtype, rows, columns, stride, false
+        };
 }
 
 static struct tensor arena_tensor(struct arena *arena, uint32_t rows, uint32_t columns) {

@@ -185,13 +185,17 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
         const struct classifier_config *c = &model->config.classifier;
         uint32_t d = config_features(&model->config);
         bool attention = c->segments == SEGMENTS_ATTENTION;
+        struct tensor gradient = absent;
         double *x = b->host_in, *d_out = b->host_out, *w = b->host_query, *d_w = b->host_query + d;
 
         load(model, view_rows(b->class_pooled, batch->n_samples), x);
         load(model, view_rows(b->d_dropped, batch->n_texts), d_out);
         if (attention) {
                 load(model, model_parameter(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), w);
-                load(model, model_gradient(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), d_w);
+                gradient = model_gradient(model, classifier_slot(model, CLASSIFIER_SEGMENTS));
+                load(model, gradient, d_w);
+                for (uint32_t k = 0; gradient.fresh && k < d; k++)
+                        d_w[k] = 0;
         }
         for (uint32_t i = 0; i < batch->n_texts; i++) {
                 double *own = x + (size_t) model->host_batch->text_begin[i] * d;
@@ -202,7 +206,7 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
                         pool_backward(c->segments, own, n, d, d_out + (size_t) i * d);
         }
         if (attention)
-                store(model, model_gradient(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), d_w);
+                store(model, gradient, d_w);
         store(model, view_rows(b->d_dropped, batch->n_samples), x);
 }
 
@@ -239,9 +243,8 @@ static void drop(struct model *model, const struct batch *batch, const struct mo
 
 /* ---- all of it ---- */
 
-static struct tensor pooler(const struct model *model, uint32_t slot, bool gradient) {
-        return gradient ? model_gradient(model, head_slot(model, slot))
-                        : model_parameter(model, head_slot(model, slot));
+static struct tensor pooler(const struct model *model, uint32_t slot) {
+        return model_parameter(model, head_slot(model, slot));
 }
 
 /* Classes of other tasks than a text's are out of the question. */
@@ -272,8 +275,8 @@ struct tensor classifier_forward(struct model *model, const struct batch *batch,
                 store(model, view_rows(b->combined, n), b->host_out); /* (B, D) */
         }
         if (c->input == INPUT_POOLED)
-                ops->linear(view_rows(b->combined, n), pooler(model, HEAD_POOLER_WEIGHT, false),
-                            pooler(model, HEAD_POOLER_BIAS, false), ACTIVATION_TANH, absent,
+                ops->linear(view_rows(b->combined, n), pooler(model, HEAD_POOLER_WEIGHT),
+                            pooler(model, HEAD_POOLER_BIAS), ACTIVATION_TANH, absent,
                             view_rows(b->class_pooled, n)); /* (B, H) */
         if (c->segmented)
                 pool_segments(model, batch);
@@ -309,9 +312,10 @@ static void backward_input(struct model *model, uint32_t n, bool frozen) {
         if (c->input == INPUT_POOLED) {
                 ops->activation_backward(ACTIVATION_TANH, view_rows(b->class_pooled, n), d);
                 if (!frozen)
-                        ops->linear_dw_db(d, view_rows(b->combined, n), pooler(model, HEAD_POOLER_WEIGHT, true),
-                                          pooler(model, HEAD_POOLER_BIAS, true));
-                ops->linear_dx(d, pooler(model, HEAD_POOLER_WEIGHT, false), false, ACTIVATION_NONE, absent, d_combined,
+                        ops->linear_dw_db(d, view_rows(b->combined, n),
+                                          model_gradient(model, head_slot(model, HEAD_POOLER_WEIGHT)),
+                                          model_gradient(model, head_slot(model, HEAD_POOLER_BIAS)));
+                ops->linear_dx(d, pooler(model, HEAD_POOLER_WEIGHT), false, ACTIVATION_NONE, absent, d_combined,
                                absent);
         } else {
                 load(model, d, b->host_out);

@@ -3,7 +3,7 @@
  * BertModel and AlbertModel, dropout after the sublayers and on the attention probabilities; after ALBERT's feed-forward, too, as in
  * Google's modeling.py: Hugging Face's AlbertLayer leaves that one out). Shapes: T tokens, E embedding, H hidden, F feed-forward; BERT: E = H.
  *
- * Backward: parameter gradients are added to; d_hidden carries the gradient of the current layer's output downwards. A tensor that layers
+ * Backward: parameter gradients are added to, but for a step's first part of each; d_hidden carries the gradient of the current layer's output downwards. A tensor that layers
  * share gets a part from each, and each part is counted off, so a listener learns when a gradient is complete.
  */
 #include "trainer/model/internal.h"
@@ -62,13 +62,14 @@ static void backward_feed_forward(struct model *model, const struct batch *batch
         const struct model_buffers *b = &model->buffers;
         uint32_t f = layer_feed_forward(model, layer), n = batch->n_tokens;
         struct tensor act = view_rows(b->layers[layer].act, n), pre = view_rows(b->layers[layer].pre, n); /* (T, F) */
-        struct tensor d_pre = { b->d_wide.data, pre.dtype, n, pre.columns, pre.columns };                 /* (T, F) */
+        struct tensor d_pre = { b->d_wide.data, pre.dtype, n, pre.columns, pre.columns, false };          /* (T, F) */
         struct op_norm norm = model_output_norm(model, batch, pass, layer);
 
         norm.dy = view_rows(b->d_hidden, n);
         norm.dresidual = view_rows(b->d_sum, n);
         norm.dx = view_rows(b->d_branch, n);
         norm.dbias = model_gradient(model, f + FEED_FORWARD_DOWN_BIAS);
+        model_norm_gradients(model, f + FEED_FORWARD_GAMMA, &norm);
         ops->add_norm_backward(&norm);
         ops->linear_dw_db(norm.dx, act, model_gradient(model, f + FEED_FORWARD_DOWN_WEIGHT), absent);
         ops->linear_dx(norm.dx, model_parameter(model, f + FEED_FORWARD_DOWN_WEIGHT), false, model_activation(model),
@@ -95,13 +96,14 @@ static void backward_attention(struct model *model, const struct batch *batch, c
         attention.dqkv = attention.qkv;                  /* (T, 3H) */
         attention.dqkv.data = b->d_wide.data;
         norm.dbias = model_gradient(model, a + ATTENTION_OUTPUT_BIAS);
+        model_norm_gradients(model, a + ATTENTION_GAMMA, &norm);
         ops->add_norm_backward(&norm);
         ops->linear_dw_db(norm.dx, attention.context, model_gradient(model, a + ATTENTION_OUTPUT_WEIGHT), absent);
         ops->linear_dx(norm.dx, model_parameter(model, a + ATTENTION_OUTPUT_WEIGHT), false, ACTIVATION_NONE, absent,
                        attention.dcontext, absent);
         ops->attention_backward(&attention);
-        ops->linear_dw_db(attention.dqkv, norm.residual, model_stacked(model_gradient(model, a + ATTENTION_QKV_WEIGHT)),
-                          model_stacked(model_gradient(model, a + ATTENTION_QKV_BIAS)));
+        ops->linear_dw_db(attention.dqkv, norm.residual, model_qkv_gradient(model, a + ATTENTION_QKV_WEIGHT),
+                          model_qkv_gradient(model, a + ATTENTION_QKV_BIAS));
         ops->linear_dx(attention.dqkv, model_stacked(model_parameter(model, a + ATTENTION_QKV_WEIGHT)), true,
                        ACTIVATION_NONE, absent, norm.dresidual, absent);
         model_count_off(model, pass, a, ATTENTION_SLOTS);
@@ -131,6 +133,7 @@ void encoder_backward_embeddings(struct model *model, const struct batch *batch,
         if (model->config.embedding_mapping)
                 encoder_backward_mapping(model, batch, pass);
         norm.dy = norm.dx = view_rows(model->buffers.d_embedded, batch->n_tokens);
+        model_norm_gradients(model, SLOT_EMBEDDINGS_GAMMA, &norm);
         struct op_embed embed = {
                 .ids = batch->ids,
                 .positions = batch->positions,

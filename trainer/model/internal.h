@@ -69,6 +69,7 @@ struct model {
         uint64_t *host_row_k;           /* (T) the same where it is filled: `row_k` itself with host memory */
         struct xent_sums *mlm_sums, *sentence_sums; /* in the backend's memory, since model_take_loss */
         uint32_t *pending;                       /* (tensors) uses that the current backward pass has not reached yet */
+        bool *stale;                             /* (tensors) whose gradient is still the previous step's */
         struct op_update_tensor *update_tensors; /* (tensors) of the current update */
         struct model_buffers buffers;
 };
@@ -86,10 +87,15 @@ void buffers_plan(struct model *model, struct arena *arena);
 
 /* ---- arguments.c ---- */
 
-/* A parameter in the backend's dtype, in its master dtype, or its gradient, as a matrix; vectors are (1, n). */
+/* A parameter in the backend's dtype or in its master dtype, as a matrix; vectors are (1, n). */
 struct tensor model_parameter(const struct model *model, uint32_t slot);
 struct tensor model_master(const struct model *model, uint32_t slot);
-struct tensor model_gradient(const struct model *model, uint32_t slot);
+
+/* Where the part of a gradient goes that an operation is about to add: fresh for the first of a step. Call it only if one is
+ * added. Those of q, k and v as one; those of a norm. */
+struct tensor model_gradient(struct model *model, uint32_t slot);
+struct tensor model_qkv_gradient(struct model *model, uint32_t slot);
+void model_norm_gradients(struct model *model, uint32_t gamma_slot, struct op_norm *norm);
 
 /* The three adjacent q, k, v tensors as one: (3H, H) or (1, 3H). */
 struct tensor model_stacked(struct tensor first);
@@ -130,7 +136,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
 /* (T, H) what layer `layer` reads: the embeddings for 0, else the output of layer − 1. */
 struct tensor model_layer_input(const struct model *model, const struct batch *batch, uint32_t layer);
 
-/* One use of each of `n` tensors from `slot` on is in its gradient. */
+/* One use of each of `n` tensors from `slot` on is in its gradient, or is not in this pass. */
 void model_count_off(struct model *model, const struct model_pass *pass, uint32_t slot, uint32_t n);
 
 /* ---- encoder.c; `batch` is model->batch, here and wherever operations are called ---- */

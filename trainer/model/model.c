@@ -17,8 +17,9 @@ static int new_layers(struct model *model, struct error *error) {
 
         model->buffers.layers = calloc(layers, sizeof(struct layer_buffers));
         model->pending = calloc(model->layout.n_tensors, sizeof(*model->pending));
+        model->stale = calloc(model->layout.n_tensors, sizeof(*model->stale));
         model->update_tensors = calloc(model->layout.n_tensors, sizeof(*model->update_tensors));
-        if (!model->buffers.layers || !model->pending || !model->update_tensors)
+        if (!model->buffers.layers || !model->pending || !model->stale || !model->update_tensors)
                 return error_set(error, ENOMEM, "no memory for %u layers", layers);
         return 0;
 }
@@ -156,6 +157,7 @@ void model_free(struct model *model) {
         free(model->buffers.host_logits);
         free(model->buffers.layers);
         free(model->pending);
+        free(model->stale);
         free(model->update_tensors);
         model_layout_free(&model->layout);
         free(model);

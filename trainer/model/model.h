@@ -32,6 +32,7 @@ struct model_limits {
         uint32_t max_length;  /* longest sample */
         bool training;        /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
         bool recompute;       /* keep only each layer's output and run its forward again in backward: the same bits */
+        bool fast_gelu; /* gelu is computed as gelu_new, which cuBLASLt fuses with products: 4.8e-4 apart at most */
 };
 
 /* The limits of micro-batches of `micro_batch` full samples; short ones may be up to 4 times as many. */
@@ -128,8 +129,10 @@ const struct model_config *model_config(const struct model *model);
 /* What broke in the backend, or NULL. */
 const char *model_failed(const struct model *model);
 
-/* Also forgets losses that were not taken. */
+/* The gradients count as 0 from here on, and the first micro-batch replaces what they hold; who reads them where there may have been none
+ * calls model_settle_gradients before. Also forgets losses that were not taken. */
 void model_zero_gradients(struct model *model);
+void model_settle_gradients(struct model *model);
 
 /* Adds the micro-batch's gradients to the state's and its sums to *loss, waiting for them; where that is NULL they stay for
  * model_take_loss. The batch must fit the limits. */

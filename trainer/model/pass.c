@@ -48,9 +48,14 @@ static void backward(struct model *model, const struct batch *batch, const struc
         enum freeze frozen = pass->classify ? pass->frozen : FREEZE_NONE;
         struct tensor d_hidden = view_rows(model->buffers.d_hidden, batch->n_tokens);
         const struct model_head *head = head_of(model, pass);
+        bool first = model->n_passes == 0;
 
-        for (uint32_t i = 0; i < model->layout.n_tensors; i++)
+        if (first && frozen != FREEZE_NONE) /* most of them stay 0 */
+                state_zero_gradients(&model->state);
+        for (uint32_t i = 0; i < model->layout.n_tensors; i++) {
                 model->pending[i] = model->layout.tensors[i].uses;
+                model->stale[i] = first && frozen == FREEZE_NONE;
+        }
         model->ops->zero(d_hidden.data, (size_t) d_hidden.rows * d_hidden.stride * dtype_size(d_hidden.dtype));
         head->backward(model, batch, pass);
         backward_layers(model, batch, pass, head, frozen >= FREEZE_ENCODER ? 0 : head->n_layers(model));
@@ -77,11 +82,15 @@ static void stamp(struct model *model, enum model_stamp i) {
 }
 
 void model_zero_gradients(struct model *model) {
-        state_zero_gradients(&model->state);
         model->n_passes = 0;
         model->n_steps++;
         stamp(model, STAMP_BEGIN);
         zero_sums(model);
+}
+
+void model_settle_gradients(struct model *model) {
+        if (model->n_passes == 0)
+                state_zero_gradients(&model->state);
 }
 
 static void check_batch(const struct model *model, const struct batch *batch, const struct model_pass *pass) {

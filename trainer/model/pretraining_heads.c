@@ -94,6 +94,7 @@ static void backward_masked(struct model *model, const struct batch *batch, stru
         struct op_norm norm = model_transform_norm(model, batch);
 
         norm.dy = norm.dx = d_transform;
+        model_norm_gradients(model, head_slot(model, HEAD_TRANSFORM_GAMMA), &norm);
         ops->linear_dw_db(d_logits, norm.y, model_gradient(model, SLOT_WORD),
                           model_gradient(model, head_slot(model, HEAD_DECODER_BIAS)));
         ops->linear_dx(d_logits, model_parameter(model, SLOT_WORD), false, ACTIVATION_NONE, absent, d_transform,

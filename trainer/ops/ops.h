@@ -10,7 +10,7 @@
  * - Work is done in the order of calls, but an entry may return before its own is: `download`, `load`, `sum_squares` and `hash`
  *   wait. A device that broke sets `failed`; its entries then do nothing.
  * - Results are a function of the arguments alone: the same bits at any thread count and in every run (T2).
- * - Outputs are overwritten, except if an entry's comment has "adds".
+ * - Outputs are overwritten, except if an entry's comment has "adds" and the tensor is not `fresh`.
  * - Indices were checked by the caller (the model, once a batch): entries do not look again.
  *
  * Error notes: the naive fp64 backend (ops/cpu/fp64.c) is the definition; the fp32 backends keep NMSE ≤ 1e-7 against it, entry by
@@ -32,6 +32,7 @@ struct tensor {
         enum dtype dtype;
         uint32_t rows, columns;
         uint32_t stride; /* elements from row to row, ≥ columns */
+        bool fresh;      /* entries that add to it replace what it holds instead, and do not read that */
 };
 
 enum activation {

@@ -139,6 +139,7 @@ struct model_limits run_model_limits_with(const struct run *run, uint32_t stage,
                 all.max_masked = MAX(all.max_masked, own.max_masked);
                 all.max_length = MAX(all.max_length, own.max_length);
                 all.recompute = all.recompute || t->recompute_activations;
+                all.fast_gelu = t->fast_gelu; /* every stage's is the same */
         }
         return all;
 }

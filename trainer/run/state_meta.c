@@ -56,6 +56,7 @@ static const struct rule {
         { "window_map_hash", "data.train", FIXED, OF_CORPORA },
         { "global_batch", "train.global_batch", FIXED, OF_ALL },
         { "precision", "train.precision", FIXED, OF_ALL },
+        { "gelu", "train.fast_gelu", FIXED_OR_NONE, OF_ALL }, /* if not model.config's */
         { "optimizer", "optimizer.name", FIXED, OF_ALL },
         { "betas", "optimizer.beta1, beta2", FIXED, OF_ALL },
         { "epsilon", "optimizer.epsilon", FIXED, OF_ALL },
@@ -187,6 +188,8 @@ static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
 
 static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
         SET(m, "precision", run->spec, "train.precision");
+        if (run->spec->train.fast_gelu)
+                checkpoint_meta_set(m, "gelu", "tanh");
         checkpoint_meta_set(m, "ranks", "%u", run->ranks.n);
         checkpoint_meta_set(m, "threads", "%d", omp_get_max_threads());
         checkpoint_meta_set(m, "backend", "%s", run->ops->name);
@@ -316,8 +319,10 @@ int run_meta_compare(const struct run *run, uint32_t stage, const struct checkpo
                            *now = checkpoint_meta_get(&run->job->stages[stage].meta, rule->key);
                 if (!applies(run, stage, rule) || (!then && !now))
                         continue;
-                if (!then && rule->policy == FIXED_OR_NONE)
-                        then = NONE;
+                if (rule->policy == FIXED_OR_NONE) {
+                        then = then ? then : NONE;
+                        now = now ? now : NONE;
+                }
                 if (!then && rule->policy == FIXED_IF_THERE)
                         continue;
                 if (!then)

@@ -206,6 +206,7 @@ static int accumulate(struct run *run, const struct batches *batches, const stru
                 if (run->ranks.own == 0)
                         progress_watchdog(run->out.progress);
         }
+        model_settle_gradients(run->model); /* a rank may have had nothing to do */
         stamp(run, STAMP_PASSED);
         model_take_loss(run->model, &sums->loss);
         if (run->ops->between) /* the host only waited for it */

@@ -80,7 +80,7 @@ static struct cpu_operand across_depth(const float *data, int stride) {
         return (struct cpu_operand) { data, (size_t) stride, true };
 }
 static struct tensor matrix(float *data, uint32_t rows, uint32_t columns, int stride) {
-        return (struct tensor) { data, DTYPE_FP32, rows, columns, (uint32_t) stride };
+        return (struct tensor) { data, DTYPE_FP32, rows, columns, (uint32_t) stride, false };
 }
 
 /* c = a b, or added to c. */

@@ -78,6 +78,11 @@ static double activate_derivative(enum activation act, double s) {
         }
 }
 
+static void begin_sum(struct tensor t) {
+        for (uint32_t r = 0; t.data && t.fresh && r < t.rows; r++)
+                memset(row(t, r), 0, t.columns * sizeof(double));
+}
+
 static double hidden_mask(const struct op_norm *op, uint32_t t, uint32_t column) {
         const struct dropout *d = &op->dropout;
 
@@ -88,6 +93,9 @@ static double hidden_mask(const struct op_norm *op, uint32_t t, uint32_t column)
 }
 
 static void fp64_embed_backward(const struct op_embed *op) {
+        begin_sum(op->word);
+        begin_sum(op->position);
+        begin_sum(op->type);
         for (uint32_t t = 0; t < op->x.rows; t++) {
                 double *w = row(op->word, (size_t) op->ids[t]), *p = row(op->position, (size_t) op->positions[t]),
                        *y = row(op->type, (size_t) op->types[t]);
@@ -120,6 +128,7 @@ static void fp64_activation_backward(enum activation act, struct tensor saved, s
 }
 
 static void fp64_column_sums(struct tensor x, struct tensor to) {
+        begin_sum(to);
         for (uint32_t i = 0; to.data && i < x.rows; i++)
                 for (uint32_t k = 0; k < x.columns; k++)
                         row(to, 0)[k] += row(x, i)[k];
@@ -140,6 +149,8 @@ static void fp64_linear_dx(struct tensor dy, struct tensor w, bool add, enum act
 }
 
 static void fp64_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
+        begin_sum(dw);
+        begin_sum(dbias);
         for (uint32_t i = 0; i < dy.rows; i++)
                 for (uint32_t j = 0; j < dy.columns; j++) {
                         double g = row(dy, i)[j];
@@ -300,6 +311,8 @@ static void fp64_add_norm_forward(const struct op_norm *op) {
 }
 
 static void fp64_add_norm_backward(const struct op_norm *op) {
+        begin_sum(op->dgamma);
+        begin_sum(op->dbeta);
         for (uint32_t t = 0; t < op->x.rows; t++) {
                 double *dresidual = row(op->dresidual, t), *dx = row(op->dx, t);
                 normalise_backward(op, t, false, dresidual);
@@ -326,6 +339,8 @@ static void fp64_embed_forward(const struct op_embed *op, const struct op_norm *
 }
 
 static void fp64_norm_dropout_backward(const struct op_norm *op) {
+        begin_sum(op->dgamma);
+        begin_sum(op->dbeta);
         for (uint32_t t = 0; t < op->x.rows; t++)
                 normalise_backward(op, t, true, row(op->dx, t));
 }

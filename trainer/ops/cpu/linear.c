@@ -5,6 +5,8 @@
  */
 #include "trainer/ops/cpu/linear.h"
 
+#include <string.h>
+
 #include "common/cleanup.h"
 #include "trainer/ops/cpu/gemm.h"
 #include "trainer/ops/cpu/spans.h"
@@ -75,9 +77,15 @@ static void column_sums(const struct cpu_kernels *k, struct tensor dy, uint32_t 
         k->add(dbias + first_column, total, width);
 }
 
+void cpu_begin_sum(struct tensor t) {
+        for (uint32_t r = 0; t.data && t.fresh && r < t.rows; r++)
+                memset(cpu_row(t, r), 0, t.columns * sizeof(float));
+}
+
 void cpu_add_column_sums(struct tensor x, struct tensor to) {
         const struct cpu_kernels *k = cpu_kernels();
 
+        cpu_begin_sum(to);
 #pragma omp parallel for schedule(static)
         for (uint32_t c = 0; c < (to.data ? x.columns : 0); c += COLUMN_BLOCK)
                 column_sums(k, x, c, cpu_row(to, 0));
@@ -88,6 +96,7 @@ void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struc
                 .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = true
         };
 
+        cpu_begin_sum(dw);
         cpu_gemm(&gemm);
         cpu_add_column_sums(dy, dbias);
 }

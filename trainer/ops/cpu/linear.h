@@ -11,6 +11,9 @@ void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation 
 void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias);
 void cpu_activation_backward(enum activation act, struct tensor saved, struct tensor dx);
 
+/* Zeroes a fresh tensor before something is added to it; t may be absent. */
+void cpu_begin_sum(struct tensor t);
+
 /* to (1, N) += the sums of x's columns, blocks of rows in order; `to` absent: nothing. */
 void cpu_add_column_sums(struct tensor x, struct tensor to);
 

@@ -105,6 +105,8 @@ static void norm_backward(const struct op_norm *op, bool add) {
         size_t blocks = n_blocks(op->x.rows), n = op->x.columns;
         float *partials = op->workspace.data;
 
+        cpu_begin_sum(op->dgamma);
+        cpu_begin_sum(op->dbeta);
 #pragma omp parallel for schedule(static)
         for (size_t block = 0; block < blocks; block++)
                 backward_block(k, op, add, block, partials + block * 2 * n);

@@ -14,7 +14,7 @@ enum { A = ROWS * DEPTH, B = DEPTH * COLUMNS, C = ROWS * COLUMNS };
 static void multiply(float *data) {
         const struct cpu_gemm g = { .a = { data, DEPTH, false },
                                     .b = { data + A, DEPTH, false },
-                                    .c = { data + A + B, DTYPE_FP32, ROWS, COLUMNS, COLUMNS },
+                                    .c = { data + A + B, DTYPE_FP32, ROWS, COLUMNS, COLUMNS, false },
                                     .depth = DEPTH,
                                     .alpha = 1 };
 

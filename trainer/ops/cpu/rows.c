@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "trainer/ops/cpu/linear.h"
 #include "trainer/ops/cpu/norm.h"
 #include "trainer/ops/cpu/spans.h"
 
@@ -28,6 +29,9 @@ void cpu_embed_forward(const struct op_embed *op, const struct op_norm *norm) {
 void cpu_embed_backward(const struct op_embed *op) {
         const struct cpu_kernels *k = cpu_kernels();
 
+        cpu_begin_sum(op->word);
+        cpu_begin_sum(op->position);
+        cpu_begin_sum(op->type);
 #pragma omp parallel for schedule(static)
         for (uint32_t c = 0; c < op->x.columns; c += COLUMN_BLOCK)
                 for (uint32_t t = 0; t < op->x.rows; t++) {
