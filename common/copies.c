@@ -6,7 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <jansson.h>
 #include <limits.h>
 #include <poll.h>
@@ -24,6 +24,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "common/json_read.h"
 
 #define LINE_MAX_BYTES 16384
@@ -102,7 +103,12 @@ static int write_json(int fd, json_t *object) {
         return line ? write_out(fd, line, strlen(line)) : -ENOMEM;
 }
 
-static void hex_of(XXH64_hash_t hash, char hex[18]) { (void) snprintf(hex, 18, "%016" PRIx64 "\n", (uint64_t) hash); }
+/* A line. */
+static void hex_of(XXH64_hash_t hash, char hex[HEX_64_SIZE + 1]) {
+        hex_64(hash, hex);
+        hex[HEX_64_SIZE - 1] = '\n';
+        hex[HEX_64_SIZE] = '\0';
+}
 
 /* ---- the receiver: what is asked ---- */
 
@@ -467,7 +473,7 @@ static int read_answer(int in, struct error *error) {
 static int send_bytes(int out, int fd, uint64_t size, struct error *error) {
         cleanup_free char *block = malloc(BLOCK_BYTES);
         XXH64_state_t *state = XXH64_createState();
-        char hex[18];
+        char hex[HEX_64_SIZE + 1];
         int r = block && state ? 0 : -ENOMEM;
 
         if (r >= 0)
@@ -484,7 +490,7 @@ static int send_bytes(int out, int fd, uint64_t size, struct error *error) {
         }
         if (r >= 0) {
                 hex_of(XXH64_digest(state), hex);
-                r = write_out(out, hex, 17);
+                r = write_out(out, hex, HEX_64_SIZE);
         }
         XXH64_freeState(state);
         return r == -EPIPE || r >= 0 ? 0 : error_errno(error, -r, "copy"); /* the receiver's answer has the reason */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,24 @@ int executable_find(const char *name, char **ret_path) {
                 p = p[length] ? p + length + 1 : NULL;
         }
         return r;
+}
+
+void executable_self(char *buffer, size_t size) {
+        ssize_t n = readlink("/proc/self/exe", buffer, size - 1);
+
+        buffer[MAX(n, 0)] = '\0';
+}
+
+char *executable_beside(const char *beside, const char *installed) {
+        char self[PATH_MAX];
+
+        executable_self(self, sizeof(self));
+        char *slash = strrchr(self, '/');
+        if (slash)
+                slash[1] = '\0';
+        cleanup_free char *path = slash ? format_string("%s%s", self, beside) : NULL;
+        char *real = path ? realpath(path, NULL) : NULL;
+        return real ? real : strdup(installed);
 }
 
 size_t executable_head(const char *path, char head[EXECUTABLE_HEAD_MAX + 1]) {

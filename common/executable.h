@@ -14,6 +14,13 @@ bool executable_is(const char *path);
  * executable; −ENOMEM. */
 int executable_find(const char *name, char **ret_path);
 
+/* This program's own path; "" if /proc is missing. */
+void executable_self(char *buffer, size_t size);
+
+/* A file of ours: at `beside`, relative to this program's folder as in a build folder, else `installed`. Caller frees;
+ * NULL: no memory. */
+char *executable_beside(const char *beside, const char *installed);
+
 /* The beginning of a file, NUL-terminated. Returns its length; 0 also if it cannot be read. */
 size_t executable_head(const char *path, char head[EXECUTABLE_HEAD_MAX + 1]);
 

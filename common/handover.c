@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/hex.h"
 
 #define BACKLOG 8
 #define DESCRIPTORS 2
@@ -35,13 +36,12 @@ static bool is_ours(int fd) {
 }
 
 int handover_listen(char ret_name[static HANDOVER_NAME_MAX + 1], struct error *error) {
-        unsigned char random[HANDOVER_NAME_MAX / 2];
+        uint64_t random[2];
         struct sockaddr_un address;
 
         if (getrandom(random, sizeof(random), 0) != (ssize_t) sizeof(random))
                 return error_errno(error, errno, "random bytes");
-        for (size_t i = 0; i < sizeof(random); i++)
-                (void) snprintf(ret_name + 2 * i, 3, "%02x", random[i]);
+        hex_128(random[0], random[1], ret_name);
         socklen_t size = make_address(ret_name, &address);
         cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *) &address, size) < 0 || listen(fd, BACKLOG) < 0)

@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/hex.h"
 
-#define HANDOVER_NAME_MAX 32 /* hex digits: 128 random bits */
+#define HANDOVER_NAME_MAX (HEX_128_SIZE - 1) /* hex digits: 128 random bits */
 
 /* A listening descriptor, or −errno. */
 int handover_listen(char ret_name[static HANDOVER_NAME_MAX + 1], struct error *error);

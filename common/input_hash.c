@@ -3,14 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 
 #define END_BYTES ((off_t) 32 << 20) /* hashed of each end of a larger file */
 #define READ_BYTES ((size_t) 1 << 20)
@@ -85,7 +85,7 @@ void input_look(const char *path, struct input_hash *ret) {
                 r = look(hash, path, ret);
         }
         if (r >= 0)
-                (void) snprintf(ret->hash, sizeof(ret->hash), "%016" PRIx64, (uint64_t) XXH64_digest(hash));
+                hex_64(XXH64_digest(hash), ret->hash);
         else if (r == -ENOENT || r == -ENOTDIR)
                 ret->state = INPUT_MISSING;
         else if (r != -EISDIR) {

@@ -9,16 +9,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/hex.h"
+
 enum input_state { INPUT_OK, INPUT_MISSING, INPUT_UNREADABLE, INPUT_STATE_MAX };
 #define INPUT_STATE_NAMES \
         { "ok", "missing", "unreadable" }
 
 struct input_hash {
         enum input_state state;
-        char hash[17];  /* XXH64, hex digits; of a corpus: of its index, then the size of its .bin; "" for a folder */
-        bool corpus;    /* PREFIX.idx and PREFIX.bin */
-        uint64_t bytes; /* of all its files; of a folder 0 */
-        int code;       /* errno of INPUT_UNREADABLE */
+        char hash[HEX_64_SIZE]; /* XXH64, hex digits; of a corpus: of its index, then the size of its .bin; "" for a
+                                   folder */
+        bool corpus;            /* PREFIX.idx and PREFIX.bin */
+        uint64_t bytes;         /* of all its files; of a folder 0 */
+        int code;               /* errno of INPUT_UNREADABLE */
 };
 
 /* May wait as long as the file system does. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
+
 static size_t known_bound(const struct known *known, uint64_t step) {
         size_t i = known->n;
 
@@ -26,19 +28,17 @@ void known_remove(struct known *known, uint64_t step) {
 
 void known_add(struct known *known, uint64_t step, const char *path, bool unconfirmed) {
         char *copy = path ? strdup(path) : NULL;
-        struct known_checkpoint *grown;
 
         known_remove(known, step);
         if (known->n >= KNOWN_CHECKPOINTS_MAX)
                 remove_row(known, 0);
-        if ((path && !copy) || !(grown = realloc(known->rows, (known->n + 1) * sizeof(*grown)))) {
+        if ((path && !copy) || array_resize(&known->rows, known->n + 1, sizeof(*known->rows)) < 0) {
                 free(copy);
                 return;
         }
-        known->rows = grown;
         size_t i = known_bound(known, step);
-        memmove(&grown[i + 1], &grown[i], (known->n++ - i) * sizeof(*grown));
-        grown[i] = (struct known_checkpoint) { .step = step, .path = copy, .unconfirmed = unconfirmed };
+        memmove(&known->rows[i + 1], &known->rows[i], (known->n++ - i) * sizeof(*known->rows));
+        known->rows[i] = (struct known_checkpoint) { .step = step, .path = copy, .unconfirmed = unconfirmed };
 }
 
 const struct known_checkpoint *known_newest(const struct known *known) {

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/json_read.h"
@@ -191,18 +192,6 @@ bool leash_read_exited(const json_t *line, uint64_t *ret_id, int *ret_code, int 
 
 /* ---- reader ---- */
 
-static bool make_room(char **data, size_t *room, size_t needed) {
-        if (needed <= *room)
-                return true;
-        size_t more = MAX(needed, 2 * *room);
-        char *larger = realloc(*data, more);
-        if (!larger)
-                return false;
-        *data = larger;
-        *room = more;
-        return true;
-}
-
 ssize_t leash_reader_fill(struct leash_reader *r, int fd) {
         if (r->at > 0) {
                 memmove(r->data, r->data + r->at, r->used - r->at);
@@ -212,7 +201,7 @@ ssize_t leash_reader_fill(struct leash_reader *r, int fd) {
         }
         if (r->used > LEASH_LINE_MAX)
                 return -ENOBUFS;
-        if (!make_room(&r->data, &r->room, r->used + READ_BYTES))
+        if (array_reserve(&r->data, &r->room, r->used + READ_BYTES, 1) < 0)
                 return -ENOMEM;
         ssize_t n;
         do
@@ -283,7 +272,7 @@ static int append(struct leash_writer *w, const json_t *line, size_t max) {
                 w->used -= w->at;
                 w->at = 0;
         }
-        if (!make_room(&w->data, &w->room, w->used + size))
+        if (array_reserve(&w->data, &w->room, w->used + size, 1) < 0)
                 return -ENOMEM;
         text[size - 1] = '\n';
         memcpy(w->data + w->used, text, size);

@@ -13,32 +13,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/parse.h"
+#include "common/proc_files.h"
 
+#define STAT_SIZE 4096     /* enough for `stat` and `status` */
 #define STOP_PASSES_MAX 16 /* a process that others keep continuing is killed as it runs */
 #define PAUSE_MIN_USEC 20000
 #define PAUSE_MAX_USEC 320000
 
-/* The beginning of a file of one process: 4 KiB are enough for `stat` and `status`. */
-static bool read_file(pid_t pid, const char *name, char buffer[4096]) {
-        char path[64];
-
-        (void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, buffer, 4095);
-        if (n <= 0)
-                return false;
-        buffer[n] = '\0';
-        return true;
-}
-
 int proc_stat(pid_t pid, struct proc *ret) {
-        char text[4096];
+        char text[STAT_SIZE];
         int parent;
 
-        if (!read_file(pid, "stat", text))
+        if (!proc_read_text(pid, "stat", text, sizeof(text)))
                 return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ESRCH;
         const char *after_name = strrchr(text, ')'); /* the name may contain anything */
         *ret = (struct proc) { .pid = pid };
@@ -53,9 +43,9 @@ int proc_stat(pid_t pid, struct proc *ret) {
 bool proc_is_dead(const struct proc *proc) { return proc->state == 'X' || (proc->state == 'Z' && proc->threads <= 1); }
 
 bool proc_has_uid(pid_t pid, uid_t uid) {
-        char text[4096];
+        char text[STAT_SIZE];
         unsigned ids[4];
-        const char *line = read_file(pid, "status", text) ? strstr(text, "\nUid:") : NULL;
+        const char *line = proc_read_text(pid, "status", text, sizeof(text)) ? strstr(text, "\nUid:") : NULL;
 
         if (!line || sscanf(line, " Uid: %u %u %u %u", &ids[0], &ids[1], &ids[2], &ids[3]) != 4)
                 return false;
@@ -63,9 +53,9 @@ bool proc_has_uid(pid_t pid, uid_t uid) {
 }
 
 bool proc_catches(pid_t pid, int signal) {
-        char text[4096];
+        char text[STAT_SIZE];
         uint64_t caught;
-        const char *line = read_file(pid, "status", text) ? strstr(text, "\nSigCgt:") : NULL;
+        const char *line = proc_read_text(pid, "status", text, sizeof(text)) ? strstr(text, "\nSigCgt:") : NULL;
 
         return line && sscanf(line, " SigCgt: %" SCNx64, &caught) == 1 && (caught >> (signal - 1) & 1);
 }
@@ -87,14 +77,8 @@ int proc_signal(const struct proc *proc, int signal) {
 /* ---- the list ---- */
 
 bool procs_add(struct procs *procs, const struct proc *proc) {
-        if (procs->n == procs->room) {
-                size_t room = MAX(procs->room * 2, (size_t) 64);
-                struct proc *more = realloc(procs->list, room * sizeof(*more));
-                if (!more)
-                        return false;
-                procs->list = more;
-                procs->room = room;
-        }
+        if (array_reserve(&procs->list, &procs->room, procs->n + 1, sizeof(*procs->list)) < 0)
+                return false;
         procs->list[procs->n++] = *proc;
         return true;
 }

@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/proc_files.h"
 #include "ctl/command.h"
 #include "ctl/format.h"
 #include "ctl/unit.h"
@@ -214,12 +215,12 @@ int command_resume(struct ctl *ctl, int argc, char **argv) {
 /* A pidfd of the bertd with this pid. −1: it cannot be watched, e.g. because the socket is forwarded from another host.
  */
 static int open_daemon(uint64_t pid) {
-        char path[64], name[32] = "";
+        char name[PROC_NAME_SIZE] = "";
 
-        (void) snprintf(path, sizeof(path), "/proc/%" PRIu64 "/comm", pid);
         cleanup_close int fd = pid > 0 && pid <= INT_MAX ? (int) syscall(SYS_pidfd_open, (pid_t) pid, 0) : -1;
-        cleanup_fclose FILE *file = fd >= 0 ? fopen(path, "re") : NULL;
-        return file && fgets(name, sizeof(name), file) && strcmp(name, "bertd\n") == 0 ? steal_fd(&fd) : -1;
+        if (fd >= 0)
+                proc_name((pid_t) pid, name);
+        return strcmp(name, "bertd") == 0 ? steal_fd(&fd) : -1;
 }
 
 static int too_late(uint64_t pid, uint64_t timeout_usec, struct error *error) {

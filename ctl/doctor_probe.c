@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/proc_files.h"
 #include "ctl/command.h"
 #include "ctl/doctor.h"
 #include "ctl/format.h"
@@ -70,14 +71,10 @@ static bool counts_on(const struct probe *probe, const struct count *from, struc
 /* ---- the job and its terminal ---- */
 
 static char *link_of(uint64_t pid, const char *name) {
-        char path[64], target[4096];
+        char target[4096];
 
-        (void) snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, name);
-        ssize_t n = readlink(path, target, sizeof(target) - 1);
-        if (n <= 0)
-                return NULL;
-        target[n] = '\0';
-        return strdup(target);
+        proc_read_link((pid_t) pid, name, target, sizeof(target));
+        return target[0] ? strdup(target) : NULL;
 }
 
 static __attribute__((noreturn)) void session(const char *program, const char *socket, int out) {
@@ -182,7 +179,7 @@ static void close_terminal(struct probe *probe, struct count *count) {
 struct way {
         char *exe, *cwd;
         char *arguments, *environment; /* like /proc: a NUL after each */
-        size_t arguments_size, environment_size;
+        ssize_t arguments_size, environment_size;
         int err; /* where its messages go, or -1 */
 };
 
@@ -195,39 +192,21 @@ static void way_clear(struct way *way) {
                 (void) close(way->err);
 }
 
-/* Files in /proc have no size: file_read would find them empty. */
-static char *read_proc(uint64_t pid, const char *name, size_t *ret_size) {
-        char path[64];
-        char *text = malloc(PROCESS_TEXT_MAX);
-        size_t size = 0;
-        ssize_t n;
-
-        (void) snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, name);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        while (text && fd >= 0 && size < PROCESS_TEXT_MAX - 1 &&
-               (n = read(fd, text + size, PROCESS_TEXT_MAX - 1 - size)) > 0)
-                size += (size_t) n;
-        if (text)
-                text[size] = '\0';
-        *ret_size = size;
-        return text;
-}
-
 static bool learn_way(uint64_t pid, struct way *ret) {
         char path[64];
 
         (void) snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/2", pid);
         *ret = (struct way) { .exe = link_of(pid, "exe"), .cwd = link_of(pid, "cwd") };
-        ret->arguments = read_proc(pid, "cmdline", &ret->arguments_size);
-        ret->environment = read_proc(pid, "environ", &ret->environment_size);
+        ret->arguments_size = proc_read_file((pid_t) pid, "cmdline", PROCESS_TEXT_MAX, &ret->arguments);
+        ret->environment_size = proc_read_file((pid_t) pid, "environ", PROCESS_TEXT_MAX, &ret->environment);
         ret->err = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         return ret->exe && ret->cwd && ret->arguments_size > 0 && ret->environment;
 }
 
-static char **split(char *block, size_t size) {
+static char **split(char *block, ssize_t size) {
         size_t n = 0;
 
-        for (size_t i = 0; i < size; i++)
+        for (ssize_t i = 0; i < size; i++)
                 if (!block[i])
                         n++;
         char **words = calloc(n + 1, sizeof(*words));

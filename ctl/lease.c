@@ -13,6 +13,7 @@
 #include "bertd/bus.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/handover.h"
 #include "common/json_read.h"
@@ -240,15 +241,12 @@ static int take_lease(struct client *client, const struct lease_options *o, stru
 /* ---- without bertd ---- */
 
 static int become_leash(const struct lease_options *o) {
-        char self[4096], timeout[32], *slash;
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        char timeout[32];
 
-        self[MAX(n, 0)] = '\0';
-        if ((slash = strrchr(self, '/')))
-                *slash = '\0';
         (void) snprintf(timeout, sizeof(timeout), "%llu", (unsigned long long) o->host_timeout_sec);
-        cleanup_free char *beside = format_string("%s/../daemon/bertd-leash", self);
-        const char *program = beside && access(beside, X_OK) == 0 ? beside : BERTD_LIBEXECDIR "/bertd-leash";
+        cleanup_free char *program = executable_beside("../daemon/bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
+        if (!program)
+                return refuse(LEASH_CLASS_AWAY, "%s", strerror(ENOMEM));
         (void) execl(program, "bertd-leash", "--of", o->of, "--host-timeout", timeout, NULL);
         return refuse(LEASH_CLASS_AWAY, "%s: %s", program, strerror(errno));
 }

@@ -22,6 +22,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/spec/host_inputs.h"
 #include "common/hosts.h"
@@ -71,15 +72,10 @@ static void ask_program(int fd, const char *key, char *const *argv, const char *
 
 /* The trainer beside this program in a build folder, else the installed one. */
 static void ask_versions(int fd) {
-        char self[4096], *slash;
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        cleanup_free char *trainer = executable_beside("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
 
-        self[MAX(n, 0)] = '\0';
-        if ((slash = strrchr(self, '/')))
-                *slash = '\0';
-        cleanup_free char *beside = format_string("%s/../trainer/bert-trainer", self);
-        const char *trainer = beside && access(beside, X_OK) == 0 ? beside : BERTD_BINDIR "/bert-trainer";
-        ask_program(fd, "trainer", (char *const[]) { (char *) trainer, (char *) "--version", NULL }, "bert-trainer ");
+        if (trainer)
+                ask_program(fd, "trainer", (char *const[]) { trainer, (char *) "--version", NULL }, "bert-trainer ");
         ask_program(fd, "mpi", (char *const[]) { (char *) "mpirun", (char *) "--version", NULL }, "mpirun (Open MPI) ");
 }
 

@@ -34,21 +34,6 @@ static void nap(void) {
         (void) clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec) { .tv_nsec = PAUSE_NSEC }, NULL);
 }
 
-/* Beside bertctl in the build folder, else the installed one. */
-static char *find_bertd(void) {
-        char self[PATH_MAX];
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-        if (n > 0) {
-                self[n] = '\0';
-                *strrchr(self, '/') = '\0';
-                cleanup_free char *path = format_string("%s/../daemon/bertd", self);
-                if (path && executable_is(path))
-                        return steal_pointer(&path);
-        }
-        return strdup(BERTD_SBINDIR "/bertd");
-}
-
 static bool try_folder(const char *parent, struct private *private) {
         const size_t room = sizeof(((struct sockaddr_un *) NULL)->sun_path);
 
@@ -159,7 +144,8 @@ static int await(struct private *private, struct error *error) {
 }
 
 int private_start(struct private *private, const struct private_options *options, struct error *error) {
-        *private = (struct private) { .options = *options, .program = find_bertd() };
+        *private = (struct private) { .options = *options,
+                                      .program = executable_beside("../daemon/bertd", BERTD_SBINDIR "/bertd") };
 
         int r = private->program ? make_folder(private, error) : error_errno(error, ENOMEM, "bertd");
         if (r == 0)

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/inherited.h"
@@ -81,16 +82,13 @@ static void close_stream(int *fd) {
 }
 
 static void keep_output(struct remote *h, const char *data, size_t n) {
-        char *larger = h->size + n <= REMOTE_BYTES_MAX ? realloc(h->output, h->size + n + 1) : NULL;
-
-        if (!larger) {
+        if (h->size + n > REMOTE_BYTES_MAX || array_resize(&h->output, h->size + n + 1, 1) < 0) {
                 h->full = true;
                 return;
         }
-        memcpy(larger + h->size, data, n);
+        memcpy(h->output + h->size, data, n);
         h->size += n;
-        larger[h->size] = '\0';
-        h->output = larger;
+        h->output[h->size] = '\0';
 }
 
 /* The end: ssh's own words come last. */

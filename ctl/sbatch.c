@@ -183,12 +183,13 @@ static void put_script(FILE *f, const struct request *request, const struct spec
 static int write_script(const struct request *request, const struct spec *spec, char **ret, struct error *error) {
         char self[PATH_MAX];
         size_t size;
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
         cleanup_free char *path = realpath(request->path, NULL);
 
-        if (n < 0 || !path)
-                return error_errno(error, errno, "%s", n < 0 ? "/proc/self/exe" : request->path);
-        self[n] = '\0';
+        if (!path)
+                return error_errno(error, errno, "%s", request->path);
+        executable_self(self, sizeof(self));
+        if (!self[0])
+                return error_errno(error, errno, "/proc/self/exe");
         FILE *f = open_memstream(ret, &size);
         if (!f)
                 return error_errno(error, ENOMEM, "the batch script");

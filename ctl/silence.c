@@ -14,6 +14,7 @@
 #include "common/file.h"
 #include "common/paths.h"
 #include "common/proc.h"
+#include "common/proc_files.h"
 #include "ctl/unit.h"
 
 #define STRANGER_CURE "stop it and start bertd, or give the socket of bertd with --socket or BERTD_SOCKET"
@@ -22,23 +23,20 @@ struct listener {
         pid_t pid; /* 0: not known */
         bool stopped, sleeping, bertd;
         const char *ask; /* in front of a command that the caller may not give himself */
-        char name[32];
+        char name[PROC_NAME_SIZE];
 };
 
 static void look_at(int fd, struct listener *ret) {
         struct ucred peer = {};
         socklen_t size = sizeof(peer);
         struct proc proc;
-        char path[64];
 
         *ret = (struct listener) { .bertd = true, .ask = "" };
         if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid <= 1)
                 return;
-        (void) snprintf(path, sizeof(path), "/proc/%d/comm", (int) peer.pid);
-        cleanup_fclose FILE *file = fopen(path, "re");
-        if (!file || !fgets(ret->name, sizeof(ret->name), file) || proc_stat(peer.pid, &proc) < 0)
+        proc_name(peer.pid, ret->name);
+        if (!ret->name[0] || proc_stat(peer.pid, &proc) < 0)
                 return;
-        ret->name[strcspn(ret->name, "\n")] = '\0';
         ret->pid = peer.pid;
         ret->bertd = strcmp(ret->name, "bertd") == 0;
         ret->stopped = proc.state == 'T' || proc.state == 't';

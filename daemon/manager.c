@@ -16,6 +16,7 @@
 #include "bertd/bus.h"
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/paths.h"
 #include "daemon/bus/accounts.h"
@@ -38,23 +39,6 @@
 #include "daemon/plan/trash.h"
 #include "daemon/state_folder.h"
 
-/* Beside bertd in the build folder, else the installed one. */
-static char *find_program(const char *beside, const char *installed) {
-        char self[4096];
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-        if (n > 0) {
-                self[n] = '\0';
-                char *slash = strrchr(self, '/');
-                *slash = '\0';
-                cleanup_free char *path = format_string("%s/%s", self, beside);
-                cleanup_free char *real = path ? realpath(path, NULL) : NULL;
-                if (real && access(real, X_OK) == 0)
-                        return steal_pointer(&real);
-        }
-        return strdup(installed);
-}
-
 int manager_new(const struct node_options *options, struct node **ret, struct error *error) {
         struct node *m = calloc(1, sizeof(*m));
         if (!m)
@@ -71,10 +55,10 @@ int manager_new(const struct node_options *options, struct node **ret, struct er
         m->launchers[LAUNCHER_FORK] = &launcher_fork;
         m->launchers[LAUNCHER_SYSTEMD] = geteuid() == 0 ? &launcher_systemd : NULL;
         process_boot_id(m->boot_id, sizeof(m->boot_id));
-        m->trainer = find_program("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
-        m->shim = find_program("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
-        m->gang = find_program("bertd-gang", BERTD_LIBEXECDIR "/bertd-gang");
-        m->leash = find_program("bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
+        m->trainer = executable_beside("../trainer/bert-trainer", BERTD_BINDIR "/bert-trainer");
+        m->shim = executable_beside("bertd-shim", BERTD_LIBEXECDIR "/bertd-shim");
+        m->gang = executable_beside("bertd-gang", BERTD_LIBEXECDIR "/bertd-gang");
+        m->leash = executable_beside("bertd-leash", BERTD_LIBEXECDIR "/bertd-leash");
         descriptors_read(&m->files);
         int r = m->trainer && m->shim && m->gang && m->leash ? 0 : error_errno(error, ENOMEM, "manager");
         if (r >= 0)

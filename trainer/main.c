@@ -9,6 +9,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/nearest.h"
 #include "common/usage.h"
@@ -141,11 +142,9 @@ static void make_waiting_threads_sleep(char **argv) {
 
         if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
                 return;
-        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-        if (n <= 0 || setenv("OMP_WAIT_POLICY", "passive", 1) < 0)
-                return;
-        path[n] = '\0';
-        (void) execv(path, argv);
+        executable_self(path, sizeof(path));
+        if (path[0] && setenv("OMP_WAIT_POLICY", "passive", 1) >= 0)
+                (void) execv(path, argv);
 }
 
 /* What was printed must have arrived for a command to have succeeded; diff's 1 is a success, too. */

@@ -13,6 +13,7 @@
 #include <yaml.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/spec/places.h"
 
@@ -137,12 +138,10 @@ static int read_list(struct reader *reader, uint32_t min, uint32_t max, struct g
                 (void) snprintf(name, sizeof(name), "%s[%u]", given->name, given->n);
                 if (given->n == max)
                         return refuse(reader, given->line, given->name, "more than %u entries", max);
-                char **longer = realloc(given->entries, (given->n + 2) * sizeof(*longer));
-                if (!longer)
+                if (array_resize(&given->entries, given->n + 2, sizeof(*given->entries)) < 0)
                         return no_memory(reader);
-                given->entries = longer;
-                longer[given->n] = longer[given->n + 1] = NULL;
-                r = read_text(reader, name, &longer[given->n]);
+                given->entries[given->n] = given->entries[given->n + 1] = NULL;
+                r = read_text(reader, name, &given->entries[given->n]);
                 given->n += r == 0;
         }
         if (r == 0 && given->n < min)
@@ -254,13 +253,11 @@ static int read_parts(struct reader *reader, const struct place *place, const ch
         while (r == 0 && (r = next(reader)) == 0 && reader->event.type != YAML_SEQUENCE_END_EVENT) {
                 if (part->n_parts == place->parts_max)
                         return refuse(reader, part->line, name, "more than %u entries", place->parts_max);
-                struct part *more = realloc(part->parts, (part->n_parts + 1) * sizeof(*more));
-                if (!more)
+                if (array_resize(&part->parts, part->n_parts + 1, sizeof(*part->parts)) < 0)
                         return no_memory(reader);
-                part->parts = more;
                 (void) snprintf(path, sizeof(path), "%s[%u].", name, part->n_parts);
-                more[part->n_parts] = (struct part) {};
-                r = read_mapping(reader, its, path, &more[part->n_parts++]);
+                part->parts[part->n_parts] = (struct part) {};
+                r = read_mapping(reader, its, path, &part->parts[part->n_parts++]);
         }
         return r == 0 && part->n_parts == 0 ? refuse(reader, part->line, name, "too few entries") : r;
 }

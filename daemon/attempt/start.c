@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "daemon/attempt/command.h"
 #include "daemon/attempt/end.h"
 #include "daemon/attempt/environment.h"
@@ -40,7 +41,7 @@ static int make_nonce(char nonce[NONCE_SIZE]) {
 
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return -errno;
-        (void) snprintf(nonce, NONCE_SIZE, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+        hex_128(random[0], random[1], nonce);
         return 0;
 }
 

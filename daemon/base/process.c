@@ -17,38 +17,10 @@
 #include "common/file.h"
 #include "common/parse.h"
 #include "common/proc.h"
+#include "common/proc_files.h"
 
 #define ENVIRON_READ_MAX ((size_t) 4 << 20)
-
-/* Files in /proc have no size: reads to the end or `max` bytes. NUL-terminated, caller frees. */
-static char *read_proc(int dirfd, const char *path, size_t max, size_t *ret_size) {
-        cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-        size_t size = 0, room = 4096;
-        char *data = fd < 0 ? NULL : malloc(room + 1);
-
-        while (data) {
-                ssize_t n = read(fd, data + size, room - size);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        break;
-                size += (size_t) n;
-                if (size < room)
-                        continue;
-                if (room >= max)
-                        break;
-                room *= 2;
-                char *grown = realloc(data, room + 1);
-                if (!grown)
-                        break;
-                data = grown;
-        }
-        if (data) {
-                data[size] = '\0';
-                *ret_size = size;
-        }
-        return data;
-}
+#define TEXT_MAX 4096 /* of `limits` and `status` */
 
 int process_start_time(pid_t pid, uint64_t *ret_ticks) {
         struct proc proc;
@@ -131,16 +103,12 @@ static bool read_limit(const char *line, struct rlimit *ret) {
 int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]) {
         cleanup_free char *folder = format_string("/proc/%d", (int) pid);
         cleanup_close int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        size_t size;
+        cleanup_free char *limits = NULL, *status = NULL;
 
-        if (fd < 0)
+        if (fd < 0 || proc_read_at(fd, "limits", TEXT_MAX, &limits) < 0 ||
+            proc_read_at(fd, "status", TEXT_MAX, &status) < 0 || !has_uid(status, uid))
                 return -ESRCH;
-        cleanup_free char *limits = read_proc(fd, "limits", 4096, &size),
-                          *status = read_proc(fd, "status", 4096, &size);
         const char *line = limits;
-
-        if (!limits || !status || !has_uid(status, uid))
-                return -ESRCH;
         for (int i = 0; i < RLIM_NLIMITS; i++) {
                 line = strchr(line, '\n');
                 if (!line || !read_limit(++line, &ret[i]))
@@ -150,13 +118,9 @@ int process_limits(pid_t pid, uid_t uid, struct rlimit ret[RLIM_NLIMITS]) {
 }
 
 bool process_has_variable(pid_t pid, const char *name, const char *value) {
-        char path[64];
-        size_t size = 0, length = strlen(name);
+        cleanup_free char *text = NULL;
+        ssize_t size = proc_read_file(pid, "environ", ENVIRON_READ_MAX, &text);
+        const char *found = size > 0 ? proc_variable(text, size, name) : NULL;
 
-        (void) snprintf(path, sizeof(path), "/proc/%d/environ", (int) pid);
-        cleanup_free char *text = read_proc(AT_FDCWD, path, ENVIRON_READ_MAX, &size);
-        for (const char *p = text; p && p < text + size; p += strlen(p) + 1)
-                if (strncmp(p, name, length) == 0 && p[length] == '=' && strcmp(p + length + 1, value) == 0)
-                        return true;
-        return false;
+        return found && strcmp(found, value) == 0;
 }

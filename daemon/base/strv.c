@@ -6,15 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-void strv_take(struct strv *strv, char *word) {
-        char **grown = word ? realloc(strv->words, (strv->n + 2) * sizeof(*grown)) : NULL;
+#include "common/array.h"
 
-        if (!grown) {
+void strv_take(struct strv *strv, char *word) {
+        if (!word || array_resize(&strv->words, strv->n + 2, sizeof(*strv->words)) < 0) {
                 free(word);
                 strv->failed = true;
                 return;
         }
-        strv->words = grown;
         strv->words[strv->n++] = word;
         strv->words[strv->n] = NULL;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/cpu_list.h"
 #include "common/file.h"
@@ -307,14 +308,12 @@ int submission_add_home(struct submission *submission, const char *home) {
                 if (strncmp(submission->environment[n], "HOME=", 5) == 0)
                         return 0;
         char *variable = format_string("HOME=%s", home);
-        char **grown = variable ? realloc(submission->environment, (n + 2) * sizeof(char *)) : NULL;
-        if (!grown) {
+        if (!variable || array_resize(&submission->environment, n + 2, sizeof(*submission->environment)) < 0) {
                 free(variable);
                 return -ENOMEM;
         }
-        grown[n] = variable;
-        grown[n + 1] = NULL;
-        submission->environment = grown;
+        submission->environment[n] = variable;
+        submission->environment[n + 1] = NULL;
         return 0;
 }
 

@@ -4,7 +4,7 @@
  * leash, and its output and end go back as the leash's lines. Owns gang->agents. Only processes of this user are heard.
  */
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/hex.h"
 #include "daemon/gang/gang.h"
 
 #define SOON_USEC (30 * USEC_PER_SEC) /* in which a start fails */
@@ -186,12 +187,13 @@ static int listen_at(const char *name) {
 }
 
 int agents_open(struct gang *gang, struct error *error) {
+        char digits[HEX_128_SIZE];
         uint64_t random[2];
 
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return error_errno(error, errno, "random numbers");
-        (void) snprintf(gang->agent_name, sizeof(gang->agent_name), "bertd-gang-%016" PRIx64 "%016" PRIx64, random[0],
-                        random[1]);
+        hex_128(random[0], random[1], digits);
+        (void) snprintf(gang->agent_name, sizeof(gang->agent_name), "bertd-gang-%s", digits);
         gang->agent_fd = listen_at(gang->agent_name);
         if (gang->agent_fd < 0)
                 return error_errno(error, -gang->agent_fd, "socket of the agents");

@@ -20,9 +20,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/environment.h"
+#include "common/executable.h"
 #include "common/file.h"
 #include "common/hosts.h"
 #include "common/inherited.h"
@@ -40,14 +42,8 @@ struct words {
 };
 
 static void take_word(struct words *words, char *word) {
-        if (words->n + 2 > words->room) {
-                size_t room = 2 * words->room + 64;
-                char **list = realloc(words->list, room * sizeof(*list));
-                words->failed = words->failed || !list;
-                words->list = list ? list : words->list;
-                words->room = list ? room : words->room;
-        }
-        if (words->failed || !word) {
+        if (words->failed || !word ||
+            array_reserve(&words->list, &words->room, words->n + 2, sizeof(*words->list)) < 0) {
                 words->failed = true;
                 free(word);
                 return;
@@ -233,10 +229,10 @@ static void add_launcher(const struct gang *gang, struct words *words) {
 
 static void add_program(const struct gang *gang, unsigned hosts, struct words *words) {
         char path[PATH_MAX];
-        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
         if (gang->plan.kind == JOB_COMMAND) {
-                add(words, "%.*s", (int) MAX(n, 0), path);
+                executable_self(path, sizeof(path));
+                add(words, "%s", path);
                 add(words, "rank");
                 add(words, "--ranks=%u", gang->plan.ranks);
                 add(words, "--hosts=%u", hosts);

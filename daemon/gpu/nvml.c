@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/proc_files.h"
 #include "daemon/base/nss.h"
 #include "daemon/base/probe.h"
 
@@ -77,21 +78,13 @@ static bool open_library(struct library *library) {
 /* The job that the process claims to belong to; a false claim gains nothing: its GPU is not given away in either case.
  */
 static void read_job(struct nvml_process *process) {
-        char path[64];
-        cleanup_free char *text = malloc(ENVIRONMENT_MAX);
+        cleanup_free char *text = NULL;
+        ssize_t size = proc_read_file((pid_t) process->pid, "environ", ENVIRONMENT_MAX, &text);
+        const char *id = size > 0 ? proc_variable(text, size, "BERTD_JOB_ID") : NULL;
 
-        (void) snprintf(path, sizeof(path), "/proc/%lld/environ", (long long) process->pid);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t size = 0, n;
-        while (text && fd >= 0 && (n = read(fd, text + size, (size_t) (ENVIRONMENT_MAX - 1 - size))) > 0)
-                size += n;
-        process->hidden = size == 0;
-        if (!text || size == 0)
-                return;
-        text[size] = '\0';
-        for (const char *p = text; p < text + size; p += strlen(p) + 1)
-                if (sscanf(p, "BERTD_JOB_ID=%lu", &process->job) == 1)
-                        return;
+        process->hidden = size <= 0;
+        if (id)
+                (void) sscanf(id, "%lu", &process->job);
 }
 
 /* The user database may hang: after its share of the time limit, use numbers. */

@@ -16,31 +16,23 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/parse.h"
+#include "common/proc_files.h"
 
 #define FILE_MAX (1u << 20) /* of cgroup.procs; the rest follows in a later pass */
 
-/* At most FILE_MAX bytes of a kernel file. NULL: cannot be read. The caller frees. */
+/* NULL: cannot be read. The caller frees. */
 static char *read_file(int dir, const char *name) {
-        cleanup_close int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-        cleanup_free char *text = fd < 0 ? NULL : malloc(FILE_MAX + 1);
-        size_t size = 0;
-        ssize_t n = 0;
+        char *text = NULL;
 
-        while (text && size < FILE_MAX && (n = read(fd, text + size, FILE_MAX - size)) > 0)
-                size += (size_t) n;
-        if (!text || n < 0)
-                return NULL;
-        text[size] = '\0';
-        return steal_pointer(&text);
+        return proc_read_at(dir, name, FILE_MAX, &text) < 0 ? NULL : text;
 }
 
 /* The path, if it ends so, of the line "0::PATH" or "N:name=systemd:PATH". NULL: there is none. The caller frees. */
 static char *path_that_ends(pid_t pid, const char *end) {
         static const char *const hierarchies[] = { "::/", ":name=systemd:/" };
-        char name[64];
+        cleanup_free char *text = NULL;
 
-        (void) snprintf(name, sizeof(name), "/proc/%d/cgroup", (int) pid);
-        cleanup_free char *text = read_file(AT_FDCWD, name);
+        (void) proc_read_file(pid, "cgroup", FILE_MAX, &text);
         for (char *save = NULL, *line = text ? strtok_r(text, "\n", &save) : NULL; line;
              line = strtok_r(NULL, "\n", &save))
                 for (size_t i = 0; i < ELEMENTSOF(hierarchies); i++) {

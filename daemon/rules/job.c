@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/hosts.h"
 #include "common/utf8.h"
@@ -252,11 +253,11 @@ void job_ledger_trim(struct job *job) {
         if (n < job->n_ledger)
                 job->ledger_whole = false;
         job->n_ledger = n;
-        struct checkpoint *smaller = n > 0 ? realloc(job->ledger, n * sizeof(*smaller)) : NULL;
-        if (n == 0)
+        if (n == 0) {
                 free(job->ledger);
-        if (n == 0 || smaller)
-                job->ledger = smaller;
+                job->ledger = NULL;
+        } else
+                (void) array_resize(&job->ledger, n, sizeof(*job->ledger)); /* it may stay as large */
 }
 
 int job_checkpoint_add(struct job *job, const struct checkpoint *row) {
@@ -275,16 +276,14 @@ int job_checkpoint_add(struct job *job, const struct checkpoint *row) {
                 free(path);
                 return -ENOSPC;
         }
-        struct checkpoint *grown = realloc(job->ledger, (job->n_ledger + 1) * sizeof(*grown));
-        if (!grown) {
+        if (array_resize(&job->ledger, job->n_ledger + 1, sizeof(*job->ledger)) < 0) {
                 free(path);
                 return -ENOMEM;
         }
-        job->ledger = grown;
         size_t i = ledger_bound(job, row->step);
-        memmove(&grown[i + 1], &grown[i], (job->n_ledger++ - i) * sizeof(*grown));
-        grown[i] = *row;
-        grown[i].path = path;
+        memmove(&job->ledger[i + 1], &job->ledger[i], (job->n_ledger++ - i) * sizeof(*job->ledger));
+        job->ledger[i] = *row;
+        job->ledger[i].path = path;
         return 0;
 }
 
@@ -292,12 +291,8 @@ int job_history_add(struct job *job, const struct policy_death *death) {
         if (job->n_history >= POLICY_HISTORY_MAX) {
                 memmove(job->history, job->history + 1, (job->n_history - 1) * sizeof(*job->history));
                 job->n_history--;
-        } else {
-                struct policy_death *grown = realloc(job->history, (job->n_history + 1) * sizeof(*grown));
-                if (!grown)
-                        return -ENOMEM;
-                job->history = grown;
-        }
+        } else if (array_resize(&job->history, job->n_history + 1, sizeof(*job->history)) < 0)
+                return -ENOMEM;
         job->history[job->n_history++] = *death;
         return 0;
 }

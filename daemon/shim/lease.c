@@ -17,6 +17,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/worker.h"
 
 #define LOOK_USEC USEC_PER_SEC
 #define SLACK_USEC (2 * USEC_PER_SEC) /* bertd-leash reports every two seconds */
@@ -38,19 +39,14 @@ static void *keep_watchdog(void *pause_usec) {
 
 static int start_watchdog(void) {
         uint64_t usec;
-        sigset_t all, old;
         pthread_t thread;
 
         if (sd_watchdog_enabled(0, &usec) <= 0)
                 return 0;
-        (void) sigfillset(&all);
-        (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-        int r = pthread_create(&thread, NULL, keep_watchdog,
-                               (void *) (uintptr_t) MAX(usec / WATCHDOGS, UINT64_C(1000)));
-        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-        if (r == 0)
+        int r = thread_start(keep_watchdog, (void *) (uintptr_t) MAX(usec / WATCHDOGS, UINT64_C(1000)), &thread);
+        if (r >= 0)
                 (void) pthread_detach(thread);
-        return -r;
+        return r;
 }
 
 static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "bertd/limits.h"
+#include "common/array.h"
 #include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -177,12 +178,9 @@ int list_read(struct list *list) {
 }
 
 static bool add_numbers(uint64_t **numbers, size_t *n, const uint64_t *more, size_t n_more) {
-        uint64_t *grown = realloc(*numbers, (*n + n_more) * sizeof(*grown));
-
-        if (!grown)
+        if (array_resize(numbers, *n + n_more, sizeof(**numbers)) < 0)
                 return false;
-        memcpy(grown + *n, more, n_more * sizeof(*grown));
-        *numbers = grown;
+        memcpy(*numbers + *n, more, n_more * sizeof(**numbers));
         *n += n_more;
         return true;
 }

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "daemon/store/copies.h"
 #include "daemon/store/internal.h"
 #include "daemon/store/migrate.h"
@@ -189,13 +190,15 @@ static int read_instance(struct store *store, struct error *error) {
 /* Created once, so that opening later does not write. */
 static int load_instance(struct store *store, struct error *error) {
         int r = read_instance(store, error);
+        char digits[HEX_64_SIZE];
         uint64_t id;
 
         if (r != 0)
                 return MIN(r, 0);
         if (getrandom(&id, sizeof(id), 0) != sizeof(id))
                 return error_errno(error, errno, "random numbers");
-        cleanup_free char *sql = format_string("INSERT INTO meta VALUES('instance','%016" PRIx64 "')", id);
+        hex_64(id, digits);
+        cleanup_free char *sql = format_string("INSERT INTO meta VALUES('instance','%s')", digits);
         if (!sql)
                 return error_errno(error, ENOMEM, "instance");
         r = db_exec(store->db, sql, error);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "daemon/base/loop.h"
@@ -243,11 +244,8 @@ int store_trash(struct store *store, const uid_t *busy, size_t n_busy,
 }
 
 int store_trash_done(struct store *store, uint64_t id, uint32_t next) {
-        struct gone *grown = realloc(store->gone, (store->n_gone + 1) * sizeof(*grown));
-
-        if (!grown)
+        if (array_resize(&store->gone, store->n_gone + 1, sizeof(*store->gone)) < 0)
                 return -ENOMEM;
-        store->gone = grown;
         store->gone[store->n_gone++] = (struct gone) { id, next };
         store->dirty = true;
         return 0;

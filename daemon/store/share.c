@@ -3,9 +3,9 @@
  * list of usages. Invariant: job->texts is the last counted size.
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "bertd/limits.h"
+#include "common/array.h"
 #include "daemon/store/internal.h"
 
 static struct usage *find_usage(const struct store *store, uid_t uid) {
@@ -41,11 +41,9 @@ int store_count_in(struct store *store, struct job *job) {
         struct usage *usage = find_usage(store, job->uid);
 
         if (!usage) {
-                struct usage *grown = realloc(store->usage, (store->n_usage + 1) * sizeof(*grown));
-                if (!grown)
+                if (array_resize(&store->usage, store->n_usage + 1, sizeof(*store->usage)) < 0)
                         return -ENOMEM;
-                store->usage = grown;
-                usage = &grown[store->n_usage++];
+                usage = &store->usage[store->n_usage++];
                 *usage = (struct usage) { .uid = job->uid };
         }
         usage->jobs++;

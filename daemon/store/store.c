@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/db.h"
 #include "common/file.h"
@@ -87,20 +88,19 @@ struct job *store_find(const struct store *store, uint64_t id) {
 /* The lists of marks are as large as the list of jobs, so marking cannot fail. */
 static int grow(struct store *store) {
         struct job ***lists[] = { &store->jobs, &store->marked, &store->flushed };
-        size_t room = store->room ? store->room * 2 : 64;
+        size_t room = store->room;
 
         for (size_t i = 0; i < ELEMENTSOF(lists); i++) {
-                struct job **grown = realloc(*lists[i], room * sizeof(struct job *));
-                if (!grown)
+                room = store->room;
+                if (array_reserve(lists[i], &room, store->n_jobs + 1, sizeof(**lists[i])) < 0)
                         return -ENOMEM;
-                *lists[i] = grown;
         }
         store->room = room;
         return 0;
 }
 
 int store_keep(struct store *store, struct job *job) {
-        if ((store->n_jobs == store->room && grow(store) < 0) || store_count_in(store, job) < 0)
+        if (grow(store) < 0 || store_count_in(store, job) < 0)
                 return -ENOMEM;
         size_t i = lower_bound(store, job->id);
         memmove(&store->jobs[i + 1], &store->jobs[i], (store->n_jobs++ - i) * sizeof(struct job *));
@@ -422,15 +422,10 @@ static void note(struct store *store, struct job *job, enum job_state from, cons
                  const char *private) {
         store_mark(store, job);
         store->noted++;
-        if (store->n_events == store->events_room && store->n_events < STORE_PENDING_MAX) {
-                size_t room = store->events_room ? store->events_room * 2 : 16;
-                struct pending_event *grown = realloc(store->events, room * sizeof(*grown));
-                if (!grown)
-                        return;
-                store->events = grown;
-                store->events_room = room;
-        }
-        if (store->n_events == store->events_room) {
+        if (store->n_events < STORE_PENDING_MAX &&
+            array_reserve(&store->events, &store->events_room, store->n_events + 1, sizeof(*store->events)) < 0)
+                return;
+        if (store->n_events == STORE_PENDING_MAX) {
                 event_clear(&store->events[0]);
                 memmove(store->events, store->events + 1, (--store->n_events) * sizeof(*store->events));
         }
@@ -588,11 +583,8 @@ void store_drop(struct store *store, struct job *job) {
 }
 
 int store_remove(struct store *store, const struct job *job) {
-        struct removal *grown = realloc(store->removals, (store->n_removals + 1) * sizeof(*grown));
-
-        if (!grown)
+        if (array_resize(&store->removals, store->n_removals + 1, sizeof(*store->removals)) < 0)
                 return -ENOMEM;
-        store->removals = grown;
         store->removals[store->n_removals++] = (struct removal) {
                 .id = job->id, .state = job->state, .held = job->holds_checkpoints, .lease = job_is_lease(job)
         };

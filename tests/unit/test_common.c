@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -20,11 +21,92 @@
 #include "common/db.h"
 #include "common/environment.h"
 #include "common/error.h"
+#include "common/executable.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "common/nearest.h"
 #include "common/parse.h"
 #include "common/paths.h"
+#include "common/proc_files.h"
 #include "common/utf8.h"
+
+static void test_arrays(void **state) {
+        uint32_t *items = NULL;
+        size_t capacity = 0, n_grown = 0, before;
+
+        for (uint32_t n = 0; n < 10000; n++) {
+                before = capacity;
+                assert_int_equal(array_reserve(&items, &capacity, n + 1, sizeof(*items)), 0);
+                n_grown += capacity != before;
+                assert_true(capacity > n);
+                items[n] = n;
+        }
+        assert_true(n_grown < 30);
+        for (uint32_t n = 0; n < 10000; n++)
+                assert_int_equal(items[n], n);
+        before = capacity;
+        uint32_t *same = items;
+        assert_int_equal(array_reserve(&items, &capacity, SIZE_MAX / 4 + 2, sizeof(*items)), -ENOMEM);
+        assert_int_equal(array_resize(&items, SIZE_MAX, sizeof(*items)), -ENOMEM);
+        assert_ptr_equal(items, same);
+        assert_int_equal(capacity, before);
+        assert_int_equal(array_resize(&items, 2, sizeof(*items)), 0);
+        assert_int_equal(items[1], 1);
+        assert_int_equal(array_resize(&items, 0, sizeof(*items)), 0);
+        assert_non_null(items);
+        free(items);
+}
+
+static void test_hex(void **state) {
+        char digits[HEX_128_SIZE];
+
+        hex_64(0, digits);
+        assert_string_equal(digits, "0000000000000000");
+        hex_64(UINT64_C(0x0123456789abcdef), digits);
+        assert_string_equal(digits, "0123456789abcdef");
+        hex_128(UINT64_MAX, 1, digits);
+        assert_string_equal(digits, "ffffffffffffffff0000000000000001");
+}
+
+/* This process, which has a known name, and variables of its start. */
+static void test_proc_files(void **state) {
+        char name[PROC_NAME_SIZE], program[4096], stat[8];
+        cleanup_free char *text = NULL, *beginning = NULL, *list = NULL;
+
+        proc_name(getpid(), name);
+        assert_string_equal(name, "test_common");
+        proc_name(0, name);
+        assert_string_equal(name, "");
+        executable_self(program, sizeof(program));
+        assert_string_equal(strrchr(program, '/'), "/test_common");
+        assert_true(proc_read_text(getpid(), "stat", stat, sizeof(stat)));
+        assert_int_equal(strlen(stat), sizeof(stat) - 1);
+        assert_false(proc_read_text(getpid(), "none", stat, sizeof(stat)));
+        assert_string_equal(stat, "");
+
+        assert_int_equal(proc_read_at(AT_FDCWD, "/proc/self/no such file", 9, &text), -1);
+        assert_int_equal(errno, ENOENT);
+        assert_int_equal(proc_read_file(getpid(), "stat", 10, &beginning), 10);
+        assert_int_equal(strlen(beginning), 10);
+        assert_true(proc_read_at(AT_FDCWD, "/proc/kallsyms", 100000, &list) >= 0);
+        ssize_t size = proc_read_file(getpid(), "environ", 1 << 20, &text);
+        assert_true(size > 0);
+        assert_string_equal(proc_variable(text, size, "PATH"), getenv("PATH"));
+        assert_null(proc_variable(text, size, "PAT"));
+        assert_string_equal(proc_variable("AB=1\0A=2\0A=3", 12, "A"), "2");
+        assert_null(proc_variable(NULL, -1, "A"));
+}
+
+/* A build folder has no such file; an installed one need not exist. */
+static void test_programs_beside(void **state) {
+        cleanup_free char *own = executable_beside("test_common", "/installed"),
+                          *other = executable_beside("none", "/installed");
+        char self[4096];
+
+        executable_self(self, sizeof(self));
+        assert_string_equal(own, self);
+        assert_string_equal(other, "/installed");
+}
 
 static void test_error_keeps_the_first(void **state) {
         struct error e = {};
@@ -367,6 +449,10 @@ int main(void) {
                 cmocka_unit_test(test_numbers),
                 cmocka_unit_test(test_state_and_socket),
                 cmocka_unit_test(test_user_socket),
+                cmocka_unit_test(test_arrays),
+                cmocka_unit_test(test_hex),
+                cmocka_unit_test(test_proc_files),
+                cmocka_unit_test(test_programs_beside),
                 cmocka_unit_test(test_times),
                 cmocka_unit_test(test_utf8),
                 cmocka_unit_test(test_variables),

@@ -2,7 +2,7 @@
 #include "trainer/checkpoint/description.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/hex.h"
 #include "common/parse.h"
 #include "trainer/model/heads.h"
 
@@ -30,7 +31,7 @@ static const char *get(const struct checkpoint *checkpoint, const char *key) {
 int description_set_config(struct checkpoint_meta *meta, const struct model_config *config, struct error *error) {
         json_t *json = config_json(config);
         cleanup_free char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
-        char hash[33];
+        char hash[HEX_128_SIZE];
 
         json_decref(json);
         if (!text)
@@ -183,14 +184,15 @@ int description_fresh(const struct checkpoint *checkpoint, unsigned *ret_heads, 
 int description_set_labels(struct checkpoint_meta *meta, const struct labels *labels, struct error *error) {
         cleanup_free char *text = labels_json(labels);
         size_t n = text ? strlen(text) : 0;
-        char key[24];
+        char key[24], hash[HEX_64_SIZE];
 
         if (!text)
                 return error_errno(error, ENOMEM, "labels");
         if (n > (size_t) LABELS_PIECE * LABELS_PIECES_MAX)
                 return error_input(error, BERTD_EXIT_DATA, "the names of %u classes take %zu bytes, more than %d",
                                    labels->n, n, LABELS_PIECE * LABELS_PIECES_MAX);
-        checkpoint_meta_set(meta, "labels_hash", "%016" PRIx64, (uint64_t) XXH3_64bits(text, n));
+        hex_64(XXH3_64bits(text, n), hash);
+        checkpoint_meta_set(meta, "labels_hash", "%s", hash);
         for (size_t i = 0; i * LABELS_PIECE < n; i++) {
                 (void) snprintf(key, sizeof(key), "labels.%zu", i);
                 checkpoint_meta_set(meta, key, "%.*s", LABELS_PIECE, text + i * LABELS_PIECE);

@@ -3,6 +3,7 @@
  * count as zeros while the file is hashed. Checksums of tensors name what broke; this one also sees a flipped byte in
  * a page's unused part. See format.h.
  */
+#include "common/hex.h"
 #include "trainer/checkpoint/format.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ static ssize_t read_piece(int fd, char *buffer) {
 }
 
 /* Offset of the digits, with their text in hex; −EBADMSG without a marker. */
-static int take_digits(char *piece, size_t size, char hex[33], off_t *ret_at) {
+static int take_digits(char *piece, size_t size, char hex[HEX_128_SIZE], off_t *ret_at) {
         char *at = memmem(piece, size, CHECKPOINT_FILE_MARKER, strlen(CHECKPOINT_FILE_MARKER));
 
         if (!at)
@@ -47,7 +48,7 @@ static int take_digits(char *piece, size_t size, char hex[33], off_t *ret_at) {
         return 0;
 }
 
-int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at) {
+int checkpoint_file_checksum(int fd, char ret_hex[HEX_128_SIZE], char ret_said[HEX_128_SIZE], off_t *ret_at) {
         cleanup_free char *piece = malloc(PIECE_BYTES);
         XXH3_state_t state;
         ssize_t n;
@@ -65,6 +66,6 @@ int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t 
         if (n < 0)
                 return (int) n;
         XXH128_hash_t h = XXH3_128bits_digest(&state);
-        (void) snprintf(ret_hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, ret_hex);
         return 0;
 }

@@ -7,6 +7,8 @@
 #define XXH_STATIC_LINKING_ONLY /* the state on the stack */
 #include <xxhash.h>
 
+#include "common/hex.h"
+
 void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size) {
         int used = snprintf(buffer, size, "[");
 
@@ -21,7 +23,7 @@ static void hash_text(XXH3_state_t *state, const char *text) {
 }
 
 void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
-                       char hex[33]) {
+                       char hex[HEX_128_SIZE]) {
         XXH3_state_t state;
         char shape[64];
 
@@ -42,10 +44,10 @@ void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoi
                 hash_text(&state, tensors[i].checksum);
         }
         XXH128_hash_t h = XXH3_128bits_digest(&state);
-        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, hex);
 }
 
-void checkpoint_assets_digest(const struct assets *assets, char hex[33]) {
+void checkpoint_assets_digest(const struct assets *assets, char hex[HEX_128_SIZE]) {
         XXH3_state_t state;
 
         XXH3_INITSTATE(&state);
@@ -55,5 +57,5 @@ void checkpoint_assets_digest(const struct assets *assets, char hex[33]) {
                 hash_text(&state, assets->item[i].checksum);
         }
         XXH128_hash_t h = XXH3_128bits_digest(&state);
-        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) h.high64, (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, hex);
 }

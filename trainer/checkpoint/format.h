@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/hex.h"
 #include "trainer/checkpoint/meta.h"
 #include "trainer/text/assets.h"
 
@@ -31,7 +32,7 @@
 #define CHECKPOINT_DIMS_MAX 4
 
 struct checkpoint_tensor {
-        char name[192], kind[12], dtype[12], checksum[33];
+        char name[192], kind[12], dtype[12], checksum[HEX_128_SIZE];
         uint32_t n_dims, shape[CHECKPOINT_DIMS_MAX];
         size_t size;      /* bytes */
         const void *data; /* writing only: borrowed */
@@ -46,14 +47,14 @@ static inline int64_t checkpoint_chunk_rowid(int64_t tensor, uint64_t seq) { ret
 
 /* Hashes the rest of an open file (its digits count as zeros) into ret_hex; the checksum that it records, and where. 0 or
  * −errno. */
-int checkpoint_file_checksum(int fd, char ret_hex[33], char ret_said[33], off_t *ret_at);
+int checkpoint_file_checksum(int fd, char ret_hex[HEX_128_SIZE], char ret_said[HEX_128_SIZE], off_t *ret_at);
 
 /* xxh3-128 in hex over all meta items but the two checksums and all tensor rows: what "digest" must be. */
 void checkpoint_digest(const struct checkpoint_meta *meta, const struct checkpoint_tensor *tensors, uint32_t n,
-                       char hex[33]);
+                       char hex[HEX_128_SIZE]);
 
 /* xxh3-128 in hex over names and checksums of all assets: what meta's "assets" must be. */
-void checkpoint_assets_digest(const struct assets *assets, char hex[33]);
+void checkpoint_assets_digest(const struct assets *assets, char hex[HEX_128_SIZE]);
 
 /* "[768, 768]" */
 void checkpoint_format_shape(const struct checkpoint_tensor *tensor, char *buffer, size_t size);

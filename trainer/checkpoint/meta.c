@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/parse.h"
 
 static struct checkpoint_meta_item *find(const struct checkpoint_meta *meta, const char *key) {
@@ -21,15 +22,7 @@ static struct checkpoint_meta_item *find(const struct checkpoint_meta *meta, con
 static struct checkpoint_meta_item *add(struct checkpoint_meta *meta, const char *key) {
         char *own = strdup(key);
 
-        if (own && meta->n == meta->room) {
-                uint32_t room = MAX(2 * meta->room, 64u);
-                struct checkpoint_meta_item *grown = realloc(meta->items, room * sizeof(*grown));
-                if (grown) {
-                        meta->items = grown;
-                        meta->room = room;
-                }
-        }
-        if (!own || meta->n == meta->room) {
+        if (!own || array_reserve(&meta->items, &meta->room, meta->n + (size_t) 1, sizeof(*meta->items)) < 0) {
                 free(own);
                 return NULL;
         }

@@ -19,7 +19,8 @@
  *   {} → { checkpoint_meta_set, checkpoint_meta_copy } → checkpoint_meta_free, which leaves it empty
  */
 struct checkpoint_meta {
-        uint32_t n, room;
+        uint32_t n;
+        size_t room;
         size_t bytes;
         struct checkpoint_meta_item {
                 char *key, *value;

@@ -18,6 +18,7 @@
 #include "bertd/exit.h"
 #include "common/db.h"
 #include "common/file.h"
+#include "common/hex.h"
 
 #define TENSORS_MAX 65536u
 #define BLOB_BYTES_MAX ((int) ASSET_BYTES_MAX + 1024) /* a row's: of an asset; chunks are far smaller */
@@ -234,7 +235,7 @@ static int read_tensors(struct checkpoint *c, struct error *error) {
 
 static int check_digest(struct checkpoint *c, struct error *error) {
         const char *said = checkpoint_meta_get(&c->meta, "digest");
-        char digest[33];
+        char digest[HEX_128_SIZE];
 
         checkpoint_digest(&c->meta, c->tensors, c->n, digest);
         if (!said || strcmp(said, digest) != 0)
@@ -317,7 +318,7 @@ static int read_chunks(struct checkpoint *c, const struct checkpoint_tensor *t, 
 
 int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, struct error *error) {
         const struct checkpoint_tensor *t = &c->tensors[index];
-        char checksum[33];
+        char checksum[HEX_128_SIZE];
         size_t got = 0;
 
         int r = read_chunks(c, t, data, &got, error);
@@ -327,15 +328,14 @@ int checkpoint_read_tensor(struct checkpoint *c, uint32_t index, void *data, str
                 return bad(c, error, "%s: tensor %s (%s) has %zu bytes, expected %zu", c->path, t->name, t->kind, got,
                            t->size);
         XXH128_hash_t h = XXH3_128bits(data, got);
-        (void) snprintf(checksum, sizeof(checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                        (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, checksum);
         if (strcmp(checksum, t->checksum) != 0)
                 return bad(c, error, "%s: tensor %s (%s) does not match its checksum", c->path, t->name, t->kind);
         return 0;
 }
 
 static int read_asset(struct checkpoint *c, sqlite3_stmt *s, struct assets *assets, struct error *error) {
-        char name[ASSET_NAME_MAX], checksum[33];
+        char name[ASSET_NAME_MAX], checksum[HEX_128_SIZE];
         const void *data = sqlite3_column_blob(s, 1);
         size_t size = (size_t) sqlite3_column_bytes(s, 1);
 
@@ -353,7 +353,7 @@ static int read_asset(struct checkpoint *c, sqlite3_stmt *s, struct assets *asse
 int checkpoint_read_assets(struct checkpoint *c, struct assets *assets, struct error *error) {
         const char *said = checkpoint_meta_get(&c->meta, CHECKPOINT_ASSETS_KEY);
         cleanup_statement sqlite3_stmt *s = NULL;
-        char digest[33];
+        char digest[HEX_128_SIZE];
         int step = SQLITE_DONE, r = 0;
 
         if (!said)
@@ -379,7 +379,7 @@ static int verify_assets(struct checkpoint *c, struct error *error) {
 
 int checkpoint_check_file(struct checkpoint *c, struct error *error) {
         cleanup_close int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        char hex[33], said[33] = "";
+        char hex[HEX_128_SIZE], said[HEX_128_SIZE] = "";
         off_t at;
 
         int r = fd < 0 ? -errno : checkpoint_file_checksum(fd, hex, said, &at);

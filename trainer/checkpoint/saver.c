@@ -1,20 +1,19 @@
 /*
- * See saver.h. Owns the thread and the snapshot (parameters and both moments, one after the other). Where a device has memory to spare
- * the state is copied there first, which takes no time, and training need not wait for the thread. Invariants: snapshot and spare belong to
- * the thread while `busy`, to the caller otherwise; the model's state is only read while `copying`.
+ * See saver.h. Owns the worker and the snapshot (parameters and both moments, one after the other). Where a device has memory to spare
+ * the state is copied there first, which takes no time, and training need not wait for the thread. Invariants: snapshot, spare and
+ * result belong to the worker while it is busy, to the caller otherwise; the model's state is lent to it until it is copied.
  */
 #include "trainer/checkpoint/saver.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bertd/exit.h"
 #include "common/clock.h"
+#include "common/worker.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/checkpoint/writer.h"
 
@@ -22,10 +21,7 @@ static const char *const kinds[] = { "param", "moment1", "moment2" };
 enum { N_KINDS = 3 };
 
 struct saver {
-        pthread_t thread;
-        bool started, busy, copying, stop;
-        pthread_mutex_t lock;
-        pthread_cond_t changed;
+        struct worker *worker;
         struct model *model;
         const struct model_state *state; /* its */
         size_t run_bytes;
@@ -85,14 +81,12 @@ static int fetch_state(struct saver *saver) {
         for (uint32_t kind = 0; ok && kind < N_KINDS; kind++)
                 ok = state_fetch(saver->state, saver->snapshot + kind * saver->run_bytes,
                                  saver->spare ? saver->spare + kind * saver->run_bytes : run_of(saver, kind));
-        pthread_mutex_lock(&saver->lock);
-        saver->copying = false;
-        pthread_cond_broadcast(&saver->changed);
-        pthread_mutex_unlock(&saver->lock);
+        worker_release(saver->worker);
         return ok ? 0 : error_errno(&saver->result.error, EIO, "the device's memory");
 }
 
-static void write_snapshot(struct saver *saver) {
+static void write_snapshot(void *context) {
+        struct saver *saver = context;
         uint64_t begin = clock_monotonic_usec();
 
         saver->result.error = (struct error) {};
@@ -104,37 +98,7 @@ static void write_snapshot(struct saver *saver) {
                         checkpoint_write(saver->result.path, &saver->meta, saver->tensors,
                                          N_KINDS * model_n_tensors(saver->model), saver->assets, &saver->result.error);
         saver->result.seconds = (double) (clock_monotonic_usec() - begin) / 1e6;
-}
-
-static void *run(void *p) {
-        struct saver *saver = p;
-
-        pthread_mutex_lock(&saver->lock);
-        while (saver->busy || !saver->stop) {
-                if (!saver->busy) {
-                        pthread_cond_wait(&saver->changed, &saver->lock);
-                        continue;
-                }
-                pthread_mutex_unlock(&saver->lock);
-                write_snapshot(saver);
-                pthread_mutex_lock(&saver->lock);
-                saver->busy = false;
-                saver->result.done = true;
-                pthread_cond_broadcast(&saver->changed);
-        }
-        pthread_mutex_unlock(&saver->lock);
-        return NULL;
-}
-
-static int start_thread(struct saver *saver) {
-        sigset_t all, old;
-
-        (void) sigfillset(&all);
-        (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-        int r = pthread_create(&saver->thread, NULL, run, saver);
-        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-        saver->started = r == 0;
-        return -r;
+        saver->result.done = true;
 }
 
 int saver_new(struct model *model, struct saver **ret, struct error *error) {
@@ -142,8 +106,6 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
         if (!saver)
                 return error_errno(error, ENOMEM, "checkpoint snapshot");
 
-        (void) pthread_mutex_init(&saver->lock, NULL);
-        (void) pthread_cond_init(&saver->changed, NULL);
         saver->model = model;
         saver->state = model_state(model);
         saver->run_bytes = model_state(model)->run_bytes;
@@ -155,7 +117,7 @@ int saver_new(struct model *model, struct saver **ret, struct error *error) {
                 return r;
         }
         describe_tensors(saver);
-        int r = start_thread(saver);
+        int r = worker_new(write_snapshot, saver, &saver->worker);
         if (r < 0) {
                 saver_free(saver);
                 return error_errno(error, -r, "checkpoint thread");
@@ -171,15 +133,7 @@ void saver_take_spare(struct saver *saver) { saver->spare = state_allocate_spare
 void saver_free(struct saver *saver) {
         if (!saver)
                 return;
-        if (saver->started) {
-                pthread_mutex_lock(&saver->lock);
-                saver->stop = true;
-                pthread_cond_broadcast(&saver->changed);
-                pthread_mutex_unlock(&saver->lock);
-                (void) pthread_join(saver->thread, NULL);
-        }
-        (void) pthread_cond_destroy(&saver->changed);
-        (void) pthread_mutex_destroy(&saver->lock);
+        worker_free(saver->worker);
         checkpoint_meta_free(&saver->meta);
         free(saver->tensors);
         state_release_spare(saver->state, saver->spare, N_KINDS);
@@ -194,20 +148,15 @@ static void take_result(struct saver *saver, struct saver_result *ret) {
 }
 
 void saver_poll(struct saver *saver, struct saver_result *ret) {
-        pthread_mutex_lock(&saver->lock);
-        if (saver->busy)
+        if (worker_is_busy(saver->worker))
                 ret->done = false;
         else
                 take_result(saver, ret);
-        pthread_mutex_unlock(&saver->lock);
 }
 
 void saver_wait(struct saver *saver, struct saver_result *ret) {
-        pthread_mutex_lock(&saver->lock);
-        while (saver->busy)
-                pthread_cond_wait(&saver->changed, &saver->lock);
+        worker_wait(saver->worker);
         take_result(saver, ret);
-        pthread_mutex_unlock(&saver->lock);
 }
 
 void saver_begin(struct saver *saver, const char *path, uint64_t step, const struct checkpoint_meta *meta,
@@ -220,16 +169,7 @@ void saver_begin(struct saver *saver, const char *path, uint64_t step, const str
         for (uint32_t kind = 0; saver->spare && kind < N_KINDS; kind++)
                 state_copy(saver->state, saver->spare + kind * saver->run_bytes, run_of(saver, kind));
         state_mark(saver->state);
-        pthread_mutex_lock(&saver->lock);
-        saver->busy = true;
-        saver->copying = !saver->spare;
-        pthread_cond_broadcast(&saver->changed);
-        pthread_mutex_unlock(&saver->lock);
+        worker_begin(saver->worker, !saver->spare);
 }
 
-void saver_settle(struct saver *saver) {
-        pthread_mutex_lock(&saver->lock);
-        while (saver->copying)
-                pthread_cond_wait(&saver->changed, &saver->lock);
-        pthread_mutex_unlock(&saver->lock);
-}
+void saver_settle(struct saver *saver) { worker_settle(saver->worker); }

@@ -13,6 +13,7 @@
 
 #include "common/db.h"
 #include "common/file.h"
+#include "common/hex.h"
 
 #define CHUNK_BYTES ((size_t) 1044480) /* just under 1 MiB, a multiple of every element size */
 #define WRITEBACK_BYTES ((off_t) 16 << 20)
@@ -60,8 +61,7 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
         char shape[64];
 
         checkpoint_format_shape(tensor, shape, sizeof(shape));
-        (void) snprintf(tensor->checksum, sizeof(tensor->checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                        (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, tensor->checksum);
         int r = db_prepare(db, "INSERT INTO tensor VALUES (?, ?, ?, ?, ?, ?)", &s, error);
         if (r < 0)
                 return r;
@@ -76,7 +76,7 @@ static int write_tensor(sqlite3 *db, int64_t id, struct checkpoint_tensor *tenso
 /* Only if there are some: a checkpoint without is as older programs write it. */
 static int write_assets(sqlite3 *db, const struct assets *assets, struct checkpoint_meta *meta, struct error *error) {
         cleanup_statement sqlite3_stmt *s = NULL;
-        char digest[33];
+        char digest[HEX_128_SIZE];
 
         if (!assets || assets->n == 0)
                 return 0;
@@ -114,7 +114,7 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
         cleanup_db sqlite3 *db = NULL;
         cleanup_free struct checkpoint_tensor *rows = calloc(MAX(n, 1u), sizeof(*rows));
         cleanup_checkpoint_meta struct checkpoint_meta all = {};
-        char digest[33];
+        char digest[HEX_128_SIZE];
         off_t flushed = 0;
 
         if (!rows)
@@ -143,7 +143,7 @@ static int write_database(const char *path, int fd, const struct checkpoint_meta
 }
 
 static int finish_file(int fd, const char *temporary, const char *path, struct error *error) {
-        char hex[33], said[33];
+        char hex[HEX_128_SIZE], said[HEX_128_SIZE];
         off_t at = 0;
 
         int r = lseek(fd, 0, SEEK_SET) < 0 ? -errno : checkpoint_file_checksum(fd, hex, said, &at);

@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/clock.h"
 #include "common/corpus_prefix.h"
 #include "common/file.h"
@@ -83,14 +84,8 @@ struct worker {
 };
 
 static int add_mark(struct encoded *encoded, uint32_t mark) {
-        if (encoded->n_marks == encoded->capacity) {
-                size_t capacity = MAX((size_t) 1024, 2 * encoded->capacity);
-                uint32_t *marks = realloc(encoded->marks, capacity * sizeof(*marks));
-                if (!marks)
-                        return -ENOMEM;
-                encoded->marks = marks;
-                encoded->capacity = capacity;
-        }
+        if (array_reserve(&encoded->marks, &encoded->capacity, encoded->n_marks + 1, sizeof(mark)) < 0)
+                return -ENOMEM;
         encoded->marks[encoded->n_marks++] = mark;
         return 0;
 }

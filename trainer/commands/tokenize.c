@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/file.h"
 #include "common/usage.h"
 #include "trainer/commands/text_arguments.h"
@@ -47,16 +48,7 @@ struct output {
 };
 
 static int reserve(struct output *output, size_t more) {
-        size_t need = output->size + more;
-        if (need <= output->capacity)
-                return 0;
-        need += need / 2;
-        char *text = realloc(output->text, need);
-        if (!text)
-                return -ENOMEM;
-        output->text = text;
-        output->capacity = need;
-        return 0;
+        return array_reserve(&output->text, &output->capacity, output->size + more, 1);
 }
 
 static size_t format_id(int32_t id, char *to) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/file.h"
 
@@ -20,10 +21,8 @@ bool checked_has(const struct checked *checked, const char *state) {
 int checked_add(struct checked *checked, const char *state) {
         if (checked_has(checked, state))
                 return 0;
-        void *grown = realloc(checked->list, (checked->n + 1) * sizeof(*checked->list));
-        if (!grown)
+        if (array_resize(&checked->list, checked->n + 1, sizeof(*checked->list)) < 0)
                 return -ENOMEM;
-        checked->list = grown;
         strncpy(checked->list[checked->n], state, LINE - 1);
         checked->list[checked->n++][LINE - 1] = '\0';
         return 0;

@@ -5,12 +5,12 @@
 #include "trainer/data/corpora.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/hex.h"
 
 static struct corpora *corpora_new(char *const *prefixes, uint32_t n) {
         struct corpora *corpora = calloc(1, sizeof(*corpora));
@@ -67,14 +67,14 @@ int corpora_check(const struct corpora *corpora, const char *vocab_hash, struct 
         return 0;
 }
 
-int corpora_hash(const struct corpora *corpora, char hex[33], struct error *error) {
-        cleanup_free char *all = calloc(corpora->n, 33);
+int corpora_hash(const struct corpora *corpora, char hex[HEX_128_SIZE], struct error *error) {
+        cleanup_free char *all = calloc(corpora->n, HEX_128_SIZE);
         if (!all)
                 return error_errno(error, ENOMEM, "corpora");
         for (uint32_t p = 0; p < corpora->n; p++)
-                corpus_hash(corpora->part[p], all + 33 * (size_t) p);
-        XXH128_hash_t hash = XXH3_128bits(all, 33 * (size_t) corpora->n);
-        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) hash.high64, (unsigned long long) hash.low64);
+                corpus_hash(corpora->part[p], all + HEX_128_SIZE * (size_t) p);
+        XXH128_hash_t hash = XXH3_128bits(all, HEX_128_SIZE * (size_t) corpora->n);
+        hex_128(hash.high64, hash.low64, hex);
         return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "trainer/data/corpus.h"
 
 struct corpora {
@@ -28,7 +29,7 @@ static inline void cleanup_corpora_p(struct corpora **corpora) { corpora_close(*
 int corpora_check(const struct corpora *corpora, const char *vocab_hash, struct error *error);
 
 /* xxh3-128 in hex over the parts' own hashes, in order. */
-int corpora_hash(const struct corpora *corpora, char hex[33], struct error *error);
+int corpora_hash(const struct corpora *corpora, char hex[HEX_128_SIZE], struct error *error);
 
 uint64_t corpora_n_documents(const struct corpora *corpora);
 

@@ -20,6 +20,7 @@
 #include "bertd/exit.h"
 #include "common/corpus_prefix.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/data/corpus_format.h"
 #include "trainer/data/corpus_sidecar.h"
 #include "trainer/text/content.h"
@@ -223,7 +224,7 @@ static int validate(struct corpus *corpus, struct error *error) {
 static void hash_index(const struct corpus *corpus, char hex[CORPUS_HASH_MAX]) {
         XXH128_hash_t hash = XXH3_128bits_withSeed(corpus->idx.data, corpus->idx.size, corpus->bin.size);
 
-        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+        hex_128(hash.high64, hash.low64, hex);
 }
 
 int corpus_open(const char *prefix, struct corpus **ret, struct error *error) {
@@ -357,7 +358,7 @@ bool corpus_state(const struct corpus *corpus, uint32_t vocab_size, char hex[COR
                          (uintmax_t) bin->inode, (long long) bin->modified.tv_sec, bin->modified.tv_nsec,
                          (long long) bin->changed.tv_sec, bin->changed.tv_nsec);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
-        (void) snprintf(hex, CORPUS_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+        hex_128(hash.high64, hash.low64, hex);
         return is_settled(bin);
 }
 

@@ -15,9 +15,10 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "trainer/text/unicode.h"
 
-#define CORPUS_HASH_MAX 33
+#define CORPUS_HASH_MAX HEX_128_SIZE
 
 struct corpus; /* read only, memory mapped, thread safe for reads */
 

@@ -12,6 +12,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/hex.h"
 #include "trainer/data/mixture.h"
 #include "trainer/data/windows.h"
 #include "trainer/random/permute.h"
@@ -154,7 +155,7 @@ uint64_t samples_n(const struct samples *samples) { return windows_n(samples->wi
 
 const struct samples_options *samples_options(const struct samples *samples) { return &samples->options; }
 
-void samples_map_hash(const struct samples *samples, char hex[33]) { windows_hash(samples->windows, hex); }
+void samples_map_hash(const struct samples *samples, char hex[HEX_128_SIZE]) { windows_hash(samples->windows, hex); }
 
 static uint32_t site(const struct samples *s, enum place place) {
         static const enum philox_domain domains[] = {

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/hex.h"
 #include "common/spec/spec.h"
 #include "trainer/data/corpora.h"
 #include "trainer/data/masking.h"
@@ -59,7 +60,7 @@ void samples_free(struct samples *samples);
 
 uint64_t samples_n(const struct samples *samples); /* in one epoch */
 const struct samples_options *samples_options(const struct samples *samples);
-void samples_map_hash(const struct samples *samples, char hex[33]);
+void samples_map_hash(const struct samples *samples, char hex[HEX_128_SIZE]);
 
 /* Fills *sample, whose arrays are the caller's. Thread-safe. */
 void samples_make(const struct samples *samples, uint64_t k, struct sample *sample);

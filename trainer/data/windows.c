@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/random/philox.h"
 
 #define WINDOWS_MAGIC "BERTDWIN"
@@ -46,7 +47,7 @@ struct writer {
 
 static int make_key(const struct corpora *corpora, const struct windows_options *o, uint64_t key[2],
                     struct error *error) {
-        char hex[33], text[256];
+        char hex[HEX_128_SIZE], text[256];
 
         int r = corpora_hash(corpora, hex, error);
         if (r < 0)
@@ -248,7 +249,6 @@ uint64_t windows_n(const struct windows *windows) { return windows->header->n; }
 
 const struct window *windows_get(const struct windows *windows, uint64_t index) { return &windows->entries[index]; }
 
-void windows_hash(const struct windows *windows, char hex[33]) {
-        (void) snprintf(hex, 33, "%016llx%016llx", (unsigned long long) windows->header->hash[1],
-                        (unsigned long long) windows->header->hash[0]);
+void windows_hash(const struct windows *windows, char hex[HEX_128_SIZE]) {
+        hex_128(windows->header->hash[1], windows->header->hash[0], hex);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/hex.h"
 #include "trainer/data/corpora.h"
 
 struct window {
@@ -48,6 +49,6 @@ int windows_take(void *map, size_t size, const char *name, struct windows **ret,
 
 uint64_t windows_n(const struct windows *windows);
 const struct window *windows_get(const struct windows *windows, uint64_t index);
-void windows_hash(const struct windows *windows, char hex[33]); /* of the entries */
+void windows_hash(const struct windows *windows, char hex[HEX_128_SIZE]); /* of the entries */
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/file.h"
 #include "common/json_read.h"
 
@@ -127,11 +128,8 @@ static int add_file(struct weight_files *files, enum model_type type, const char
         if (r < 0)
                 return r;
         file = files->file[index];
-        size_t room = (size_t) files->n + safetensors_n(file) + 1;
-        struct weight_tensor *grown = realloc(files->tensors, room * sizeof(*grown));
-        if (!grown)
+        if (array_resize(&files->tensors, (size_t) files->n + safetensors_n(file), sizeof(*files->tensors)) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
-        files->tensors = grown;
         for (uint32_t i = 0; r >= 0 && i < safetensors_n(file); i++)
                 r = add_tensor(files, type, index, safetensors_tensor(file, i), error);
         return r;

@@ -5,7 +5,7 @@
 #include "trainer/model/config.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
@@ -17,6 +17,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "common/json_read.h"
 
 #define CONFIG_SIZE_MAX ((size_t) 1 << 20)
@@ -405,7 +406,7 @@ json_t *config_json(const struct model_config *config) {
 
 const char *config_sharing_name(enum cross_layer_sharing sharing) { return sharings[sharing]; }
 
-void config_hash(const struct model_config *config, char hex[33]) {
+void config_hash(const struct model_config *config, char hex[HEX_128_SIZE]) {
         char text[512];
         int n = snprintf(text, sizeof(text), "%s %u %u %u %u %u %u %u %u %a %a %a %a", model_types[config->model_type],
                          config->vocab_size, config->hidden_size, config->num_hidden_layers,
@@ -426,5 +427,5 @@ void config_hash(const struct model_config *config, char hex[33]) {
                 n += snprintf(text + n, sizeof(text) - (size_t) n, " %s", targets[c->target]);
         XXH128_hash_t hash = XXH3_128bits(text, (size_t) n);
 
-        (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);
+        hex_128(hash.high64, hash.low64, hex);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/hex.h"
 #include "common/spec/spec.h"
 
 enum model_type { MODEL_BERT, MODEL_ALBERT, MODEL_TYPE_MAX };
@@ -74,6 +75,6 @@ static inline uint32_t config_features(const struct model_config *config) {
 const char *config_sharing_name(enum cross_layer_sharing sharing);
 
 /* xxh3-128 in hex over the fields in a fixed order: two files that mean the same model hash alike. */
-void config_hash(const struct model_config *config, char hex[33]);
+void config_hash(const struct model_config *config, char hex[HEX_128_SIZE]);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "common/executable.h"
 #include "trainer/cuda/cuda.h"
 #include "trainer/ops/ops.h"
 
@@ -25,22 +26,6 @@ struct device {
 
 static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
-/* The first of the module's places that has one: PATH. */
-static bool find_module(char path[PATH_MAX]) {
-        char self[PATH_MAX - 64];
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-        self[n > 0 ? n : 0] = '\0';
-        char *slash = strrchr(self, '/');
-        if (slash)
-                *slash = '\0';
-        (void) snprintf(path, PATH_MAX, "%s/cuda/" MODULE, self);
-        if (access(path, R_OK) == 0)
-                return true;
-        (void) snprintf(path, PATH_MAX, "%s/" MODULE, BERTD_LIBEXECDIR);
-        return access(path, R_OK) == 0;
-}
-
 /* Looked for first: without it there is nothing to load the module's large libraries for. */
 static int find_driver(struct error *error) {
         void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
@@ -53,13 +38,14 @@ static int find_driver(struct error *error) {
 
 /* The exit codes of device.h: 78 for what this build cannot do, 1 for what this host lacks. */
 static int load_module(struct device *device, struct error *error) {
-        char path[PATH_MAX];
-        int r;
+        cleanup_free char *path = executable_beside("cuda/" MODULE, BERTD_LIBEXECDIR "/" MODULE);
 
-        if (!find_module(path))
+        if (!path)
+                return error_errno(error, ENOMEM, "device: cuda");
+        if (access(path, R_OK) < 0)
                 return error_input(error, BERTD_EXIT_CONFIG, "device: cuda: built without the CUDA module (no %s)",
                                    path);
-        r = find_driver(error);
+        int r = find_driver(error);
         if (r < 0)
                 return r;
         device->has_driver = true;

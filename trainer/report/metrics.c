@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/report/tensorboard.h"
 
 struct metrics {
@@ -168,21 +169,22 @@ static const char *format_pace(const struct metrics_row *row, char *text, size_t
 }
 
 void metrics_step(struct metrics *metrics, const struct metrics_row *row) {
-        char line[1792], losses[512], pace[256], a[6][32];
+        char line[1792], losses[512], pace[256], sample_hash[HEX_64_SIZE], a[6][32];
 
         (void) format_losses(metrics, &row->losses, losses, sizeof(losses));
+        hex_64(row->sample_hash, sample_hash);
         int n = snprintf(
                 line, sizeof(line),
                 "{\"step\": %" PRIu64
                 ", %s, \"stage\": %u, \"learning_rate\": %.9g, \"gradient_norm\": %s, \"steps_per_sec\": %s, "
                 "\"samples_per_sec\": %s, \"tokens_per_sec\": %s, \"flops_per_sec\": %s, \"mfu\": %s, \"first_k\": "
-                "%" PRIu64 ", \"last_k\": %" PRIu64 ", \"sample_hash\": \"%016" PRIx64
-                "\", \"data_sec\": %.6f, \"forward_sec\": %.6f, \"backward_sec\": %.6f, \"exchange_sec\": %.6f, "
+                "%" PRIu64 ", \"last_k\": %" PRIu64 ", \"sample_hash\": \"%s\", \"data_sec\": %.6f, \"forward_sec\": "
+                "%.6f, \"backward_sec\": %.6f, \"exchange_sec\": %.6f, "
                 "\"update_sec\": %.6f, \"checkpoint_sec\": %.6f%s}\n",
                 row->step, losses, row->stage, row->learning_rate, number(row->gradient_norm, a[0], 32),
                 number(row->steps_per_sec, a[1], 32), number(row->samples_per_sec, a[2], 32),
                 number(row->tokens_per_sec, a[3], 32), number(row->flops_per_sec, a[4], 32), number(row->mfu, a[5], 32),
-                row->first_k, row->last_k, row->sample_hash, row->data_sec, row->forward_sec, row->backward_sec,
+                row->first_k, row->last_k, sample_hash, row->data_sec, row->forward_sec, row->backward_sec,
                 row->exchange_sec, row->update_sec, row->checkpoint_sec, format_pace(row, pace, sizeof(pace)));
         append(metrics, line, (size_t) n);
         board_losses(metrics, "train", row->step, &row->losses);

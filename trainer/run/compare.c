@@ -15,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "common/parse.h"
 #include "trainer/run/fingerprint.h"
 #include "trainer/run/run.h"
@@ -144,7 +145,7 @@ static bool hash_folder(const char *path, char hex[CONTENT_HASH_MAX]) {
         free(list);
         if (read) {
                 XXH128_hash_t h = XXH3_128bits_digest(state);
-                (void) snprintf(hex, CONTENT_HASH_MAX, "%016" PRIx64 "%016" PRIx64, h.high64, h.low64);
+                hex_128(h.high64, h.low64, hex);
         }
         XXH3_freeState(state);
         return read;

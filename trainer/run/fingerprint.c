@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 
 #define UNKNOWN ""      /* a content that this rank does not know */
@@ -17,14 +18,8 @@
 static bool put(char **to, size_t *size, size_t *capacity, const char *text) {
         size_t n = strlen(text) + 1;
 
-        if (*size + n > *capacity) {
-                size_t most = 2 * (*size + n);
-                char *grown = realloc(*to, most);
-                if (!grown)
-                        return false;
-                *to = grown;
-                *capacity = most;
-        }
+        if (array_reserve(to, capacity, *size + n, 1) < 0)
+                return false;
         memcpy(*to + *size, text, n);
         *size += n;
         return true;

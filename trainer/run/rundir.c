@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/array.h"
 #include "common/checkpoint_name.h"
 #include "common/cleanup.h"
 #include "common/file.h"
@@ -107,13 +108,8 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
                 uint64_t step;
                 if (!checkpoint_name_read(entry->d_name, &step))
                         continue;
-                if (n == room) {
-                        room = MAX(2 * room, (size_t) 64);
-                        uint64_t *grown = n < CHECKPOINTS_MAX ? realloc(steps, room * sizeof(*steps)) : NULL;
-                        if (!grown)
-                                return error_errno(error, ENOMEM, "%s", rundir->checkpoints);
-                        steps = grown;
-                }
+                if (n == CHECKPOINTS_MAX || array_reserve(&steps, &room, n + 1, sizeof(*steps)) < 0)
+                        return error_errno(error, ENOMEM, "%s", rundir->checkpoints);
                 steps[n++] = step;
         }
         if (n > 0)

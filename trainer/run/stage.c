@@ -11,6 +11,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
@@ -51,7 +52,7 @@ int run_check_stages(const struct run *run, struct error *error) {
         return r;
 }
 
-static int open_corpora(struct run *run, uint32_t index, char corpus_hash[33], struct error *error) {
+static int open_corpora(struct run *run, uint32_t index, char corpus_hash[HEX_128_SIZE], struct error *error) {
         struct run_stage *stage = &run->job->stages[index];
 
         int r = run_open_part(run, index, PART_TRAIN, error);
@@ -77,7 +78,7 @@ static int fill_meta(struct run *run, uint32_t index, const char *hash, struct e
 
 /* Texts are open already. */
 static int open_stage(struct run *run, uint32_t index, struct error *error) {
-        char hash[33] = "";
+        char hash[HEX_128_SIZE] = "";
         int r = 0;
 
         if (run_stage_classifies(run, index))

@@ -15,6 +15,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/task.h"
 #include "trainer/checkpoint/weights.h"
@@ -99,13 +100,9 @@ static void fill_weights(struct checkpoint_meta *m, const struct spec_data *d) {
         for (uint32_t i = 0; d->weights && i < d->n_train && used < sizeof(text); i++)
                 used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%.6g", i ? " " : "",
                                           d->weights[i] / sum);
-        if (!d->weights)
-                checkpoint_meta_set(m, "train_weights", NONE);
-        else if (used < sizeof(text))
-                checkpoint_meta_set(m, "train_weights", "%s", text);
-        else
-                checkpoint_meta_set(m, "train_weights", "%016" PRIx64,
-                                    (uint64_t) XXH3_64bits(d->weights, d->n_train * sizeof(*d->weights)));
+        if (used >= sizeof(text))
+                hex_64(XXH3_64bits(d->weights, d->n_train * sizeof(*d->weights)), text);
+        checkpoint_meta_set(m, "train_weights", "%s", d->weights ? text : NONE);
 }
 
 static void fill_data(struct checkpoint_meta *m, const struct spec *spec, const struct samples_options *o) {
@@ -202,7 +199,7 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         struct run_stage *stage = &run->job->stages[index];
         struct checkpoint_meta *m = &stage->meta;
         bool texts = stage->spec->data.objective == OBJECTIVE_CLASSIFY;
-        char hex[33];
+        char hex[HEX_128_SIZE];
         int r = 0;
 
         checkpoint_meta_set(m, "name", "%s", run->job->whole->name ? run->job->whole->name : "");

@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/json_read.h"
 
@@ -64,11 +65,9 @@ struct added_token *added_find(const struct added_tokens *tokens, const char *co
 /* Room for one more: both arrays double, and the index is made again. */
 static int grow(struct added_tokens *tokens) {
         uint32_t capacity = tokens->capacity ? 2 * tokens->capacity : 8;
-        struct added_token *item = realloc(tokens->item, capacity * sizeof(*item));
 
-        if (!item)
+        if (array_resize(&tokens->item, capacity, sizeof(*tokens->item)) < 0)
                 return -ENOMEM;
-        tokens->item = item;
         uint32_t *slots = calloc((size_t) 2 * capacity, sizeof(*slots));
         if (!slots)
                 return -ENOMEM;

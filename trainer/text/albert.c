@@ -7,6 +7,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 
 #define NFKD_MAX 18 /* code points that one becomes: U+FDFA */
@@ -20,15 +21,7 @@ void albert_text_free(struct albert_text *text) {
 }
 
 static int reserve(struct albert_text *t, size_t more) {
-        if (t->n + more <= t->capacity)
-                return 0;
-        size_t capacity = 2 * (t->n + more);
-        int32_t *code_points = realloc(t->code_points, capacity * sizeof(*code_points));
-        if (!code_points)
-                return -ENOMEM;
-        t->code_points = code_points;
-        t->capacity = capacity;
-        return 0;
+        return array_reserve(&t->code_points, &t->capacity, t->n + more, sizeof(*t->code_points));
 }
 
 static int combining(int32_t c) { return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class; }
@@ -108,14 +101,12 @@ static size_t put_lower(const struct albert_text *t, size_t at, char *to) {
 }
 
 static int write_text(const struct text_options *options, struct albert_text *t) {
-        char *text = realloc(t->text, 4 * t->n + 1);
-        if (!text)
+        if (array_resize(&t->text, 4 * t->n + 1, 1) < 0)
                 return -ENOMEM;
-        t->text = text;
         t->size = 0;
         for (size_t i = 0; i < t->n; i++)
-                t->size += options->lowercase ? put_lower(t, i, text + t->size)
-                                              : utf8_encode(t->code_points[i], text + t->size);
+                t->size += options->lowercase ? put_lower(t, i, t->text + t->size)
+                                              : utf8_encode(t->code_points[i], t->text + t->size);
         return 0;
 }
 

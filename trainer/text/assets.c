@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/hex.h"
 #include "trainer/text/tokenizer_files.h"
 
 bool asset_name_valid(const char *name) {
@@ -44,8 +45,7 @@ static int take(struct assets *assets, const char *name, char *data, size_t size
         XXH128_hash_t h = XXH3_128bits(data, size);
         *asset = (struct asset) { .data = data, .size = size };
         (void) snprintf(asset->name, sizeof(asset->name), "%s", name);
-        (void) snprintf(asset->checksum, sizeof(asset->checksum), "%016llx%016llx", (unsigned long long) h.high64,
-                        (unsigned long long) h.low64);
+        hex_128(h.high64, h.low64, asset->checksum);
         return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "trainer/text/vocab.h"
 #include "trainer/text/vocab_file.h"
 
@@ -26,8 +27,8 @@
 #define ASSETS_MAX 16
 
 struct asset {
-        char name[ASSET_NAME_MAX], checksum[33]; /* xxh3-128 of the data in hex */
-        char *data;                              /* owned, a NUL follows it */
+        char name[ASSET_NAME_MAX], checksum[HEX_128_SIZE]; /* xxh3-128 of the data in hex */
+        char *data;                                        /* owned, a NUL follows it */
         size_t size;
 };
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 
 static uint32_t entry(enum basic_action action, int32_t code_point) {
@@ -67,25 +68,20 @@ static int normalize(const struct text_options *options, int32_t c, int32_t part
 
 int basic_normalize(const struct text_options *options, const char *text, size_t size, char **ret, size_t *ret_size) {
         int32_t parts[UNICODE_EXPANSION_MAX + 2];
-        size_t used = 0, capacity = size + sizeof(parts);
-        cleanup_free char *to = malloc(capacity);
+        size_t used = 0, capacity = 0;
+        cleanup_free char *to = NULL;
 
-        for (size_t i = 0; to && i < size;) {
+        if (array_reserve(&to, &capacity, size + sizeof(parts), 1) < 0)
+                return -ENOMEM;
+        for (size_t i = 0; i < size;) {
                 int32_t c;
                 i += utf8_decode(text + i, size - i, &c);
                 int n = normalize(options, c, parts);
-                if (used + sizeof(parts) > capacity) {
-                        capacity = 2 * capacity;
-                        char *more = realloc(to, capacity);
-                        if (!more)
-                                return -ENOMEM;
-                        to = more;
-                }
+                if (array_reserve(&to, &capacity, used + sizeof(parts), 1) < 0)
+                        return -ENOMEM;
                 for (int k = 0; k < n; k++)
                         used += utf8_encode(parts[k], to + used);
         }
-        if (!to)
-                return -ENOMEM;
         *ret = steal_pointer(&to);
         *ret_size = used;
         return 0;

@@ -4,13 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 
 #include "common/cleanup.h"
+#include "common/hex.h"
 
 enum { PIECES = 1024, PIECE = 4096 };
 
@@ -27,7 +27,7 @@ static XXH128_hash_t hash_pieces(const char *data, size_t size) {
 void content_hash(const void *data, size_t size, char hex[CONTENT_HASH_MAX]) {
         XXH128_hash_t h = size <= CONTENT_WHOLE ? XXH3_128bits(data, size) : hash_pieces(data, size);
 
-        (void) snprintf(hex, CONTENT_HASH_MAX, "%016" PRIx64 "%016" PRIx64, h.high64, h.low64);
+        hex_128(h.high64, h.low64, hex);
 }
 
 int content_hash_file(const char *path, char hex[CONTENT_HASH_MAX]) {

@@ -7,8 +7,10 @@
 
 #include <stddef.h>
 
+#include "common/hex.h"
+
 #define CONTENT_WHOLE ((size_t) 16 << 20)
-#define CONTENT_HASH_MAX 33
+#define CONTENT_HASH_MAX HEX_128_SIZE
 
 void content_hash(const void *data, size_t size, char hex[CONTENT_HASH_MAX]);
 

@@ -2,20 +2,11 @@
 #include "trainer/text/ids.h"
 
 #include <errno.h>
-#include <stdlib.h>
+
+#include "common/array.h"
 
 int ids_reserve(struct ids *ids, size_t more) {
-        size_t need = ids->n + more;
-
-        if (need <= ids->capacity)
-                return 0;
-        need += need / 2;
-        int32_t *data = realloc(ids->data, need * sizeof(*data));
-        if (!data)
-                return -ENOMEM;
-        ids->data = data;
-        ids->capacity = need;
-        return 0;
+        return array_reserve(&ids->data, &ids->capacity, ids->n + more, sizeof(*ids->data));
 }
 
 int ids_append(struct ids *ids, int32_t id) {

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 
 struct reader {
         char *const *paths;
@@ -100,20 +101,9 @@ static int open_next_file(struct reader *reader, struct error *error) {
         return 0;
 }
 
-static int reserve(char **buffer, size_t *capacity, size_t need) {
-        if (need <= *capacity)
-                return 0;
-        char *grown = realloc(*buffer, need);
-        if (!grown)
-                return -ENOMEM;
-        *buffer = grown;
-        *capacity = need;
-        return 0;
-}
-
 /* Reads until the block has `target` bytes or the file ends. */
 static int fill(struct reader *reader, struct block *block, size_t target, struct error *error) {
-        if (reserve(&block->text, &block->capacity, target) < 0)
+        if (array_reserve(&block->text, &block->capacity, target, 1) < 0)
                 return error_errno(error, ENOMEM, "%s", reader->path);
         while (block->size < target && !reader->file_ended) {
                 ssize_t n = source_read(reader->source, block->text + block->size, target - block->size, error);
@@ -173,7 +163,7 @@ static int find_end(struct reader *reader, struct block *block, size_t *ret_end,
 
 static int keep_rest(struct reader *reader, struct block *block, size_t end) {
         reader->rest_size = block->size - end;
-        if (reserve(&reader->rest, &reader->rest_capacity, reader->rest_size) < 0)
+        if (array_reserve(&reader->rest, &reader->rest_capacity, reader->rest_size, 1) < 0)
                 return -ENOMEM;
         if (reader->rest_size > 0)
                 memcpy(reader->rest, block->text + end, reader->rest_size);
@@ -190,7 +180,7 @@ static int end_file(struct reader *reader, struct error *error) {
 static int next_block_of_file(struct reader *reader, struct block *block, struct error *error) {
         size_t target = MAX(READER_BLOCK_BYTES, reader->rest_size);
 
-        if (reserve(&block->text, &block->capacity, target) < 0)
+        if (array_reserve(&block->text, &block->capacity, target, 1) < 0)
                 return error_errno(error, ENOMEM, "%s", reader->path);
         block->path = reader->path;
         block->line = reader->line;

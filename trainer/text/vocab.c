@@ -5,14 +5,16 @@
 #include "trainer/text/vocab.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/file.h"
+#include "common/hex.h"
 #include "trainer/text/vocab_file.h"
 #include "trainer/text/vocab_internal.h"
 
@@ -90,9 +92,7 @@ static int check_specials(const struct vocab *vocab, const char *path, struct er
         return 0;
 }
 
-static void set_hash(struct vocab *vocab, XXH128_hash_t hash) {
-        (void) snprintf(vocab->hash, VOCAB_HASH_MAX, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
-}
+static void set_hash(struct vocab *vocab, XXH128_hash_t hash) { hex_128(hash.high64, hash.low64, vocab->hash); }
 
 static bool is_usual_name(const struct added_token *t) {
         return strcmp(t->content, t->role) == 0 || strcmp(t->content, "<pad>") == 0 || strcmp(t->content, "<unk>") == 0;
@@ -161,13 +161,10 @@ static int32_t next_id(const struct vocab *vocab, const char *content) {
 }
 
 static int grow_to(struct vocab *vocab, uint32_t n) {
-        const char **tokens = n > vocab->n_tokens ? realloc(vocab->tokens, n * sizeof(*tokens)) : vocab->tokens;
-
-        if (!tokens)
+        if (n > vocab->n_tokens && array_resize(&vocab->tokens, n, sizeof(*vocab->tokens)) < 0)
                 return -ENOMEM;
-        vocab->tokens = tokens;
         for (; vocab->n_tokens < n; vocab->n_tokens++)
-                tokens[vocab->n_tokens] = "";
+                vocab->tokens[vocab->n_tokens] = "";
         return 0;
 }
 

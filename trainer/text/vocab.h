@@ -9,10 +9,11 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "trainer/text/added.h"
 #include "trainer/text/unicode.h"
 
-#define VOCAB_HASH_MAX 33
+#define VOCAB_HASH_MAX HEX_128_SIZE
 
 struct vocab;
 struct sentencepiece_model;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "trainer/text/unicode.h"
 
@@ -65,14 +66,8 @@ static int add_token(struct learner *learner, const char *token, size_t size, ui
                 *ret_id = (uint32_t) known->count - 1;
                 return 0;
         }
-        if (learner->text_size + size + 2 > learner->text_capacity) {
-                size_t capacity = 2 * (learner->text_size + size + 2);
-                char *text = realloc(learner->text, capacity);
-                if (!text)
-                        return -ENOMEM;
-                learner->text = text;
-                learner->text_capacity = capacity;
-        }
+        if (array_reserve(&learner->text, &learner->text_capacity, learner->text_size + size + 2, 1) < 0)
+                return -ENOMEM;
         int r = word_counts_add(&learner->tokens, token, size, (uint64_t) learner->n_tokens + 1);
         if (r < 0)
                 return r;
@@ -257,14 +252,8 @@ static bool is_above(const struct candidate *a, const struct candidate *b) {
 }
 
 static int heap_push(struct learner *learner, struct candidate candidate) {
-        if (learner->n_heap == learner->heap_capacity) {
-                size_t capacity = MAX((size_t) 1024, 2 * learner->heap_capacity);
-                struct candidate *heap = realloc(learner->heap, capacity * sizeof(*heap));
-                if (!heap)
-                        return -ENOMEM;
-                learner->heap = heap;
-                learner->heap_capacity = capacity;
-        }
+        if (array_reserve(&learner->heap, &learner->heap_capacity, learner->n_heap + 1, sizeof(candidate)) < 0)
+                return -ENOMEM;
         size_t i = learner->n_heap++;
         for (; i > 0 && is_above(&candidate, &learner->heap[(i - 1) / 2]); i = (i - 1) / 2)
                 learner->heap[i] = learner->heap[(i - 1) / 2];
@@ -290,14 +279,10 @@ static struct candidate heap_pop(struct learner *learner) {
 static int list_word(struct pair *pair, uint32_t word) {
         if (pair->n_words > 0 && pair->words[pair->n_words - 1] == word)
                 return 0;
-        if (pair->n_words == pair->capacity) {
-                uint32_t capacity = pair->capacity ? 2 * pair->capacity : 2;
-                uint32_t *words = realloc(pair->words, capacity * sizeof(*words));
-                if (!words)
-                        return -ENOMEM;
-                pair->words = words;
-                pair->capacity = capacity;
-        }
+        size_t capacity = pair->capacity;
+        if (array_reserve(&pair->words, &capacity, pair->n_words + (size_t) 1, sizeof(word)) < 0)
+                return -ENOMEM;
+        pair->capacity = (uint32_t) capacity;
         pair->words[pair->n_words++] = word;
         return 0;
 }
@@ -343,14 +328,8 @@ static int mark_changed(struct learner *learner, const struct word *word, uint32
                 if (pair->stamp == learner->stamp)
                         continue;
                 pair->stamp = learner->stamp;
-                if (*n == *capacity) {
-                        size_t larger = MAX((size_t) 256, 2 * *capacity);
-                        struct candidate *grown = realloc(*changed, larger * sizeof(*grown));
-                        if (!grown)
-                                return -ENOMEM;
-                        *changed = grown;
-                        *capacity = larger;
-                }
+                if (array_reserve(changed, capacity, *n + 1, sizeof(**changed)) < 0)
+                        return -ENOMEM;
                 (*changed)[(*n)++].key = pair->key;
         }
         return 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 
 #define SLOTS_MIN 4096
@@ -72,14 +73,8 @@ static int forget_rare(struct word_counts *counts) {
 }
 
 static int make_room(struct word_counts *counts, size_t size) {
-        if (counts->arena_size + size > counts->arena_capacity) {
-                size_t capacity = 2 * (counts->arena_size + size) + 4096;
-                char *arena = realloc(counts->arena, capacity);
-                if (!arena)
-                        return -ENOMEM;
-                counts->arena = arena;
-                counts->arena_capacity = capacity;
-        }
+        if (array_reserve(&counts->arena, &counts->arena_capacity, counts->arena_size + size, 1) < 0)
+                return -ENOMEM;
         if (counts->n_slots == 0 || 2 * (counts->n + 1) > counts->n_slots)
                 return resize(counts, MAX((size_t) SLOTS_MIN, 2 * counts->n_slots));
         return 0;
