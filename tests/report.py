@@ -2,10 +2,12 @@
 """What measurements share: where and when they were taken, and a section of a report that a script rewrites.
 
     report.py provenance            prints commit, date and machine, to follow a command in its section's first sentence
+    report.py section TITLE FINDING HOW     prints a section: the finding, the table on stdin, how it was measured
     report.py write FILE SECTION    puts stdin between the marks of that section
 
-A section lies between <!-- NAME: begin --> and <!-- NAME: end --> and states "`COMMAND` at commit HASH, DATE, on N cores of MACHINE";
-scripts/figures reads it. A tree with changes outside README.md and docs/, which no measurement reads, is refused. With FIGURES_TRIAL=1
+A section is between <!-- NAME: begin --> and <!-- NAME: end -->. It opens with the finding, then come its tables, then how it was measured, which is
+how to repeat it: "To repeat it: `COMMAND` at commit HASH, DATE, on N cores of MACHINE", which scripts/figures reads. In a FINDING, {ROW::COLUMN} is a
+cell of the table, ROW being how the row begins and COLUMN a number or the heading; {ROW::COLUMN::REGEX} is the group that matches in the cell. A tree with changes outside README.md and docs/, which no measurement reads, is refused. With FIGURES_TRIAL=1
 it may be measured, and its sections are printed, not written.
 """
 import functools
@@ -47,6 +49,35 @@ def provenance():
             f"on {os.environ.get('THREADS', os.cpu_count())} cores of {machine}")
 
 
+def cell(table, row, column, pattern=r"(.+)"):
+    """What the pattern's group finds in a cell of a table's text; the row by the begin of its line, the column by its number or heading."""
+    lines = [line.strip().strip("|") for line in table.splitlines() if line.startswith("|")]
+    heading = [name.strip() for name in lines[0].split("|")] if lines else []
+    at = heading.index(column) if column in heading else int(column) if str(column).isdecimal() else -1
+    for line in lines[1:]:
+        cells = [text.strip() for text in line.split("|")]
+        if line.strip().startswith(row) and 0 <= at < len(cells) and (found := re.search(pattern, cells[at])):
+            return found.group(1)
+    refuse(f"no row '{row}' with '{pattern}' in column {column}")
+
+
+def section(title, finding, table, how):
+    """The text of a section."""
+    finding = re.sub(r"\{([^{}]+?)::([^{}]+?)(?:::([^{}]+))?\}", lambda m: cell(table, m[1], m[2], m[3] or r"(.+)"), finding)
+    return "\n\n".join(text.strip() for text in (f"## {title}\n{finding}" if title else finding, table, f"To repeat it: {how}"))
+
+
+def misplaced(text):
+    """What is wrong with the order of a section, "" if nothing is."""
+    paragraphs = re.split(r"\n\s*\n", re.sub(r"\A(#+ .*\n+)*", "", text.strip()))
+    table, measured = re.search(r"^\|", text, re.M), PROVENANCE.search(text)
+    if not re.match(r"[\w*`—–-]", paragraphs[0]) or paragraphs[0].startswith(("- ", "| ")) or PROVENANCE.search(paragraphs[0]):
+        return "does not open with its finding"
+    if measured and table and measured.start() < table.start():
+        return "states how it was measured before its table"
+    return ""
+
+
 def sections(path):
     """Text of each section by its name."""
     return {found["name"]: found["text"] for found in SECTION.finditer(path.read_text())}
@@ -60,6 +91,8 @@ def write_section(path, name, text):
         return
     if not PROVENANCE.search(text):
         refuse(f"{path}: {name}: no \"`COMMAND` at commit HASH, DATE, on N cores of MACHINE\" in the new section")
+    if problem := misplaced(text):
+        refuse(f"{path}: {name}: {problem}")
     replace(path, name, text)
 
 
@@ -78,6 +111,8 @@ def main(arguments):
     match arguments:
         case ["provenance"]:
             print(provenance())
+        case ["section", title, finding, how]:
+            print(section(title, finding, sys.stdin.read(), how))
         case ["write", path, name]:
             write_section(pathlib.Path(path), name, sys.stdin.read())
         case _:

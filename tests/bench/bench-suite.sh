@@ -25,13 +25,14 @@ inside() { # COMMAND...
 row() { # COMMAND: its minutes
   local begin=$EPOCHSECONDS log=$root/log
   inside "$1" >"$log" 2>&1 || { tail -n 40 "$log" >&2; echo "bench-suite: $1 failed" >&2; exit 1; }
-  printf '| `%s` | %.0f | %s |\n' "$1" "$(((EPOCHSECONDS - begin) * 10 / 60))e-1" "$(grep -v nspawn/propagate "$log" | tail -n 1)"
+  printf '| `%s` | %.0f | %s |\n' "$1" "$(((EPOCHSECONDS - begin) * 10 / 60))e-1" "$(grep -v nspawn/propagate "$log" | tail -n 1 | tr -d '\r')"
 }
 packages() { inside dpkg-query -W | wc -l; }
 before=$(packages)
 rows=$(row scripts/demo; row scripts/test)
-echo "They install $(($(packages) - before)) packages."
-echo
+installed=$(($(packages) - before))
 echo '| command | minutes | its last line |'
 echo '|---|---|---|'
 echo "$rows"
+echo
+echo "They install $installed packages."

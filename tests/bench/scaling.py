@@ -67,7 +67,7 @@ def table(rows):
 
 def measured(figures):
     """The formula on two CPU ranks, 2(n − 1)/n being 1: bandwidth and what is spent whatever the size, as two models show them, and what that
-    says of a third."""
+    gives for a third."""
     small, deep, base = (figures[name] for name in ("small", "deep", "base"))
     per_byte = (deep["exchange"] - small["exchange"]) / (4 * (deep["parameters"] - small["parameters"]))
     fixed = small["exchange"] - per_byte * 4 * small["parameters"]
@@ -86,19 +86,14 @@ def main():
     tensor = [(model, "V100, fp16", n, sequences, link) for model, sequences in (("base", 64), ("large", 24)) for n in (32, 64)
               for link in ("25 Gb/s", "100 Gb/s")]
     h100 = [("large", "H100, bf16", n, sequences, "8 × 400 Gb/s") for n in (8, 32, 64) for sequences in (32, 256)]
-    report.write_section(ROOT / "docs/scaling.md", "scaling", f"""A model of one step of data parallel training at sequence length 128, and what it says; only the last section is measured.
-
-## The model
-- **Compute**: sequences a GPU · FLOPs a sequence (RECIPES' formula) / (peak · share), the share that published runs reach: 43 % of a V100's 125 TFLOP/s in fp16,
-  60 % of its 15.7 in fp32, 50 % of an H100's 989 in bf16 (an aim, not a measurement).
-- **All-reduce** of fp32 gradients (4 bytes a parameter) in buckets of {BUCKET / 2 ** 20:.0f} MiB around a ring of n: 2(n − 1)/n of the bytes at the ring's bandwidth, and
-  2(n − 1) hops of {LATENCY * 1e6:.0f} µs a bucket. Inside a host the ring runs at NVLink's rate (130 GB/s on V100, 400 on H100); between hosts at the host's links together.
-- **Overlap**: buckets go as backward (two thirds of compute) fills them; the last one is never hidden.
+    best, slow = (1 / step("base", "V100, fp16", 32, link, 64)[3] for link in ("100 Gb/s", "10 Gb/s"))
+    report.write_section(ROOT / "docs/scaling.md", "scaling", f"""A model of one step of data parallel training expects {best:.1f} steps/s of BERT base on 32 V100s at 100 Gb/s, and {slow:.1f} at 10 Gb/s. A rate of 1.3 to 1.9 steps/s means a slow network or
+fp32 without tensor cores. All figures but those of the last section are computed, not measured.
 
 ## V100
 {table(v100)}
 
-## What the user's 1.3 to 1.9 steps/s on 32 and 64 V100s say
+## Why 32 and 64 V100s may make 1.3 to 1.9 steps/s
 With tensor cores and a link of 100 Gb/s a host, base on 32 GPUs would make nearly nine steps a second of 2,048 sequences. At 1.3 to 1.9 it does not; two causes give just that rate:
 
 {table(fp32)}
@@ -122,12 +117,21 @@ links' rate: a ring of 64 has 126 hops a bucket. NCCL's trees have fewer; larger
 
 ## 64 H100s beside MLPerf's
 NVIDIA's MLPerf results of BERT large have {MLPERF[8][0]} sequences/s a GPU on one host and {MLPERF[64][0]} on eight: {100 * MLPERF[64][0] / MLPERF[8][0]:.0f} %. With their compute ({MLPERF[8][1]} and {MLPERF[64][1]} sequences a GPU and step) the formula
-says {100 * mlperf(4):.0f} % for gradients of 4 bytes, which this trainer exchanges, and {100 * mlperf(2):.0f} % for 2 bytes. It leaves out that packs differ between ranks, and that smaller batches compute less well.
+gives {100 * mlperf(4):.0f} % for gradients of 4 bytes, which this trainer exchanges, and {100 * mlperf(2):.0f} % for 2 bytes. It leaves out that packs differ between ranks, and that smaller batches compute less well.
+
+## The model
+- **Compute**: sequences a GPU · FLOPs a sequence (RECIPES' formula) / (peak · share), the share that published runs reach: 43 % of a V100's 125 TFLOP/s in fp16,
+  60 % of its 15.7 in fp32, 50 % of an H100's 989 in bf16 (an aim, not a measurement).
+- **All-reduce** of fp32 gradients (4 bytes a parameter) in buckets of {BUCKET / 2 ** 20:.0f} MiB around a ring of n: 2(n − 1)/n of the bytes at the ring's bandwidth, and
+  2(n − 1) hops of {LATENCY * 1e6:.0f} µs a bucket. Inside a host the ring runs at NVLink's rate (130 GB/s on V100, 400 on H100); between hosts at the host's links together.
+- **Overlap**: buckets go as backward (two thirds of compute) fills them; the last one is never hidden.
 
 ## What was measured
-Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps): `scripts/check-scaling` {report.provenance()}.
+Two ranks of one thread on one host's CPU, where the exchange goes through memory and nothing is hidden (`exchange_sec` of metrics.jsonl, median of {figures['steps']} steps).
 Models of {figures['small']['parameters'] / 1e6:.0f} and {figures['deep']['parameters'] / 1e6:.0f} million parameters took {figures['small']['exchange'] * 1e3:.0f} and {figures['deep']['exchange'] * 1e3:.0f} ms: {fit:.1f} GB/s and {fixed * 1e3:.0f} ms of any size (what fits a cache is faster). For base ({figures['base']['parameters'] / 1e6:.0f} million) the formula then
-says {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
+gives {said * 1e3:.0f} ms; it took {was * 1e3:.0f} ms ({100 * (was / said - 1):+.0f} %). No GPU, and no network between hosts, has been measured.
+
+To repeat it: `scripts/check-scaling` {report.provenance()}.
 """)
 
 

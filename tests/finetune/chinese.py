@@ -86,19 +86,17 @@ def main():
     further = {"name": "further", "data": {"objective": "mlm", "train": ["pages-zh.tsv", "headlines-train.tsv"], "sequence_length": 64},
                "optimizer": {"learning_rate": 1e-3}, "train": {"global_batch": 32, "micro_batch": 32, "steps": STEPS, "evaluate_every": 500}}
     pretrained = common.test_error(common.finetune("chinese-pretrained", {**spec, "stages": [further, {"name": "target"}]}))
-    common.write_section("chinese", f"""## Chinese
-`scripts/check-finetune chinese` {common.provenance()}. 10,000 THUCNews headlines of ten classes, 8,000 to train on, 1,000 to choose the epoch by and 1,000 to test; a BERT of
-three layers of 256 with bert-base-chinese's vocabulary; {EPOCHS} epochs at {RATE:g}. Pretraining: {STEPS:,} steps of MLM, 32 texts of 64 tokens each, on LibreOffice's Chinese help
-and Chinese manual pages ({size / 1e6:.1f} million characters) and the training headlines.
-
-| | error % |
+    finding = (f"A small BERT errs on {scratch:.1f} % of Chinese headlines from nothing and on {pretrained:.1f} % after pretraining on manuals; naive Bayes on characters and "
+               f"their pairs on {bayes:.1f} %.")
+    common.write_section("chinese", "Chinese", finding, f"""| | error % |
 |---|---|
 | the majority class | {base:.1f} |
 | bag of words (a Chinese token is a character): naive Bayes | {words:.1f} |
 | naive Bayes on characters and pairs of them | {bayes:.1f} |
 | from nothing | {scratch:.1f} |
-| after pretraining | {pretrained:.1f} |
-""")
+| after pretraining | {pretrained:.1f} |""", f""". 10,000 THUCNews headlines of ten classes, 8,000 to train on, 1,000 to choose the epoch by and 1,000 to test; a BERT of
+three layers of 256 with bert-base-chinese's vocabulary; {EPOCHS} epochs at {RATE:g}. Pretraining: {STEPS:,} steps of MLM, 32 texts of 64 tokens each, on LibreOffice's Chinese help
+and Chinese manual pages ({size / 1e6:.1f} million characters) and the training headlines.""")
     return 0 if max(scratch, pretrained) < base and min(scratch, pretrained) < words else 1
 
 

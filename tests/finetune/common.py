@@ -118,5 +118,6 @@ def spec_of(data, rate=1e-4, epochs=3, seed=1, init=None, **more):
     return spec
 
 
-def write_section(name, text):
-    report.write_section(REPORT, name, text)
+def write_section(name, title, finding, table, how):
+    """`how` follows the command, which is the section's name."""
+    report.write_section(REPORT, name, report.section(title, finding, table, f"`scripts/check-finetune {name}` {provenance()}{how}"))

@@ -343,23 +343,26 @@ def table(rows):
     return "\n".join(lines)
 
 
+def finding(rows):
+    """What holds of all faults, in a sentence or two."""
+    same, orphans = sum(row.weights == "identical" for row in rows), sum(len(row.orphans) for row in rows)
+    detected, again = [[v for v in (getattr(row, name) for row in rows) if v is not None] for name in ("detected", "again")]
+    words = f"After {same} of {len(rows)} faults the run ends with the weights of an undisturbed one; {orphans} processes of the old ranks are left on any host {trial.SETTLE} s after the detection."
+    return words + (f"\nA fault is detected after at most {max(detected):.1f} s, and mpirun runs again {statistics.median(again):.1f} s later (median)." if detected and again else "")
+
+
 def write(command, where, rows, section):
     if section == OTHER:
-        report.write_section(beds.ROOT / "docs/hosts.md", section, f"""
-`{command}` {where}: some of these faults on hosts of Debian 13, which has Open MPI 5.
-
-{table(rows)}
-""")
+        report.write_section(beds.ROOT / "docs/hosts.md", section, report.section("Debian 13", finding(rows), table(rows),
+                             f"`{command}` {where}: some of these faults on hosts of Debian 13, which has Open MPI 5."))
         return
-    report.write_section(beds.ROOT / "docs/hosts.md", section, f"""
-`{command}` {where}, all hosts of the bed sharing them: four booted systemd hosts with sshd and bertd.service in containers, a bridge between them, a job with one rank on each of three
-hosts and the fourth as a spare (`{trial.STEPS}` steps of a small BERT, a checkpoint each {EVERY}), `host_timeout_sec` 20 but where a row states another. Each fault comes at a random moment.
-The last rows, each once, have beds of their own. Medians, in parentheses the worst. **Detected** counts from the fault, the next two columns from the detection; a dash: nothing was
-stopped, or nobody was there to see it. **Orphans**: processes of the old gang on any host, also one that is cut off, {trial.SETTLE} s after the detection.
-**Weights**: the last checkpoint beside that of an undisturbed run of three ranks on one host.
+    report.write_section(beds.ROOT / "docs/hosts.md", section, report.section("Faults", finding(rows), f"""{table(rows)}
 
-{table(rows)}
-""")
+**Detected** counts from the fault, the next two columns from the detection; a dash: nothing was stopped, or it was not seen. Medians, in parentheses the worst.
+**Orphans**: processes of the old gang on any host, also one that is cut off, {trial.SETTLE} s after the detection. **Weights**: the last checkpoint beside that of an
+undisturbed run of three ranks on one host.""", f"""`{command}` {where}, all hosts of the bed sharing them: four booted systemd hosts with sshd and bertd.service in containers, a bridge between them, a job with one rank on each of three
+hosts and the fourth as a spare (`{trial.STEPS}` steps of a small BERT, a checkpoint each {EVERY}), `host_timeout_sec` 20 unless a row states another. Each fault comes at a random moment.
+The last rows, each once, have separate beds."""))
 
 
 def main():

@@ -81,10 +81,11 @@ def main():
         for count in COUNTS:
             lines.append("| " + " | ".join(measure(bed, count)) + " |")
             print(lines[-1], flush=True)
-    report.write_section(beds.ROOT / "docs/scaling.md", "leases", "\n".join([
-        "## Many hosts: what the head spends",
+    report.write_section(beds.ROOT / "docs/scaling.md", "leases", report.section("Many hosts: what the head spends",
+        f"At rest, {COUNTS[-1]} hosts cost the head {{{COUNTS[-1]} |::3}} % of a core and {{{COUNTS[-1]} |::8}} MB for `bertd-gang`, {{{COUNTS[-1]} |::4}} % for its ssh connections, and {{{COUNTS[-1]} |::7}} bytes a second of network for each host.",
+        "\n".join(lines), "\n".join([
         f"`scripts/test-hosts --leases` {where}: a command `sleep` on so many hosts, which are names of two hosts in containers of the same machine: its cores",
-        f"run the lending side, too (sshd, the leashes, their units), so starts are slower than on hosts of their own. Shares and bytes over {SECONDS} s of rest.", ""] + lines))
+        f"run the lending side, too (sshd, the leashes, their units), so starts are slower than on separate hosts. Shares and bytes over {SECONDS} s of rest."])))
 
 
 if __name__ == "__main__":

@@ -661,7 +661,7 @@ def tuned_on_tails(folder):
 
 
 @variant(texts=LONG, tunes=("sequence_length: 24", dict(model_max_length=24, truncation_side="left")))
-def tuned_as_the_folder_says(folder):
+def tuned_as_the_folder_sets(folder):
     save(folder)
     write_vocab(folder, model_max_length=16, truncation_side="left")
 

@@ -263,15 +263,15 @@ def table(results):
     return "\n".join(lines)
 
 
-def section(where, text):
-    return f"""## Folders of others
-`tests/parity/folders.py` {where}. Each variant's folder is written, imported and held against the named version of transformers: worst
+def section(report, where, results):
+    rows = [row for _, found in results for row in found.values()]
+    bad = sum(bool(row["problem"]) for row in rows)
+    refused = sum(cell(row) == "refused" for row in rows)
+    finding = (f"Of {len(rows)} folders as others write them, {len(rows) - refused - bad} are read as transformers reads them and {refused} are refused by name; {bad} are wrong.")
+    return report.section("Folders of others", finding, table(results), f"""`tests/parity/folders.py` {where}. Each variant's folder is written, imported and compared with the named version of transformers: worst
 deviation of `predict`'s probabilities (of `fill-mask`'s beyond its three digits) / of the logits that transformers computes from the folder
 that `export` writes, bound {BOUND:.0e}; ids of all texts equal, before and after. "ids": these alone, as there is no
-trained head; "refused": by name, with the right exit code.
-
-{text}
-"""
+trained head; "refused": by name, with the right exit code.""")
 
 
 def main():
@@ -305,7 +305,7 @@ def main():
     if not any(rows for _, rows in results):
         parser.error(f"--only {options.only}: no such variant")
     if writes:
-        report.write_section(HERE.parents[1] / "docs/parity.md", "folders", section(where, table(results)))
+        report.write_section(HERE.parents[1] / "docs/parity.md", "folders", section(report, where, results))
     return 1 if bad else 0
 
 

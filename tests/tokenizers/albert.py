@@ -54,21 +54,18 @@ def main():
                 print(f"differs: {line!r}: {a} beside {b}", file=sys.stderr)
         rows.append(f"| {text} | {len(lines):,} | " + " | ".join(f"{n:,}" for n in counts.values()) + " |")
         print(rows[-1], flush=True)
-    common.write_section("albert", f"""## AlbertTokenizer
-`scripts/check-tokenizers albert` {common.provenance()}, against the AlbertTokenizer of transformers {transformers.__version__} over sentencepiece
-{sentencepiece.__version__}, model albert-german-30k. Lines that differ, by reason; {failed} differ for no reason known.
+    common.write_section("albert", "albert", "AlbertTokenizer", f"{failed} lines differ from transformers' AlbertTokenizer for an unknown reason; the table has the others by reason.", f"""| text | lines | {" | ".join(REASONS)} |
+|---|---|---|---|---|---|---|
+""" + "\n".join(rows) + """
 
 - To AlbertTokenizer `[CLS]`, `[SEP]`, `[MASK]`, `<pad>` and `<unk>` in a text are the tokens; to spm_encode, and so to us, they are text.
 - AlbertTokenizer joins what Python's `split` takes apart, which also knows U+001C to U+001F, U+0085 and U+2028 as spaces; the model's own
   normalization does not.
 - AlbertTokenizer puts a text into lower case a character at a time before NFKD, and again as a whole after it: a capital sigma at a
   word's end never becomes a final one.
-- AlbertTokenizer takes a comma off a piece that ends with a digit and a comma (`2007,`), as ALBERT's first code did for XLNet's sake.
-- Where two splits have the same score, versions of the sentencepiece library choose differently (`i ii` and `ii i`).
-
-| text | lines | {" | ".join(REASONS)} |
-|---|---|---|---|---|---|---|
-""" + "\n".join(rows))
+- AlbertTokenizer splits the comma from a piece that ends with a digit and a comma (`2007,`), as ALBERT's first code did for XLNet's sake.
+- Where two splits have the same score, versions of the sentencepiece library choose differently (`i ii` and `ii i`).""", f""", against the AlbertTokenizer of transformers {transformers.__version__} over sentencepiece
+{sentencepiece.__version__}, model albert-german-30k.""")
     return 1 if failed else 0
 
 

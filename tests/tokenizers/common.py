@@ -22,8 +22,9 @@ def trainer_lines(arguments, text):
     return out.decode().split("\n")[:-1]
 
 
-def write_section(name, text, path=REPORT):
-    report.write_section(path, name, text)
+def write_section(name, part, title, finding, table, how):
+    """`part` is scripts/check-tokenizers' word for it; `how` follows the command."""
+    report.write_section(REPORT, name, report.section(title, finding, table, f"`scripts/check-tokenizers {part}` {provenance()}{how}"))
 
 
 def read_lines(path, encoding="utf-8"):

@@ -69,12 +69,10 @@ def main():
                         f"{'as undisturbed' if same else 'differs'}, {again:.0f} s | {', '.join(left) or 'nothing'} |")
             print(rows[-1], flush=True)
         size = os.path.getsize(folder / "big") / 1e6
-    common.write_section("killed", f"""## `prepare` killed
-`scripts/check-tokenizers killed` {common.provenance()}. {size:,.0f} MB of prose over an older corpus of the same name; undisturbed it takes {seconds:.0f} s and {peak:.0f} MB.
-
-| kill -9 after, s | the corpus then | the next run | left beside it |
-|---|---|---|---|
-""" + "\n".join(rows))
+    finding = (f"After each of {len(rows)} kills of `prepare` the corpus is the old one or the new one, whole, and the next run is as an undisturbed one." if not failed else
+               "**After a kill of `prepare` a corpus is damaged, or the next run is another: see the table.**")
+    common.write_section("killed", "killed", "`prepare` killed", finding, "| kill -9 after, s | the corpus then | the next run | left beside it |\n|---|---|---|---|\n" + "\n".join(rows),
+                         f". {size:,.0f} MB of prose over an older corpus of the same name; undisturbed it takes {seconds:.0f} s and {peak:.0f} MB.")
     return 1 if failed else 0
 
 
