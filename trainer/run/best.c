@@ -213,7 +213,6 @@ int run_read_best(struct run *run, bool *ret_read, struct error *error) {
         *ret_read = false;
         if (run->out.best_kept_step == 0 || run->out.best_kept_step == run->state.step)
                 return 0;
-        run_settle(run);
         int r = open_validated(run, run->out.best_kept_step, &c, &figures, error);
         if (r >= 0)
                 r = weights_read(c, run->model, error);

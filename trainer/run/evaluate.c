@@ -116,6 +116,7 @@ static int take_tested(struct run *run, bool *ret_best, struct error *error) {
                 bool read;
         } best = {};
 
+        run_settle(run); /* a checkpoint may still be copied from the weights */
         int r = run->ranks.own == 0 ? run_read_best(run, &best.read, error) : 0;
         best.step = run->out.best_kept_step;
         r = exchange_agree(run->ranks.exchange, r, error);

@@ -251,7 +251,7 @@ void run_next_best(struct run *run);                          /* a stage begins 
 void run_link_best(struct run *run); /* RUN_DIR/best.ckpt leads to the best checkpoint; without one it does not exist */
 /* At the end: the best checkpoint exists, and is linked; or there is none. */
 void run_settle_best(struct run *run);
-/* Reads the weights of the best checkpoint, where that is not the last. */
+/* After run_settle: reads the weights of the best checkpoint, if that is not the last. */
 int run_read_best(struct run *run, bool *ret_read, struct error *error);
 
 #endif
