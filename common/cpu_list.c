@@ -3,15 +3,36 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 
 #define BITS (8 * sizeof(unsigned long))
 
-static bool has(const struct cpu_list *list, size_t cpu) { return list->bits[cpu / BITS] >> cpu % BITS & 1; }
+bool cpu_list_has(const struct cpu_list *list, size_t cpu) { return list->bits[cpu / BITS] >> cpu % BITS & 1; }
+void cpu_list_add(struct cpu_list *list, size_t cpu) { list->bits[cpu / BITS] |= 1ul << cpu % BITS; }
+
+size_t cpu_list_first(const struct cpu_list *list) {
+        size_t cpu = 0;
+
+        while (cpu < CPU_LIST_CPUS && !cpu_list_has(list, cpu))
+                cpu++;
+        return cpu;
+}
+
+bool cpu_list_equal(const struct cpu_list *a, const struct cpu_list *b) { return memcmp(a, b, sizeof(*a)) == 0; }
+
+void cpu_list_and(struct cpu_list *list, const struct cpu_list *other) {
+        for (size_t i = 0; i < ELEMENTSOF(list->bits); i++)
+                list->bits[i] &= other->bits[i];
+}
+
+void cpu_list_or(struct cpu_list *list, const struct cpu_list *other) {
+        for (size_t i = 0; i < ELEMENTSOF(list->bits); i++)
+                list->bits[i] |= other->bits[i];
+}
 
 /* A number without leading zeros; −EINVAL. */
 static int read_number(const char **text, size_t *ret) {
@@ -39,7 +60,7 @@ int cpu_list_read(const char *text, struct cpu_list *ret) {
                 if (*text == '-' && (text++, read_number(&text, &last) < 0 || last < first))
                         return -EINVAL;
                 for (size_t cpu = first; cpu <= last; cpu++)
-                        list.bits[cpu / BITS] |= 1ul << cpu % BITS;
+                        cpu_list_add(&list, cpu);
                 next = last + 1;
                 if (*text == '\0')
                         break;
@@ -56,9 +77,9 @@ const char *cpu_list_write(const struct cpu_list *list, char *buffer, size_t siz
         buffer[0] = '\0';
         for (size_t first = 0, last; first < CPU_LIST_CPUS; first = last + 1) {
                 last = first;
-                if (!has(list, first))
+                if (!cpu_list_has(list, first))
                         continue;
-                while (last + 1 < CPU_LIST_CPUS && has(list, last + 1))
+                while (last + 1 < CPU_LIST_CPUS && cpu_list_has(list, last + 1))
                         last++;
                 used += (size_t) snprintf(buffer + used, size - used, last > first ? "%s%zu-%zu" : "%s%zu",
                                           used ? "," : "", first, last);
@@ -70,11 +91,11 @@ const char *cpu_list_write(const struct cpu_list *list, char *buffer, size_t siz
         return buffer;
 }
 
-int cpu_list_get(struct cpu_list *ret) {
+int cpu_list_get(pid_t thread, struct cpu_list *ret) {
         *ret = (struct cpu_list) {};
-        return sched_getaffinity(0, sizeof(ret->bits), (cpu_set_t *) ret->bits) < 0 ? -errno : 0;
+        return sched_getaffinity(thread, sizeof(ret->bits), (cpu_set_t *) ret->bits) < 0 ? -errno : 0;
 }
 
-int cpu_list_set(const struct cpu_list *list) {
-        return sched_setaffinity(0, sizeof(list->bits), (const cpu_set_t *) list->bits) < 0 ? -errno : 0;
+int cpu_list_set(pid_t thread, const struct cpu_list *list) {
+        return sched_setaffinity(thread, sizeof(list->bits), (const cpu_set_t *) list->bits) < 0 ? -errno : 0;
 }

@@ -131,7 +131,7 @@ static void list_cpus(char *buffer, size_t size) {
         struct cpu_list list;
 
         buffer[0] = '\0';
-        if (cpu_list_get(&list) < 0)
+        if (cpu_list_get(0, &list) < 0)
                 return;
         (void) cpu_list_write(&list, buffer, size);
         cleanup_fclose FILE *file = fopen("/sys/devices/system/cpu/online", "re");

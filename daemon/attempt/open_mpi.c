@@ -1,7 +1,8 @@
 /* See open_mpi.h. Owns nothing. */
 #include "daemon/attempt/open_mpi.h"
 
-/* --bind-to none: the default binding puts every one-rank job on core 0. The attempt has its own session folder and
+/* --bind-to none: the default binding puts every one-rank job on core 0. A rank with a GPU binds itself to the CPUs
+ * next to it (trainer/run/bind.c), within the mask that it is given. The attempt has its own session folder and
  * shared-memory segments, so that leftovers of kill -9 can be found and removed. */
 void open_mpi_arguments(uint32_t ranks, uint32_t hosts, const char *scratch, bool private_shm, struct strv *argv) {
         strv_add(argv, "mpirun");

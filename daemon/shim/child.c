@@ -170,7 +170,7 @@ static void set_scheduling(const struct attempt_spec *attempt) {
                 return;
         r = cpu_list_read(attempt->cpu_list, &cpus);
         if (r == 0)
-                r = cpu_list_set(&cpus);
+                r = cpu_list_set(0, &cpus);
         if (r != 0)
                 (void) dprintf(STDERR_FILENO, "bertd: CPUs %s of the submitter: %s; the job runs on any\n",
                                attempt->cpu_list, r == -EINVAL ? "not available" : strerror(-r));

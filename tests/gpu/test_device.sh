@@ -131,6 +131,74 @@ if have_ranks 2; then
         ok "two ranks need buffers to sum in, one does not" test $? -eq 0
 fi
 
+# CPUs: those next to a rank's GPU, by files of the kernel that are not this machine's, within what the run may use
+mask() { sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "/proc/$1/status"; }
+cpus=$(mask self)
+first=${cpus%%[-,]*}
+second=$(taskset -cp $$ >/dev/null 2>&1 && python3 -c 'import os; print((sorted(os.sched_getaffinity(0)) + [""])[1])')
+near() { # near ADDRESS LIST: the CPUs next to the GPU there
+        mkdir -p "sysfs/bus/pci/devices/$1"
+        echo "$2" >"sysfs/bus/pci/devices/$1/local_cpulist"
+}
+export BERTD_SYSFS=$work/sysfs EMULATED_PCI=0000:3B:00.0,0001:AF:00.1
+sed 's/ steps: 6/ steps: 100000/; s/evaluate_every: 4/evaluate_every: 0/' bf16.yaml >bound.yaml
+bound() { # bound RANKS [COMMAND…]: runs until its first step; the masks of its ranks in `masks`, in order
+        ranks=$1
+        shift
+        rm -rf bound masks
+        if [ "$ranks" -eq 1 ]; then
+                "$@" "$TRAINER" pretrain bound.yaml --run-dir bound >bound.log 2>&1 &
+        else
+                "$@" mpirun --oversubscribe --bind-to none -n "$ranks" "$TRAINER" pretrain bound.yaml --run-dir bound >bound.log 2>&1 &
+        fi
+        job=$!
+        wait_for 60 test -s bound/metrics.jsonl || sed 's/^/# /' bound.log
+        for pid in $(pgrep -f "^$TRAINER pretrain bound.yaml"); do
+                echo "$(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^OMPI_COMM_WORLD_RANK=//p') $(mask "$pid")"
+                for task in "/proc/$pid/task"/*; do mask "$pid/task/${task##*/}"; done | sort -u | grep -c . >threads
+        done | sort >masks
+        kill $job
+        wait $job
+}
+if [ -n "$second" ]; then
+        near 0000:3b:00.0 "$first"
+        bound 1
+        [ "$(cat masks)" = " $first" ] && grep -q "^bert-trainer: rank 0 runs on CPUs $first, next to its GPU (0000:3b:00.0)$" bound.log && [ "$(cat threads)" -eq 1 ]
+        ok "a run is on the CPUs next to its GPU, with all of its threads" test $? -eq 0
+        near 0000:3b:00.0 "$first,8000"
+        bound 1 taskset -c "$second"
+        [ "$(cat masks)" = " $second" ] && ! grep -q "runs on CPUs" bound.log
+        ok "it stays within the mask that it was given" test $? -eq 0
+        bound 1 taskset -c "$first,$second"
+        ok "and on what both have in common" grep -q "runs on CPUs $first, next to" bound.log
+        for list in "" nonsense; do
+                near 0000:3b:00.0 "$list"
+                bound 1
+                [ "$(cat masks)" = " $cpus" ] && ! grep -q "runs on CPUs" bound.log
+                ok "the kernel says '$list': as it was" test $? -eq 0
+        done
+        rm -r sysfs
+        bound 1
+        ok "the kernel says nothing: as it was" test "$(cat masks)" = " $cpus"
+        if have_ranks 2; then
+                near 0000:3b:00.0 "$first,$second"
+                near 0001:af:00.1 "$first,$second"
+                bound 2
+                ok "two ranks divide the CPUs next to both" test "$(cat masks)" = "$(printf '0 %s\n1 %s' "$first" "$second")"
+                near 0001:af:00.1 "$second"
+                near 0000:3b:00.0 "$first"
+                bound 2
+                ok "or have their own" test "$(cat masks)" = "$(printf '0 %s\n1 %s' "$first" "$second")"
+                bound 2 taskset -c "$second"
+                ok "one that could use none of them stays as it was" test "$(cat masks)" = "$(printf '0 %s\n1 %s' "$second" "$second")"
+        fi
+        near 0000:3b:00.0 "$first"
+        sed 's/^device: cuda$/device: cpu/; s/precision: bf16/precision: fp32/' bound.yaml >cpu-bound.yaml && mv cpu-bound.yaml bound.yaml
+        bound 1
+        ok "without a GPU nothing changes" test "$(cat masks)" = " $cpus"
+fi
+unset BERTD_SYSFS EMULATED_PCI
+
 awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
         for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
 sed 's/"initializer_range": 0.02/"initializer_range": 0.2/' tiny.json >tune.json

@@ -28,6 +28,19 @@ bool cuda_check(cudaError_t r, const char *what) {
 static const char *failed(void) { return cuda_works() ? NULL : cuda_backend.failed; }
 static const char *variant(void) { return variant_text; }
 
+/* The kernel's names of devices are in lower case. */
+static const char *location(void) {
+        static char address[32];
+
+        if (cudaDeviceGetPCIBusId(address, sizeof(address), cuda_backend.device) != cudaSuccess) {
+                (void) cudaGetLastError();
+                return NULL;
+        }
+        for (char *c = address; *c; c++)
+                *c = *c >= 'A' && *c <= 'F' ? *c + ('a' - 'A') : *c;
+        return address;
+}
+
 static const struct cuda_counts *counts(void) { return &cuda_backend.counts; }
 
 static struct ops table;
@@ -38,6 +51,7 @@ static void fill_table(enum cuda_precision precision) {
         table.dtype = cuda_dtype(precision);
         table.master = DTYPE_FP32;
         table.variant = variant;
+        table.location = location;
         table.allocate = cuda_allocate;
         table.release = cuda_release;
         table.workspace_bytes = cuda_workspace_bytes;

@@ -1,6 +1,5 @@
 /*
- * How much of a GPU's memory is for what. The module allocates by it, and so does who plans without a GPU (ops/planned.h): one formula for both.
- * C and C++.
+ * How much of a GPU's memory each thing takes. The module allocates by it, and ops/planned.h plans by it without a GPU. C and C++.
  */
 #ifndef TRAINER_CUDA_SIZES_H
 #define TRAINER_CUDA_SIZES_H
@@ -13,21 +12,21 @@
 #define CUDA_PRODUCT_BYTES ((size_t) 32 << 20) /* cuBLASLt's workspace: NVIDIA's advice for sm_90 */
 #define CUDA_OPEN_BYTES (CUDA_SCRATCH_BYTES + CUDA_PRODUCT_BYTES)
 
-/* To be left free: kernels are loaded when they are first used, graphs are made, allocations are rounded up to 2 MiB; and NCCL's buffers,
- * which grow with its channels (up to 32 of some 10 MiB for each peer in its ring and trees). Allowances, not counts. */
+/* Left free, for kernels that are loaded when they are first used, graphs, and allocations that are rounded up to 2 MiB; with NCCL
+ * for its buffers too, which grow with its channels (up to 32 of some 10 MiB for each peer in its ring and trees). Allowances. */
 #define CUDA_LATER_BYTES ((size_t) 128 << 20)
 #define CUDA_COLLECTIVE_BYTES ((size_t) 1 << 30)
 static inline size_t cuda_later_bytes(bool collective) { return collective ? CUDA_COLLECTIVE_BYTES : CUDA_LATER_BYTES; }
 
-/* Of a card's nominal memory a process cannot have what the driver holds back, and its own context. Allowances: a V100 of 16 GB has 15.8
- * GiB, an A100 of 40 39.4, an H100 of 80 79.1, an H200 of 141 139.8. */
+/* Of a card's nominal memory the driver holds some back, and a process needs a context. Allowances: a V100 of 16 GB reports 15.8 GiB,
+ * an A100 of 40 39.4, an H100 of 80 79.1, an H200 of 141 139.8. */
 #define CUDA_CONTEXT_BYTES ((size_t) 640 << 20)
-#define CUDA_HELD_BACK 64 /* one part in so many */
+#define CUDA_HELD_BACK 64 /* a 64th */
 
 #define CUDA_MMA_SM 80 /* the first whose attention is on tensor cores: 16-bit types, heads of 32, 64 and 128 columns */
 #define CUDA_NORM_ROWS 32u /* of a block of a norm's backward, which leaves partial sums */
 
-/* Whether dropout kept a probability: a bit of each, in words of 64 queries. */
+/* A bit for each probability: whether dropout kept it. Bytes of a row, whole tiles of 64 keys. */
 static inline uint32_t cuda_kept_stride(uint32_t max_length) { return (max_length + 63) / 64 * 8; }
 
 static inline enum dtype cuda_dtype(enum cuda_precision precision) {

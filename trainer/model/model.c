@@ -64,7 +64,7 @@ static int check_length(const struct model_config *config, const struct model_li
                          limits->max_length, config->max_position_embeddings);
 }
 
-/* A model that has nothing of the backend's memory yet, and how much it will have. */
+/* Fills in what needs none of the backend's memory, and how much of it the model will take. */
 static int plan(struct model *model, struct model_memory *ret, struct error *error) {
         const struct ops *ops = model->ops;
         bool training = model->limits.training;
@@ -87,7 +87,7 @@ static int plan(struct model *model, struct model_memory *ret, struct error *err
         return 0;
 }
 
-/* Before the driver is asked, whose answer would name no size. */
+/* Before any allocation: the driver would report no more than that it failed. */
 static int check_room(const struct ops *ops, const struct model_memory *memory, struct error *error) {
         size_t unused, all, need = model_memory_sum(memory);
 

@@ -25,16 +25,16 @@ struct model_state {
 
 enum state_run {
         RUN_PARAMETERS,
-        RUN_VALUES, /* of the backend's dtype, where that is not the master's */
+        RUN_VALUES, /* of the backend's dtype, unless that is the master's */
         RUN_GRADIENTS,
         RUN_MOMENT1,
         RUN_MOMENT2,
         STATE_RUN_MAX
 };
 
-/* Bytes that a run takes; 0: it does not exist. state_allocate allocates these. */
+/* Bytes that state_allocate allocates for a run; 0: the state has no such run. */
 size_t state_bytes(const struct ops *ops, size_t n_elements, bool training, enum state_run run);
-/* Of a copy of all that a checkpoint keeps: parameters and both moments. */
+/* Bytes of a copy of what a checkpoint keeps: parameters and both moments. */
 size_t state_snapshot_bytes(const struct ops *ops, size_t n_elements);
 
 /* state_free in any case. */

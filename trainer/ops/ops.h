@@ -159,6 +159,8 @@ struct ops {
         const char *name; /* "cpu", "fp64", "cuda" */
         enum dtype dtype, master;
         bool host_memory;
+        const char *(*location)(
+                void); /* the device's PCI address as sysfs writes it, "0000:3b:00.0"; NULL, or it returns NULL: unknown */
         const char *(*variant)(void); /* which kernels the machine got: kept in checkpoints' meta (C9) */
 
         /* 64-byte aligned, zero; NULL: no memory. Release takes the same `size`. */

@@ -1,4 +1,4 @@
-/* Whether the run fits its GPU: checked before anything is allocated; the message names what would fit; see run.h. Owns nothing. */
+/* Whether the run fits its GPU, before anything is allocated, and what would fit; see run.h. Owns nothing. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-/* The run as it is, but for one stage's micro-batch, and recomputation. */
+/* The run with another micro-batch in one stage, and perhaps with recomputation. */
 struct question {
         const struct run *run;
         uint32_t stage;
@@ -47,8 +47,8 @@ static uint32_t largest_stage(const struct run *run) {
         return largest;
 }
 
-/* ": at most 12 fit, or 31 with train.recompute_activations: true" */
-static void say_cure(const struct run *run, uint32_t stage, uint64_t room, char *text, size_t size) {
+/* "at most 12 fit, or 31 with train.recompute_activations: true" */
+static void write_cure(const struct run *run, uint32_t stage, uint64_t room, char *text, size_t size) {
         const struct spec_train *t = &run->job->stages[stage].spec->train;
         struct question plain = { run, stage, false }, again = { run, stage, true };
         uint64_t fit = room_largest(bytes_with, &plain, t->micro_batch, room),
@@ -75,7 +75,7 @@ static int refuse(const struct run *run, uint64_t need, size_t unused, size_t al
         int width = (int) MIN(strcspn(gpu, "/"), (size_t) 64);
         bool others = need <= ops_planned_room(all);
 
-        say_cure(run, stage, unused, cure, sizeof(cure));
+        write_cure(run, stage, unused, cure, sizeof(cure));
         if (run->job->n_stages > 1)
                 (void) snprintf(name, sizeof(name), "stage %u: ", stage);
         return error_input(error, others ? BERTD_EXIT_OSERR : BERTD_EXIT_CONFIG,

@@ -191,6 +191,10 @@ int run_step(struct run *run, uint64_t *ret_flags, struct error *error);
 /* Rank 0: gives progress the samples that the update that begins now takes. */
 void run_announce_samples(struct run *run);
 
+/* bind.c. Collective. Puts this process onto the CPUs next to its GPU, of those that it may use; ranks of a host that have some in common
+ * divide them. Does nothing without a GPU, or if the kernel does not report its CPUs. */
+void run_bind(const struct run *run);
+
 /* memory.c. Not collective. Refuses a model that does not fit this rank's GPU, with the micro-batch that fits: exit 78, or 71 if other processes
  * use the memory. */
 int run_check_memory(const struct run *run, struct error *error);

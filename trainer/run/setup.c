@@ -123,6 +123,8 @@ int run_setup(struct run *run, struct error *error) {
         if (r >= 0)
                 r = run_compare_backend(run, error);
         if (r >= 0)
+                run_bind(run);
+        if (r >= 0)
                 r = run_open_stages(run, error);
         if (r >= 0)
                 r = run_compare_data(run, 0, run->job->n_stages, error);

@@ -160,6 +160,8 @@ static inline cudaError_t cudaSetDevice(int) {
         EMULATED_CALL(cudaSetDevice);
         return cudaSuccess;
 }
+/* EMULATED_PCI: addresses of the devices, with commas between. */
+cudaError_t cudaDeviceGetPCIBusId(char *ret, int size, int device);
 static inline cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 0, cudaSuccess; }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {

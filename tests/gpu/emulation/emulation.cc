@@ -145,6 +145,18 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
         return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *ret, int size, int device) {
+        EMULATED_CALL(cudaDeviceGetPCIBusId);
+        const char *text = getenv("EMULATED_PCI");
+
+        for (; text && device > 0; device--)
+                text = strchr(text, ',') ? strchr(text, ',') + 1 : NULL;
+        if (!text)
+                return cudaErrorInvalidValue;
+        snprintf(ret, (size_t) size, "%.*s", (int) strcspn(text, ","), text);
+        return cudaSuccess;
+}
+
 /* ---- threads of a block ---- */
 
 enum state { RUNNABLE, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
