@@ -43,6 +43,22 @@ static int check_delimiter(struct spec_reader *reader, const struct spec_data *d
         return spec_refuse(reader, "data.delimiter", "'%.16s': %s", data->delimiter, problem);
 }
 
+/* A pair is one sequence, of which each end is cut as transformers does. */
+static int check_pair(struct spec_reader *reader, const struct spec_data *data) {
+        static const char *const names[] = TRUNCATION_NAMES;
+
+        if (data->objective != OBJECTIVE_CLASSIFY)
+                return 0;
+        if (data->join == JOIN_FALSE && data->n_text != 2)
+                return spec_refuse(reader, "data.join", "false: a pair has two columns, but data.text has %u",
+                                   data->n_text > 0 ? data->n_text : 1);
+        if (spec_is_pair(data) && (data->truncation == TRUNCATION_HEAD_TAIL || data->truncation == TRUNCATION_SEGMENTS))
+                return spec_refuse(reader, "data.truncation",
+                                   "%s: not for a pair of texts (data.text); use head or tail, or data.join: true",
+                                   names[data->truncation]);
+        return 0;
+}
+
 void spec_data_set_length(struct spec_data *data, uint32_t sequence_length) {
         data->sequence_length = sequence_length;
         if (data->max_predictions == 0)
@@ -180,5 +196,7 @@ int spec_check(struct spec_reader *reader, struct spec *spec) {
                 r = check_warmup(reader, spec);
         if (r == 0)
                 r = check_keep(reader, &spec->checkpoint);
+        if (r == 0)
+                r = check_pair(reader, data);
         return r < 0 ? r : check_delimiter(reader, data);
 }

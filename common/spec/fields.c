@@ -28,6 +28,7 @@ static const char *const ends_with_names[] = ENDS_WITH_NAMES;
 static const char *const format_names[] = DATA_FORMAT_NAMES;
 static const char *const encoding_names[] = DATA_ENCODING_NAMES;
 static const char *const header_names[] = DATA_HEADER_NAMES;
+static const char *const join_names[] = DATA_JOIN_NAMES;
 static const char *const empty_names[] = DATA_EMPTY_NAMES;
 static const char *const init_head_names[] = { "keep", "fresh" };
 static const char *const truncation_names[] = TRUNCATION_NAMES;
@@ -53,6 +54,7 @@ static_assert(ELEMENTSOF(on_nan_names) == ON_NAN_MAX, "a name for each answer to
 static_assert(ELEMENTSOF(ends_with_names) == ENDS_WITH_MAX, "a name for each end");
 static_assert(ELEMENTSOF(format_names) == FORMAT_MAX, "a name for each format");
 static_assert(ELEMENTSOF(encoding_names) == ENCODING_MAX, "a name for each encoding");
+static_assert(ELEMENTSOF(join_names) == JOIN_MAX, "a name for each way with several columns");
 static_assert(ELEMENTSOF(header_names) == HEADER_MAX, "a name for each kind of header");
 static_assert(ELEMENTSOF(empty_names) == EMPTY_MAX, "a name for each way with empty texts");
 static_assert(ELEMENTSOF(init_head_names) == INIT_HEAD_MAX, "a name for each way to begin");
@@ -187,6 +189,7 @@ const struct field spec_fields[] = {
         IN(data, mask_unit, CHOICE(mask_unit_names, "token"), .kinds = TRAINING),
         LIST(data, test, FIELD_PATHS, .kinds = FINETUNE),
         LIST(data, text, FIELD_LIST, .kinds = FINETUNE),
+        IN(data, join, CHOICE(join_names, "auto"), .kinds = FINETUNE),
         LIST(data, labels, FIELD_LIST, .kinds = FINETUNE, .word = "number",
              .word_at = offsetof(struct spec, data.numbers)),
         IN(data, task, .type = FIELD_TEXT, .kinds = FINETUNE),

@@ -24,6 +24,9 @@ enum data_encoding { ENCODING_UTF8, ENCODING_LATIN1, ENCODING_MAX };
 enum data_header { HEADER_AUTO, HEADER_FALSE, HEADER_TRUE, HEADER_MAX };
 #define DATA_HEADER_NAMES \
         { "auto", "false", "true" }
+enum data_join { JOIN_AUTO, JOIN_FALSE, JOIN_TRUE, JOIN_MAX };
+#define DATA_JOIN_NAMES \
+        { "auto", "false", "true" }
 enum data_empty { EMPTY_REFUSE, EMPTY_SKIP, EMPTY_MAX };
 #define DATA_EMPTY_NAMES \
         { "refuse", "skip" }
@@ -125,6 +128,7 @@ struct spec_data {
         char **test, **text,
                 **labels; /* files; columns whose texts are joined, [text]; class names, with train's spelling */
         uint32_t n_test, n_text, n_labels;
+        enum data_join join;         /* auto: two columns of text are a pair, others are joined (spec_is_pair) */
         bool numbers;                /* false; labels: number: a label is one, to be predicted as such */
         char *task;                  /* NULL: the only one; whose head the classes are of */
         char *label;                 /* "label": its column */
@@ -227,6 +231,9 @@ static inline uint32_t spec_n_tasks(const struct spec *stage) { return stage->n_
 static inline const struct spec_data *spec_task(const struct spec *stage, uint32_t task) {
         return stage->n_tasks > 0 ? &stage->tasks[task]->data : &stage->data;
 }
+
+/* Whether the texts of two columns are a pair, segments 0 and 1 of one sequence. */
+static inline bool spec_is_pair(const struct spec_data *data) { return data->n_text == 2 && data->join != JOIN_TRUE; }
 
 /* The file or folder that defines the model. */
 static inline const char *spec_model_path(const struct spec *spec) {

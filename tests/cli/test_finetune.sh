@@ -29,7 +29,7 @@ data: {train: [train.tsv], validation: [dev.tsv], test: [dev.tsv], text: [2], la
 optimizer: {learning_rate: 5.0e-3, warmup_ratio: 0.1}
 train: {global_batch: 9, micro_batch: 4, steps: 40}
 SPEC
-sed 's/train: .train.tsv.*/train: [train.csv], text: [title, body], sequence_length: 32}/' tune.yaml >csv.yaml
+sed 's/train: .train.tsv.*/train: [train.csv], text: [title, body], join: true, sequence_length: 32}/' tune.yaml >csv.yaml
 sed 's/train: .train.tsv.*/train: [train.jsonl], text: [t], label: y, sequence_length: 32}/' tune.yaml >jsonl.yaml
 
 tune 1 tune.yaml --run-dir whole >whole.log 2>&1

@@ -9,7 +9,7 @@
 #include "trainer/data/records.h"
 #include "trainer/text/unicode.h"
 
-static char *const columns[] = { (char[]) { "text" }, (char[]) { "2" } };
+static char *const columns[] = { (char[]) { "text" }, (char[]) { "2" }, (char[]) { "text" } };
 
 static struct records_options options_of(uint8_t how) {
         return (struct records_options) { .format = FORMAT_CSV + how % 4,
@@ -17,7 +17,8 @@ static struct records_options options_of(uint8_t how) {
                                           .delimiter = (how & 11) == 8 ? ';' : '\0',
                                           .lenient = how & 16,
                                           .text = columns + (how >> 5 & 1),
-                                          .n_text = 1,
+                                          .n_text = 1 + (how >> 6 & 1),
+                                          .pair = how & 64,
                                           .label = how & 16 || how % 4 == 3 ? NULL : "label" };
 }
 
@@ -25,6 +26,9 @@ static void check(const struct record *record, const struct records_options *opt
         assert(record->line > line && record->text[record->size] == '\0');
         assert(utf8_valid_prefix(record->text, record->size) == record->size);
         assert(options->format == FORMAT_JSONL || strlen(record->text) == record->size);
+        if (record->second)
+                assert(options->pair && record->size > 0 && record->second[record->second_size] == '\0' &&
+                       utf8_valid_prefix(record->second, record->second_size) == record->second_size);
         assert(!record->problem || (options->lenient && record->size == 0));
         assert(!options->label || record->problem || record->size == 0 || record->label[0]);
 }

@@ -9,6 +9,7 @@ transformers follows from its arguments:
                            `evaluate`; "mlm": probabilities of `fill-mask`, which prints three digits; "none": nothing
   reference                function FOLDER → (model, tokenizer), where transformers' own classes do not read the folder as it is
   texts                    what is tokenised and classified (default TEXTS); of "mlm", each has one [MASK]
+  pair                     texts are PAIRS: ids, segments and logits of both together
   truncates                texts are cut at the tokenizer's model_max_length, as transformers does when asked to truncate (default true)
   tunes=(KEYS, SETTINGS)   what is looked at is a fine-tuning of the folder at a rate of 0, with those keys of the spec's data, and a tokenizer of
                            those settings
@@ -31,6 +32,10 @@ TEXTS = ["the new film is great !", "an awful, slow book", "This page reads the 
 MASKED = ["the new [MASK] is great !", "an awful, [MASK] book", "hello [MASK]"]
 SMALL = dict(vocab_size=len(VOCAB), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=64,
              initializer_range=0.2)
+PAIRS = [("the new film is great !", "an awful, slow book"), ("a", "b"), ("hello world", "the a of to in is was be that this new old small"),
+         ("the a of to in is was be that this new old small", "hello world"), ("Café and naïve [SEP] films", "unreadable files; locked threads"),
+         ("the a of to in is was be", "an film book page kernel memory device network"), ("the a of to in is was be this", "an film book page kernel memory device"),
+         ("the a of to in is was", "an film book page kernel memory device network"), ("a", "the a of to in is was be this that new old small large fast slow")]
 NAMES = ["negative", "positive", "neutral"]
 VARIANTS = {}
 
@@ -44,6 +49,7 @@ class Variant:
     head: str = "classifier"
     reference: object = None
     texts: list | None = None
+    pair: bool = False
     truncates: bool = True
     tunes: tuple | None = None
     export: object = True

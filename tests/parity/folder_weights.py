@@ -678,3 +678,55 @@ def tuned_on_heads_and_tails(folder):
 
 
 VARIANTS["tuned-on-heads-and-tails"].head = "none" # transformers has no such cut
+
+
+# ---- pairs of texts ----
+
+@variant(pair=True)
+def pairs(folder):
+    save(folder)
+
+
+@variant(pair=True)
+def pairs_albert(folder):
+    save(folder, "AlbertForSequenceClassification")
+
+
+def short(folder, length, **keys):
+    save(folder)
+    edit(folder / "tokenizer_config.json", model_max_length=length, **keys)
+
+
+@variant(pair=True)
+def pairs_of_16(folder):
+    short(folder, 16)
+
+
+@variant(pair=True)
+def pairs_of_15(folder):
+    short(folder, 15)
+
+
+@variant(pair=True)
+def pairs_of_12_left(folder):
+    short(folder, 12, truncation_side="left")
+
+
+@variant(pair=True)
+def pairs_of_13_left(folder):
+    short(folder, 13, truncation_side="left")
+
+
+@variant(pair=True, tunes=("sequence_length: 14", dict(model_max_length=14)))
+def tuned_pairs(folder):
+    save(folder)
+
+
+@variant(pair=True, tunes=("sequence_length: 11, truncation: tail", dict(model_max_length=11, truncation_side="left")))
+def tuned_pairs_of_albert(folder):
+    save(folder, "AlbertForSequenceClassification")
+
+
+@variant(pair=True, head="number", tunes=("sequence_length: 20", dict(model_max_length=20)))
+def tuned_pairs_of_a_number(folder):
+    classes(folder, 1, num_labels=1, problem_type="regression")

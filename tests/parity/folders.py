@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import folder_texts  # noqa: F401
 import folder_weights  # noqa: F401
-from folder_kit import MASKED, NAMES, TEXTS, VARIANTS
+from folder_kit import MASKED, NAMES, PAIRS, TEXTS, VARIANTS
 
 BOUND = 1e-5
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
@@ -141,14 +141,16 @@ def check_export(variant, reference, rows, texts, exported):
     return max((a - b).abs().max().item() for a, b in zip(logits(reference, rows), logits(again.eval(), rows)))
 
 
-def tune(folder, classes, keys):
+def tune(folder, classes, keys, pair):
     """The checkpoint of a step that changes nothing; no classes: of numbers."""
     data, spec, run = (pathlib.Path(f"{folder}.{name}") for name in ("tsv", "yaml", "run"))
-    data.write_text("".join(f"{name}\ta good film\n" for name in classes or "12"))
+    text = "a good film\tan awful one" if pair else "a good film"
+    data.write_text("".join(f"{name}\t{text}\n" for name in classes or "12"))
+    names = f"[{', '.join(classes)}]" if classes else "number"
     spec.write_text(f"""kind: finetune
 checkpoint: {{every_sec: 0}}
 model: {{init: {folder}}}
-data: {{train: [{data}], text: [2], label: 1, header: false, labels: {"[" + ", ".join(classes) + "]" if classes else "number"}, {keys}}}
+data: {{train: [{data}], text: {[2, 3] if pair else [2]}, label: 1, header: false, labels: {names}, {keys}}}
 optimizer: {{learning_rate: 0}}
 train: {{global_batch: {len(classes) or 2}, steps: 1}}
 """)
@@ -174,9 +176,11 @@ def check(variant, folder):
     model, tokenizer = open_reference(variant, folder)
     if variant.tunes:
         classes = {"classifier": model.config.id2label.values(), "number": []}.get(variant.head, NAMES)
-        checkpoint = tune(folder, classes, variant.tunes[0])
+        checkpoint = tune(folder, classes, variant.tunes[0], variant.pair)
         for key, value in variant.tunes[1].items():
             setattr(tokenizer, key, value)
+    if variant.pair:
+        return check_pairs(variant, model, tokenizer, checkpoint, exported)
     texts = variant.texts or (MASKED if variant.head == "mlm" else TEXTS)
     rows = token_ids(tokenizer, texts, variant.truncates)
     if isinstance(variant.export, tuple):
@@ -197,6 +201,34 @@ def check(variant, folder):
     if variant.export is True:
         found["export"] = check_export(variant, model, rows, texts, exported)
     return found
+
+
+def pair_logits(model, rows):
+    import torch
+    with torch.no_grad():
+        return [model(input_ids=torch.tensor([row["input_ids"]]), token_type_ids=torch.tensor([row["token_type_ids"]])).logits[0].double() for row in rows]
+
+
+def check_pairs(variant, model, tokenizer, checkpoint, exported):
+    """Ids and segments of PAIRS are theirs, and so are the answers of predict and of the exported folder."""
+    import torch
+    rows = [tokenizer(a, b, truncation=True) for a, b in PAIRS]
+    text = "".join(f"{a}\t{b}\n" for a, b in PAIRS)
+    for line, row, pair in zip(done("tokenize", "--checkpoint", checkpoint, "--pair", "--ids", text=text).stdout.splitlines(), rows, PAIRS, strict=True):
+        ours = json.loads(line)
+        if any(ours[key] != row[key] for key in ours) or any(mask != 1 for mask in row["attention_mask"]):
+            raise Failure(f"{pair}: {ours}, expected {row}")
+    columns = [] if variant.tunes else ["--text", "1", "--text", "2"]
+    lines = [json.loads(line) for line in done("predict", *columns, checkpoint, text=text).stdout.splitlines()]
+    theirs = pair_logits(model, rows)
+    if variant.head == "number":
+        worst = max(abs(line["label"] - row.item()) for line, row in zip(lines, theirs, strict=True))
+    else:
+        worst = max(abs(a - b) for line, row in zip(lines, theirs, strict=True)
+                    for a, b in zip(line["probabilities"].values(), torch.softmax(row, -1).tolist(), strict=True))
+    done("export", checkpoint, "--output", exported)
+    again = type(model).from_pretrained(exported, dtype="float32").eval()
+    return {"answers": worst, "export": max((a - b).abs().max().item() for a, b in zip(theirs, pair_logits(again, rows)))}
 
 
 def run_variant(variant, work):

@@ -262,6 +262,53 @@ static void test_lenient(void **state) {
         check_rows("a.txt", long_row, (34 << 20) + 3, &lines, after_long, 2, NULL);
 }
 
+struct two {
+        uint64_t line;
+        const char *problem, *first, *second; /* second NULL: no text */
+};
+
+static void check_pairs(const char *name, const char *content, size_t size, const struct records_options *options,
+                        const struct two *expected, size_t n) {
+        cleanup_records struct records *records = NULL;
+        struct record record;
+        struct error error = {};
+
+        write_file(name, content, size);
+        assert_int_equal(records_open(name, options, &records, &error), 0);
+        for (size_t i = 0; i < n; i++) {
+                assert_int_equal(records_next(records, &record, &error), 1);
+                assert_int_equal(record.line, expected[i].line);
+                assert_string_equal(record.problem ? record.problem : "", expected[i].problem);
+                assert_int_equal(record.size, strlen(expected[i].first));
+                assert_memory_equal(record.text, expected[i].first, record.size);
+                assert_true(!record.second == !expected[i].second);
+                if (!record.second)
+                        continue;
+                assert_string_equal(record.second, expected[i].second);
+                assert_int_equal(record.second_size, strlen(expected[i].second));
+        }
+        assert_int_equal(records_next(records, &record, &error), 0);
+}
+#define CHECK_PAIRS(name, content, options, ...)                                                                \
+        do {                                                                                                    \
+                const struct two rows[] = { __VA_ARGS__ };                                                      \
+                check_pairs(name, content, sizeof(content) - 1, options, rows, sizeof(rows) / sizeof(rows[0])); \
+        } while (0)
+
+static void test_pairs(void **state) {
+        struct records_options pairs = { .text = two, .n_text = 2, .pair = true, .lenient = true };
+
+        CHECK_PAIRS("a.csv", "b,a\n\"x, y\",z\n,z\nx,\n \n\"\"\"\",\"a\nb\"\n", &pairs, { 2, "", "z", "x, y" },
+                    { 3, "", "", NULL }, { 4, "", "", NULL }, { 5, "1 columns, line 1 has 2", "", NULL },
+                    { 6, "", "a\nb", "\"" });
+        CHECK_PAIRS("a.tsv", "a\tb\nx y\t z \n", &pairs, { 2, "", "x y", " z " });
+        CHECK_PAIRS("a.jsonl", "{\"a\": \"x\", \"b\": \"y\"}\n{\"a\": \"x\"}\n{\"a\": \"\", \"b\": \"y\"}\n", &pairs,
+                    { 1, "", "x", "y" }, { 2, "key b is missing; expected a string", "", NULL }, { 3, "", "", NULL });
+        CHECK_PAIRS("a.txt", "x\ty\n\nx\nx\ty\tz\n\ty\n", &pairs, { 1, "", "x", "y" }, { 2, "", "", NULL },
+                    { 3, "expected two texts with a tab between them", "", NULL },
+                    { 4, "expected two texts with a tab between them", "", NULL }, { 5, "", "", NULL });
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_csv, setup, teardown),
@@ -274,6 +321,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_delimiters, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_share_of_invalid_bytes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_lenient, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pairs, setup, teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

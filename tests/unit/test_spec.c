@@ -154,6 +154,13 @@ static const struct bad bad[] = {
         { TUNE "data: {train: [x.csv], format: tsv, delimiter: ;}\n",
           "job.yaml:4: data.delimiter: ';': only applies to data.format: csv" },
         { TUNE "data: {train: [x.csv], empty: drop}\n", "job.yaml:4: data.empty: 'drop' is not refuse or skip" },
+        { TUNE "data: {train: [x.csv], text: [a, b], truncation: segments}\n",
+          "job.yaml:4: data.truncation: segments: not for a pair of texts (data.text); use head or tail, or data.join: "
+          "true" },
+        { TUNE "data: {train: [x.csv], text: [a, b, c], join: false}\n",
+          "job.yaml:4: data.join: false: a pair has two columns, but data.text has 3" },
+        { TUNE "data: {train: [x.csv], join: false}\n",
+          "job.yaml:4: data.join: false: a pair has two columns, but data.text has 1" },
         { TUNE "data: {train: [x.csv], labels: numbers}\n",
           "job.yaml:4: data.labels: 'numbers' is not number; expected that or a list" },
         { TUNE "data: {train: [x.csv], labels: number, per_class: 5}\n",
@@ -417,6 +424,7 @@ static void test_examples(void **state) {
                 { "albert-base", 1, OPTIMIZER_LAMB_GOOGLE, OBJECTIVE_MLM_SOP },
                 { "linux-doc-tiny", 1, OPTIMIZER_ADAMW, OBJECTIVE_MLM_NSP },
                 { "classify-three-steps", 3, OPTIMIZER_BERTADAM, OBJECTIVE_MLM },
+                { "sentence-pairs", 1, OPTIMIZER_ADAMW, OBJECTIVE_CLASSIFY },
         };
 
         for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {

@@ -25,12 +25,12 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
                 (void) json_array_append_new(columns, json_string(data->text[i]));
         if (data->n_text == 0)
                 (void) json_array_append_new(columns, json_string("text"));
-        json_t *row =
-                json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:s, s:s*, s:s}", "name", name, "classes",
-                          (json_int_t) n_classes, "first", (json_int_t) first, "text", columns, "label", data->label,
-                          "encoding", encodings[data->encoding], "header", headers[data->header], "format",
-                          formats[data->format], "kind", formats[records_format(data->train[0], data->format)],
-                          "delimiter", data->delimiter, "empty", empties[data->empty]);
+        json_t *row = json_pack("{s:s, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:s, s:s*, s:s, s:o*}", "name", name,
+                                "classes", (json_int_t) n_classes, "first", (json_int_t) first, "text", columns,
+                                "label", data->label, "encoding", encodings[data->encoding], "header",
+                                headers[data->header], "format", formats[data->format], "kind",
+                                formats[records_format(data->train[0], data->format)], "delimiter", data->delimiter,
+                                "empty", empties[data->empty], "pair", spec_is_pair(data) ? json_true() : NULL);
         cleanup_free char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
         json_decref(row);
         if (!text)
@@ -69,6 +69,7 @@ static int read_row(struct task *task, const json_t *row, const struct labels *a
                 const char *column = json_string_value(json_array_get(columns, i));
                 r = labels_add(&task->columns, column ? column : "", error);
         }
+        task->pair = json_is_true(json_object_get(row, "pair")) && task->columns.n == 2;
         task->format = choice_of(row, "format", formats, FORMAT_MAX);
         task->kind = choice_of(row, "kind", formats, FORMAT_MAX);
         task->encoding = choice_of(row, "encoding", encodings, ENCODING_MAX);

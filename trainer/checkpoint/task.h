@@ -15,6 +15,7 @@ struct task {
         struct labels labels;    /* its classes */
         bool numbers;            /* it has none: a label is a number */
         struct labels columns;   /* of text */
+        bool pair;               /* of which the two are one */
         char *label;             /* the label's column */
         enum data_format format; /* auto: by a file's name */
         enum data_format kind;   /* of the training's files: auto where that is not known */

@@ -20,15 +20,16 @@
 
 #define NAMED 5 /* classes in a message */
 
-static const char HELP[] =
-        "usage: bert-trainer evaluate [OPTION...] CHECKPOINT FILE...\n\n"
-        "Measures a classifier on labelled texts (csv, tsv, jsonl): accuracy, error,\n"
-        "macro F1, a table of classes and the confusion matrix. A model trained with\n"
-        "labels: number: mean squared error, Pearson's and Spearman's correlation.\n"
-        "Columns, encoding and format are those of its training.\n\n" FILE_ARGUMENTS_HELP "      --empty skip|refuse\n"
-        "                        treatment of empty texts (default: as in its training)\n"
-        "      --json            print one JSON object\n"
-        "  -h, --help            print this help\n";
+static const char HELP[] = "usage: bert-trainer evaluate [OPTION...] CHECKPOINT FILE...\n\n"
+                           "Measures a classifier on labelled texts (csv, tsv, jsonl): accuracy, error,\n"
+                           "macro F1, a table of classes and the confusion matrix. A model trained with\n"
+                           "labels: number: mean squared error, Pearson's and Spearman's correlation.\n"
+                           "Columns, encoding and format are those of its training.\n\n" FILE_ARGUMENTS_HELP
+                           "      --label COLUMN    the label's (default: as in its training)\n"
+                           "      --empty skip|refuse\n"
+                           "                        treatment of empty texts (default: as in its training)\n"
+                           "      --json            print one JSON object\n"
+                           "  -h, --help            print this help\n";
 
 struct evaluate {
         struct text_model_options options;
@@ -269,6 +270,8 @@ static int take(void *context, int option, struct error *error) {
 
         if (option == 'j')
                 f->json = true;
+        else if (option == 'l')
+                f->options.label = optarg;
         else if (option == 'm')
                 f->empty = usage_choice("--empty", optarg, empties, EMPTY_MAX, error);
         else
@@ -281,6 +284,7 @@ static const struct usage usage = {
         .options = (const struct option[]) { FILE_ARGUMENTS,
                                              { "json", no_argument, NULL, 'j' },
                                              { "empty", required_argument, NULL, 'm' },
+                                             { "label", required_argument, NULL, 'l' },
                                              { "help", no_argument, NULL, 'h' },
                                              {} },
         .min = 2,

@@ -24,6 +24,14 @@ int file_argument(int o, struct text_model_options *f, struct error *error) {
         case 't':
                 f->task_name = optarg;
                 return 0;
+        case 'T':
+                if (f->n_text == TEXT_COLUMNS_MAX)
+                        return error_input(error, BERTD_EXIT_USAGE, "--text: more than %d columns", TEXT_COLUMNS_MAX);
+                f->text[f->n_text++] = optarg;
+                return 0;
+        case 'J':
+                f->join = true;
+                return 0;
         case 'd':
                 r = take_choice("--device", devices, DEVICE_KIND_MAX, &choice, error);
                 f->device = (enum device_kind) choice;

@@ -9,6 +9,9 @@
 
 #define FILE_ARGUMENTS_HELP                                                             \
         "      --task NAME       of a checkpoint of several tasks: the one to use\n"    \
+        "      --text COLUMN     a column of the text (default: as in its training);\n" \
+        "                        given twice, the two texts of a pair\n"                \
+        "      --join            several columns are one text, not a pair\n"            \
         "      --format auto|csv|tsv|jsonl|lines\n"                                     \
         "                        format of the texts (default: data.format of its\n"    \
         "                        training, else by the file's name)\n"                  \
@@ -23,6 +26,7 @@
 
 #define FILE_ARGUMENTS                                                                                    \
         { "vocab", required_argument, NULL, 'v' }, { "task", required_argument, NULL, 't' },              \
+                { "text", required_argument, NULL, 'T' }, { "join", no_argument, NULL, 'J' },             \
                 { "format", required_argument, NULL, 'f' }, { "encoding", required_argument, NULL, 'e' }, \
                 { "delimiter", required_argument, NULL, 'D' }, {                                          \
                 "device", required_argument, NULL, 'd'                                                    \

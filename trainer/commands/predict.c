@@ -22,8 +22,8 @@ static const char HELP[] =
         "{\"label\": ..., \"probabilities\": {...}}, or {\"label\": NUMBER} if it was trained\n"
         "with labels: number; {\"label\": null, \"reason\": ...} for one without text; with\n"
         "\"invalid_bytes\" if some are not UTF-8. FILE is csv, tsv or jsonl with the\n"
-        "columns of its training, or txt, a text a line, as is standard input.\n\n" FILE_ARGUMENTS_HELP
-        "  -h, --help            print this help\n";
+        "columns of its training, or txt, a text a line, as is standard input; of a pair\n"
+        "both, with a tab between.\n\n" FILE_ARGUMENTS_HELP "  -h, --help            print this help\n";
 
 /* A line that is owed. */
 struct answer {

@@ -374,7 +374,7 @@ int cmd_prepare(int argc, char **argv) {
         if (r > 0)
                 return BERTD_EXIT_OK;
         if (r >= 0)
-                r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, &error);
+                r = text_source_load(&arguments.source, &arguments.text, &vocab, &prepare.options, NULL, &error);
         if (r >= 0)
                 r = text_arguments_reader(&arguments.text, argc, argv, text_format_cut(arguments.format), &reader,
                                           &error);

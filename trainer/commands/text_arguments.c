@@ -75,8 +75,8 @@ static bool any_given(const struct text_arguments *a) {
 
 /* What a kind of vocabulary does not know is off, as text_arguments_options has it. */
 static int load_checkpoint(const struct text_source *source, struct vocab **ret, struct text_options *ret_options,
-                           struct error *error) {
-        int r = bundle_text(source->checkpoint, ret, ret_options, error);
+                           struct texts_options *ret_lengths, struct error *error) {
+        int r = bundle_text(source->checkpoint, ret, ret_options, ret_lengths, error);
 
         if (r < 0)
                 return r;
@@ -88,12 +88,12 @@ static int load_checkpoint(const struct text_source *source, struct vocab **ret,
 }
 
 int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
-                     struct text_options *ret_options, struct error *error) {
+                     struct text_options *ret_options, struct texts_options *ret_lengths, struct error *error) {
         if (source->checkpoint && any_given(arguments))
                 return error_input(error, BERTD_EXIT_USAGE,
                                    "--checkpoint: sets how text is folded; leave out --[no-]lowercase etc.");
         if (source->checkpoint)
-                return load_checkpoint(source, ret, ret_options, error);
+                return load_checkpoint(source, ret, ret_options, ret_lengths, error);
         int r = vocab_load(source->vocab, ret, error);
         if (r >= 0)
                 vocab_print_notes(*ret, stderr);

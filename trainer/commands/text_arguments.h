@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 
+#include "trainer/data/examples.h"
 #include "trainer/text/reader.h"
 #include "trainer/text/unicode.h"
 #include "trainer/text/vocab.h"
@@ -76,8 +77,10 @@ struct text_source {
         const char *vocab, *checkpoint;
 };
 int text_source_check(const struct text_source *source, const char *command, struct error *error);
+
+/* `ret_lengths` (may be NULL): how texts are shortened, of a checkpoint; left as it is without one. */
 int text_source_load(const struct text_source *source, const struct text_arguments *arguments, struct vocab **ret,
-                     struct text_options *ret_options, struct error *error);
+                     struct text_options *ret_options, struct texts_options *ret_lengths, struct error *error);
 
 /* -EINVAL (BERTD_EXIT_USAGE) for no name of an encoding. */
 int text_encoding(const char *name, enum data_encoding *ret, struct error *error);

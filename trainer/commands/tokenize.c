@@ -1,7 +1,7 @@
 /*
  * `bert-trainer tokenize`: one line of text in, one line of tokens or ids out, as Hugging Face's BERT tokenizers give them
  * without [CLS] and [SEP]. Special tokens in the text are themselves, as there.
- * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text.
+ * With a SentencePiece model: as spm_encode after ALBERT's preprocessing, where special tokens are plain text. Pairs are pairs.c's.
  */
 #include "trainer/commands/commands.h"
 
@@ -15,7 +15,9 @@
 #include "bertd/exit.h"
 #include "common/array.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "common/usage.h"
+#include "trainer/commands/pairs.h"
 #include "trainer/commands/text_arguments.h"
 #include "trainer/text/encoder.h"
 #include "trainer/text/pipeline.h"
@@ -24,12 +26,16 @@
 
 #define ID_DIGITS_MAX 11
 
-static const char HELP[] = "usage: bert-trainer tokenize [OPTION...] --vocab FILE|--checkpoint FILE\n"
-                           "                             [TEXT...]\n\n"
-                           "Prints the tokens of each line of text; without TEXT, or with -, of standard\n"
-                           "input.\n\n" VOCAB_ARGUMENTS_HELP
-                           "  -i, --ids                 print ids instead of tokens\n" TEXT_ARGUMENTS_HELP
-                           "  -h, --help                print this help\n" SENTENCEPIECE_ARGUMENTS_HELP;
+static const char HELP[] =
+        "usage: bert-trainer tokenize [OPTION...] --vocab FILE|--checkpoint FILE\n"
+        "                             [TEXT...]\n\n"
+        "Prints the tokens of each line of text; without TEXT, or with -, of standard\n"
+        "input.\n\n" VOCAB_ARGUMENTS_HELP "  -i, --ids                 print ids instead of tokens\n"
+        "      --pair                a line is two texts with a tab between: print their\n"
+        "                            sequence and its segments as JSON\n"
+        "      --sequence-length N   with --pair: at most N tokens, by longest_first\n"
+        "                            (default: the checkpoint's, else any number)\n" TEXT_ARGUMENTS_HELP
+        "  -h, --help                print this help\n" SENTENCEPIECE_ARGUMENTS_HELP;
 
 struct tokenize {
         const struct vocab *vocab;
@@ -171,7 +177,8 @@ static int run(struct tokenize *tokenize, const struct text_options *options, st
 
 struct arguments {
         struct text_source source;
-        bool ids;
+        bool ids, pair;
+        uint64_t sequence_length; /* 0: not given */
         struct text_arguments text;
 };
 
@@ -184,8 +191,14 @@ static int take(void *context, int option, struct error *error) {
                 arguments->source.vocab = optarg;
         else if (option == 'c')
                 arguments->source.checkpoint = optarg;
-        else
+        else if (option == 'p')
+                arguments->pair = true;
+        else if (option == 'i')
                 arguments->ids = true;
+        else if (parse_u64(optarg, TEXTS_LENGTH_MIN, INT32_MAX, &arguments->sequence_length) < 0)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
+                                   TEXTS_LENGTH_MIN);
         return 0;
 }
 
@@ -195,6 +208,8 @@ static const struct usage usage = {
         .options = (const struct option[]) { { "vocab", required_argument, NULL, 'v' },
                                              { "checkpoint", required_argument, NULL, 'c' },
                                              { "ids", no_argument, NULL, 'i' },
+                                             { "pair", no_argument, NULL, 'p' },
+                                             { "sequence-length", required_argument, NULL, 'l' },
                                              { "help", no_argument, NULL, 'h' },
                                              TEXT_ARGUMENTS,
                                              {} },
@@ -202,12 +217,35 @@ static const struct usage usage = {
         .take = take,
 };
 
+static int run_pairs(const struct arguments *arguments, struct pairs_options *options, char **files, int n_files,
+                     struct error *error) {
+        int r = arguments->text.encoding ? text_encoding(arguments->text.encoding, &options->encoding, error) : 0;
+
+        if (arguments->sequence_length > 0)
+                options->lengths.sequence_length = (uint32_t) arguments->sequence_length;
+        options->ids = arguments->ids;
+        return r < 0 ? r : pairs_print(options, files, n_files, error);
+}
+
+static int run_lines(const struct arguments *arguments, struct tokenize *tokenize, const struct text_options *options,
+                     int argc, char **argv, struct error *error) {
+        cleanup_reader struct reader *reader = NULL;
+
+        int r = text_arguments_reader(&arguments->text, argc, argv, READER_LINES, &reader, error);
+        if (r >= 0)
+                r = run(tokenize, options, reader, error);
+        if (r >= 0) {
+                text_findings_print(reader_findings(reader), stderr);
+                unknown_print(&tokenize->unknown, tokenize->encoder, "the text", stderr);
+        }
+        return r;
+}
+
 int cmd_tokenize(int argc, char **argv) {
         struct arguments arguments = { .text = TEXT_ARGUMENTS_DEFAULT };
         cleanup_vocab struct vocab *vocab = NULL;
-        cleanup_reader struct reader *reader = NULL;
+        struct pairs_options pairs = { .lengths.sequence_length = INT32_MAX };
         struct tokenize tokenize = {};
-        struct text_options options;
         struct error error = {};
 
         int r = usage_parse(&usage, argc, argv, &arguments, &error);
@@ -215,19 +253,17 @@ int cmd_tokenize(int argc, char **argv) {
                 return BERTD_EXIT_OK;
         if (r == 0)
                 r = text_source_check(&arguments.source, argv[0], &error);
+        if (r == 0 && arguments.sequence_length > 0 && !arguments.pair)
+                r = error_input(&error, BERTD_EXIT_USAGE, "--sequence-length: has no effect without --pair");
         if (r >= 0)
-                r = text_source_load(&arguments.source, &arguments.text, &vocab, &options, &error);
-        if (r >= 0)
-                r = text_arguments_reader(&arguments.text, argc, argv, READER_LINES, &reader, &error);
-        if (r >= 0) {
-                tokenize.vocab = vocab;
-                tokenize.ids = arguments.ids;
+                r = text_source_load(&arguments.source, &arguments.text, &vocab, &pairs.text, &pairs.lengths, &error);
+        pairs.vocab = tokenize.vocab = vocab;
+        tokenize.ids = arguments.ids;
+        if (r >= 0 && arguments.pair)
+                r = run_pairs(&arguments, &pairs, argv + optind, argc - optind, &error);
+        else if (r >= 0) {
                 tokenize.pieces = vocab_sentencepiece(vocab) && !arguments.ids && vocab_added(vocab)->n == 0;
-                r = run(&tokenize, &options, reader, &error);
-                if (r >= 0) {
-                        text_findings_print(reader_findings(reader), stderr);
-                        unknown_print(&tokenize.unknown, tokenize.encoder, "the text", stderr);
-                }
+                r = run_lines(&arguments, &tokenize, &pairs.text, argc, argv, &error);
         }
         unknown_free(&tokenize.unknown);
         encoder_free(tokenize.encoder);

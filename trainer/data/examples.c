@@ -22,12 +22,14 @@ enum place { PLACE_SHUFFLE, PLACE_SPLIT, PLACE_SUBSET }; /* of PHILOX_SHUFFLE; n
 struct texts {
         const struct encoder *encoder;
         struct texts_options options;
-        struct ids ids, raw; /* raw: of the text being added */
+        struct ids ids, raw, raw_second; /* raw: of the text being added, and of the second of a pair */
         struct unknown unknown;
         uint64_t *begin, *first_segment; /* (segments + 1), (n + 1) */
         int32_t *label;                  /* (n) */
         double *target;                  /* (n) NaN: none */
         uint32_t *length;                /* (n) before it was shortened */
+        uint32_t *second;                /* (n) the first token of the second text; 0: not a pair */
+        size_t n_pairs;                  /* of all */
         size_t n_segments, n, segment_room, room;
         struct text_first *first;
         size_t n_first;
@@ -50,12 +52,14 @@ void texts_free(struct texts *t) {
                 return;
         free(t->ids.data);
         free(t->raw.data);
+        free(t->raw_second.data);
         unknown_free(&t->unknown);
         free(t->begin);
         free(t->first_segment);
         free(t->label);
         free(t->target);
         free(t->length);
+        free(t->second);
         free(t->first);
         free(t);
 }
@@ -64,7 +68,7 @@ void texts_print_unknown(const struct texts *t, const char *what, FILE *to) {
         unknown_print(&t->unknown, t->encoder, what, to);
 }
 
-void texts_clear(struct texts *t) { t->ids.n = t->n_segments = t->n = 0; }
+void texts_clear(struct texts *t) { t->ids.n = t->n_segments = t->n = t->n_pairs = 0; }
 
 /* ---- one text ---- */
 
@@ -88,23 +92,28 @@ static int make_room(struct texts *t, size_t segments) {
                 uint32_t *length = realloc(t->length, room * sizeof(*length));
                 if (length)
                         t->length = length;
+                uint32_t *second = realloc(t->second, room * sizeof(*second));
+                if (second)
+                        t->second = second;
                 double *target = realloc(t->target, room * sizeof(*target));
                 if (target)
                         t->target = target;
-                if (!first || !label || !length || !target)
+                if (!first || !label || !length || !second || !target)
                         return -ENOMEM;
                 t->room = room;
         }
         return 0;
 }
 
-static int append_raw(struct texts *t, size_t from, size_t n) {
+static int append_ids(struct texts *t, const struct ids *raw, size_t from, size_t n) {
         int r = 0;
 
         for (size_t i = from; r >= 0 && i < from + n; i++)
-                r = ids_append(&t->ids, t->raw.data[i]);
+                r = ids_append(&t->ids, raw->data[i]);
         return r;
 }
+
+static int append_raw(struct texts *t, size_t from, size_t n) { return append_ids(t, &t->raw, from, n); }
 
 /* A segment of `head` ids from `from` on and the last `tail` ones. */
 static int append_segment(struct texts *t, size_t from, size_t head, size_t tail) {
@@ -140,22 +149,65 @@ static int append_shortened(struct texts *t) {
         return append_segment(t, 0, head, room - head);
 }
 
-int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
-        t->raw.n = 0;
-        int r = encoder_encode_special(t->encoder, 0, text, size, &t->raw);
-        if (r >= 0 && t->raw.n == 0)
-                return -ENODATA;
+void texts_fit_pair(size_t room, size_t *first, size_t *second) {
+        size_t *longer = *first > *second ? first : second, *shorter = *first > *second ? second : first;
+
+        if (*first + *second <= room)
+                return;
+        if (*shorter > room / 2) {
+                *shorter = room / 2;
+                *longer = room - room / 2;
+        } else
+                *longer = room - *shorter;
+}
+
+/* [CLS] first [SEP] second [SEP] */
+static int append_pair(struct texts *t) {
+        const struct texts_options *o = &t->options;
+        size_t first = t->raw.n, second = t->raw_second.n;
+        bool tail = o->truncation == TRUNCATION_TAIL;
+
+        texts_fit_pair(o->sequence_length - 3, &first, &second);
+        t->begin[t->n_segments++] = t->ids.n;
+        int r = ids_append(&t->ids, o->cls);
         if (r >= 0)
-                r = unknown_take(&t->unknown, t->encoder, 0, text, size, t->raw.data, t->raw.n);
+                r = append_ids(t, &t->raw, tail ? t->raw.n - first : 0, first);
+        if (r >= 0)
+                r = ids_append(&t->ids, o->sep);
+        if (r >= 0)
+                r = append_ids(t, &t->raw_second, tail ? t->raw_second.n - second : 0, second);
+        if (r >= 0)
+                r = ids_append(&t->ids, o->sep);
+        t->begin[t->n_segments] = t->ids.n;
+        t->second[t->n] = (uint32_t) first + 2;
+        t->n_pairs++;
+        return r;
+}
+
+/* -ENODATA: no token. */
+static int encode(struct texts *t, const char *text, size_t size, struct ids *raw) {
+        raw->n = 0;
+        int r = encoder_encode_special(t->encoder, 0, text, size, raw);
+        if (r >= 0 && raw->n == 0)
+                return -ENODATA;
+        return r < 0 ? r : unknown_take(&t->unknown, t->encoder, 0, text, size, raw->data, raw->n);
+}
+
+int texts_add(struct texts *t, const char *text, size_t size, const char *second, size_t second_size, int32_t label) {
+        int r = encode(t, text, size, &t->raw);
+
+        if (r >= 0 && second)
+                r = encode(t, second, second_size, &t->raw_second);
         if (r >= 0)
                 r = make_room(t, t->options.max_segments);
         if (r < 0)
                 return r;
         t->first_segment[t->n] = t->n_segments;
-        r = append_shortened(t);
+        t->second[t->n] = 0;
+        r = second ? append_pair(t) : append_shortened(t);
         if (r < 0)
                 return r;
-        t->length[t->n] = (uint32_t) t->raw.n + 2;
+        t->length[t->n] = (uint32_t) (second ? t->raw.n + t->raw_second.n + 3 : t->raw.n + 2);
         t->target[t->n] = NAN;
         t->label[t->n++] = label;
         t->first_segment[t->n] = t->n_segments;
@@ -166,6 +218,7 @@ int texts_add(struct texts *t, const char *text, size_t size, int32_t label) {
 
 static void drop_last(struct texts *t) {
         t->n_segments = t->first_segment[--t->n];
+        t->n_pairs -= t->second[t->n] > 0;
         t->ids.n = t->begin[t->n_segments];
 }
 
@@ -205,7 +258,7 @@ static int take_target(struct texts *t, const char *path, const struct record *r
 
 int texts_take(struct texts *t, const char *path, const struct record *record, struct labels *labels, bool learn,
                struct error *error) {
-        int r = texts_add(t, record->text, record->size, -1);
+        int r = texts_add(t, record->text, record->size, record->second, record->second_size, -1);
 
         if (r == -ENODATA)
                 return 0;
@@ -310,11 +363,20 @@ int32_t texts_label(const struct texts *t, uint64_t index) { return t->label[ind
 double texts_target(const struct texts *t, uint64_t index) { return t->target[index]; }
 uint32_t texts_length(const struct texts *t, uint64_t index) { return t->length[index]; }
 
+const int32_t *texts_ids(const struct texts *t, uint64_t index, uint32_t *ret_n, uint32_t *ret_second) {
+        const uint64_t *begin = t->begin + t->first_segment[index];
+
+        *ret_n = (uint32_t) (begin[1] - begin[0]);
+        *ret_second = t->second[index] > 0 ? t->second[index] : *ret_n;
+        return t->ids.data + begin[0];
+}
+
 bool texts_is_cut(const struct texts *t, uint64_t index) {
         const struct texts_options *o = &t->options;
         uint64_t segments = o->truncation == TRUNCATION_SEGMENTS ? o->max_segments : 1;
+        uint32_t special = t->second[index] > 0 ? 3 : 2;
 
-        return t->length[index] - 2 > segments * (o->sequence_length - 2);
+        return t->length[index] - special > segments * (o->sequence_length - special);
 }
 
 const struct text_first *texts_first(const struct texts *t, size_t *ret_n) {
@@ -323,11 +385,12 @@ const struct text_first *texts_first(const struct texts *t, size_t *ret_n) {
 }
 
 void texts_hash(const struct texts *t, char hex[33]) {
-        XXH128_hash_t parts[3] = { XXH3_128bits(t->ids.data, t->ids.n * sizeof(*t->ids.data)),
+        XXH128_hash_t parts[4] = { XXH3_128bits(t->ids.data, t->ids.n * sizeof(*t->ids.data)),
                                    XXH3_128bits(t->begin, t->n_segments * sizeof(*t->begin)),
                                    t->options.numbers ? XXH3_128bits(t->target, t->n * sizeof(*t->target))
-                                                      : XXH3_128bits(t->label, t->n * sizeof(*t->label)) };
-        XXH128_hash_t hash = XXH3_128bits(parts, sizeof(parts));
+                                                      : XXH3_128bits(t->label, t->n * sizeof(*t->label)),
+                                   XXH3_128bits(t->second, t->n * sizeof(*t->second)) };
+        XXH128_hash_t hash = XXH3_128bits(parts, (t->n_pairs > 0 ? 4 : 3) * sizeof(*parts));
 
         (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);
 }
@@ -426,7 +489,9 @@ static void make(const void *context, uint64_t k, struct sample *sample) {
         for (uint64_t s = first; s < end; s++)
                 sample->segment_lengths[s - first] = (uint32_t) (t->begin[s + 1] - t->begin[s]);
         memcpy(sample->ids, t->ids.data + t->begin[first], sample->length * sizeof(*sample->ids));
-        memset(sample->token_types, 0, sample->length * sizeof(*sample->token_types));
+        uint32_t second = t->second[i] > 0 ? t->second[i] : sample->length;
+        for (uint32_t at_token = 0; at_token < sample->length; at_token++)
+                sample->token_types[at_token] = at_token >= second;
 }
 
 struct sample_source text_set_source(const struct text_set *set) {

@@ -4,7 +4,7 @@
  *   texts_new → { texts_read | texts_add } → [texts_sort_labels] → text_set_all, text_set_split … → text_set_source → texts_free
  *
  * A sequence is [CLS] text [SEP], shortened to sequence_length: its head, its tail, or both; or it is several segments, each such a
- * sequence. Sample k of a set of n is text π(k mod n), π being the permutation of epoch k / n: a pure function of (seed, stage, k)
+ * sequence; or of a pair [CLS] first [SEP] second [SEP]. Sample k of a set of n is text π(k mod n), π being the permutation of epoch k / n: a pure function of (seed, stage, k)
  * (contract C9).
  */
 #ifndef TRAINER_DATA_EXAMPLES_H
@@ -59,8 +59,13 @@ int texts_check_empty(const struct texts_found *found, enum data_empty empty, co
 /* A line for each finding. */
 void texts_print_found(const struct texts_found *found, FILE *to);
 
-/* -ENODATA: the text has no token. `label`: −1: none; it has no target. */
-int texts_add(struct texts *texts, const char *text, size_t size, int32_t label);
+/* `second`: of a pair; else NULL. -ENODATA: the text, or either, has no token. `label`: −1: none; it has no target. */
+int texts_add(struct texts *texts, const char *text, size_t size, const char *second, size_t second_size,
+              int32_t label);
+
+/* How many tokens of each text of a pair are kept: as transformers' longest_first, by its fast tokenizers. The longer text is cut until both
+ * are half of the room; of an odd room the longer text keeps the half that is longer, of two of the same length the second. */
+void texts_fit_pair(size_t room, size_t *first, size_t *second);
 
 /* A record of `path`, whose label, if it has one, is a number, or among the labels; `learn`: or is added to them. 0: its text has no token, and
  * it is skipped; else 1. */
@@ -81,6 +86,9 @@ void texts_shift_labels(struct texts *texts, uint64_t first, uint32_t by);
 uint64_t texts_n(const struct texts *texts);
 int32_t texts_label(const struct texts *texts, uint64_t index); /* of a number 0 */
 double texts_target(const struct texts *texts, uint64_t index); /* NaN: none */
+
+/* A text's sequence, or its first; *ret_second: the first token of the second text of a pair, else *ret_n. Borrowed. */
+const int32_t *texts_ids(const struct texts *texts, uint64_t index, uint32_t *ret_n, uint32_t *ret_second);
 
 /* Tokens with [CLS] and [SEP], before it was shortened; and whether it was. */
 uint32_t texts_length(const struct texts *texts, uint64_t index);

@@ -38,6 +38,8 @@ struct records {
         char problem[256];            /* of the record, lenient; "": none */
         struct invalid_bytes invalid; /* of the file */
         struct bytes field, text;
+        uint32_t n_texts; /* of the record, that `text` has */
+        size_t second;    /* where a pair's second begins in it */
         size_t begin[RECORD_COLUMNS_MAX], size[RECORD_COLUMNS_MAX];
         uint32_t n_fields, n_columns; /* of the record, of the first one (0: not seen) */
         uint32_t *column, label;      /* (n_text) from 0; NO_COLUMN: none */
@@ -330,8 +332,13 @@ static int check_row(struct records *r, struct error *error) {
 
 /* ---- records ---- */
 
+/* The second of a pair begins behind a NUL. */
 static int append_text(struct records *r, const char *text, size_t size, struct error *error) {
-        int code = r->text.n > 0 ? put(&r->text, ' ') : 0;
+        bool second = r->options.pair && r->n_texts++ == 1;
+        int code = second ? put(&r->text, '\0') : r->text.n > 0 ? put(&r->text, ' ') : 0;
+
+        if (second)
+                r->second = r->text.n;
 
         for (size_t i = 0; code >= 0 && i < size; i++)
                 code = put(&r->text, text[i]);
@@ -403,13 +410,26 @@ static int take_json(struct records *r, struct record *record, struct error *err
         return code >= 0 && r->options.label ? json_label(r, record, error) : code;
 }
 
+/* A text, or two with a tab between. */
+static int take_line(struct records *r, struct error *error) {
+        char *line = r->field.data, *tab = r->options.pair ? strchr(line, '\t') : NULL;
+        size_t size = r->size[0];
+
+        if (!r->options.pair)
+                return append_text(r, line, size, error);
+        if (!tab || strchr(tab + 1, '\t'))
+                return refuse(r, r->first_line, error, "expected two texts with a tab between them");
+        int code = append_text(r, line, (size_t) (tab - line), error);
+        return code < 0 ? code : append_text(r, tab + 1, size - (size_t) (tab + 1 - line), error);
+}
+
 static int take_row(struct records *r, struct record *record, struct error *error) {
         if (r->problem[0] || is_empty_line(r))
                 return 0;
         if (r->options.format == FORMAT_JSONL)
                 return take_json(r, record, error);
         if (r->options.format == FORMAT_LINES)
-                return append_text(r, r->field.data, r->size[0], error);
+                return take_line(r, error);
         return take_fields(r, record, error);
 }
 
@@ -427,19 +447,26 @@ int records_next(struct records *r, struct record *ret, struct error *error) {
         if (code <= 0)
                 return code < 0 ? code : end_of_file(r, error);
         *ret = (struct record) { .line = r->first_line, .n_invalid = r->invalid.n - invalid };
-        r->text.n = 0;
+        r->text.n = r->n_texts = 0;
         code = take_row(r, ret, error);
         r->begun = true;
         if (code < 0)
                 return code;
-        if (is_blank(r->text.data, r->text.n) || r->problem[0])
-                r->text.n = 0;
+        bool pair = r->options.pair && r->n_texts == 2;
+        size_t size = pair ? r->second - 1 : r->text.n;
+        if (r->problem[0] || is_blank(r->text.data, size) ||
+            (pair && is_blank(r->text.data + r->second, r->text.n - r->second)))
+                size = r->text.n = 0;
         else if (ret->label && ret->label[0] == '\0')
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty label", r->path, r->first_line);
         if (put(&r->text, '\0') < 0)
                 return error_errno(error, ENOMEM, "%s", r->path);
         ret->text = r->text.data;
-        ret->size = r->text.n - 1;
+        ret->size = size;
+        if (pair && size > 0) {
+                ret->second = r->text.data + r->second;
+                ret->second_size = r->text.n - 1 - r->second;
+        }
         ret->problem = r->problem[0] ? r->problem : NULL;
         return 1;
 }

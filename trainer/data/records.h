@@ -34,16 +34,19 @@ struct records_options {
         enum data_header header;
         char delimiter; /* of csv; NUL: a comma */
         bool lenient;
-        char *const *text; /* (n_text) columns whose texts are joined by a space; borrowed */
+        char *const *text; /* (n_text) columns whose texts are joined by a space, or a pair; borrowed */
         uint32_t n_text;
+        bool pair;         /* two columns are two texts; of `lines`, a line is, with a tab between */
         const char *label; /* NULL: labels are not wanted */
         bool numbers;      /* labels of jsonl may be any number */
 };
 
 struct record {
-        uint64_t line;       /* its first one, from 1 */
-        char *text;          /* NUL-terminated, valid until the next call, as are all */
-        size_t size;         /* 0: nothing but white space */
+        uint64_t line; /* its first one, from 1 */
+        char *text;    /* NUL-terminated, valid until the next call, as are all */
+        size_t size;   /* 0: nothing but white space, in either text of a pair */
+        char *second;  /* of a pair; else NULL */
+        size_t second_size;
         const char *label;   /* NULL if not wanted; of an empty text it may be empty, too */
         const char *problem; /* lenient: why there is no text; else NULL */
         uint64_t n_invalid;  /* bytes of it that were skipped */

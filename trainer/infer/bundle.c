@@ -141,13 +141,16 @@ void bundle_close(struct bundle *b) {
         *b = (struct bundle) {};
 }
 
-int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options, struct error *error) {
+int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options,
+                struct texts_options *ret_lengths, struct error *error) {
         struct bundle bundle = {};
 
         int r = bundle_open(&bundle, path, USE_TEXT, NULL, error);
         if (r >= 0) {
                 *ret = steal_pointer(&bundle.vocab);
                 *ret_options = bundle.text;
+                if (ret_lengths)
+                        *ret_lengths = bundle.lengths;
         }
         bundle_close(&bundle);
         return r;

@@ -42,7 +42,8 @@ int bundle_open(struct bundle *bundle, const char *path, enum bundle_use use, co
                 struct error *error);
 void bundle_close(struct bundle *bundle);
 
-/* Its vocabulary alone, which the caller frees, and how its text was folded. */
-int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options, struct error *error);
+/* Its vocabulary alone, which the caller frees, how its text was folded, and (may be NULL) how it was shortened. */
+int bundle_text(const char *path, struct vocab **ret, struct text_options *ret_options,
+                struct texts_options *ret_lengths, struct error *error);
 
 #endif

@@ -97,6 +97,13 @@ int fit_length(const char *model, const struct model_config *config, const char 
                            config->max_position_embeddings);
 }
 
+int fit_pair(const char *model, const struct model_config *config, const char *what, int exit, struct error *error) {
+        if (config->type_vocab_size >= 2)
+                return 0;
+        return error_input(error, exit, "%s: a pair of texts needs a type_vocab_size of 2, but %s has %u", what, model,
+                           config->type_vocab_size);
+}
+
 /* ---- heads ---- */
 
 static int refuse_missing(const char *model, const struct model_config *config, unsigned needed, struct error *error) {

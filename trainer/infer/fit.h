@@ -38,6 +38,9 @@ int fit_labels(const char *model, const struct model_config *config, uint32_t na
 int fit_length(const char *model, const struct model_config *config, const char *key, uint32_t length, int exit,
                struct error *error);
 
+/* A pair of texts, segments 0 and 1, as `what` asks for. */
+int fit_pair(const char *model, const struct model_config *config, const char *what, int exit, struct error *error);
+
 /* Heads (model.h): the model has those that are needed (exit 65), and none of them is still as it was initialised (76). */
 int fit_heads(const char *model, const struct model_config *config, unsigned needed, unsigned fresh,
               struct error *error);

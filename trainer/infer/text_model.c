@@ -9,6 +9,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/infer/fit.h"
 
 static int open_texts(struct text_model *m, struct error *error) {
         const struct bundle *b = &m->bundle;
@@ -25,6 +26,42 @@ static int open_texts(struct text_model *m, struct error *error) {
         m->set = (struct text_set) { .texts = m->texts };
         m->source = text_set_source(&m->set);
         return 0;
+}
+
+/* Columns that the user names: two are a pair, unless training joined several. */
+static int take_columns(struct task *task, const struct text_model_options *options, struct error *error) {
+        bool joined = options->join || (task->columns.n > 1 && !task->pair);
+        int r = 0;
+
+        if (options->n_text > 0) {
+                labels_free(&task->columns);
+                task->pair = options->n_text == 2;
+                task->header = HEADER_AUTO;
+        }
+        for (uint32_t i = 0; r >= 0 && i < options->n_text; i++)
+                r = labels_add(&task->columns, options->text[i], error);
+        task->pair = task->pair && !joined;
+        if (r < 0 || !options->label)
+                return r;
+        free(task->label);
+        task->label = strdup(options->label);
+        return task->label ? 0 : error_errno(error, ENOMEM, "task");
+}
+
+static int check_pair(const struct text_model *m, struct error *error) {
+        static const char *const names[] = TRUNCATION_NAMES;
+        const struct bundle *b = &m->bundle;
+        const char *path = checkpoint_path(b->checkpoint);
+        enum truncation how = b->lengths.truncation;
+
+        if (!m->task.pair)
+                return 0;
+        if (how == TRUNCATION_HEAD_TAIL || how == TRUNCATION_SEGMENTS)
+                return error_input(
+                        error, BERTD_EXIT_DATA,
+                        "%s: trained with data.truncation: %s, which a pair cannot be; --join makes one text of it",
+                        path, names[how]);
+        return fit_pair(path, &b->config, "--text", BERTD_EXIT_DATA, error);
 }
 
 static int open_model(struct text_model *m, enum device_kind device, struct error *error) {
@@ -54,6 +91,10 @@ int text_model_open(struct text_model *m, const char *path, const struct text_mo
 
         if (r >= 0)
                 r = task_find(m->bundle.checkpoint, options->task_name, &m->bundle.config, &m->task, error);
+        if (r >= 0)
+                r = take_columns(&m->task, options, error);
+        if (r >= 0)
+                r = check_pair(m, error);
         if (r >= 0)
                 r = open_texts(m, error);
         return r < 0 ? r : open_model(m, options->device, error);
@@ -86,6 +127,7 @@ int text_model_records(const struct text_model *m, const struct text_model_optio
                                           .header = task->header,
                                           .text = task->columns.name,
                                           .n_text = task->columns.n,
+                                          .pair = task->pair,
                                           .label = task->label,
                                           .numbers = task->numbers,
                                           .lenient = lenient };

@@ -20,6 +20,7 @@
 #include "trainer/text/encoder.h"
 
 #define TEXT_MODEL_BATCH 32
+#define TEXT_COLUMNS_MAX 16 /* that a user may name */
 
 /* What a user may set beside the checkpoint. */
 struct text_model_options {
@@ -29,6 +30,10 @@ struct text_model_options {
         int encoding;            /* enum data_encoding; −1: the task's */
         char delimiter;          /* NUL: the task's */
         enum device_kind device;
+        char *text[TEXT_COLUMNS_MAX]; /* columns; n_text 0: the task's */
+        uint32_t n_text;
+        bool join;   /* two columns are not a pair */
+        char *label; /* column; NULL: the task's */
 };
 
 struct text_model {

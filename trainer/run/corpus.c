@@ -80,6 +80,7 @@ int run_make_corpus(struct run *run, const struct spec_data *data, char *const *
         struct ids ids = {};
 
         options.label = NULL;
+        options.pair = false;
         int r = corpus_writer_open(prefix, run->job->samples_vocab.size, &writer, error);
         for (uint32_t i = 0; r >= 0 && i < n; i++)
                 r = add_file(run, files[i], &options, &ids, &unknown, writer, &found, error);

@@ -34,7 +34,8 @@ static void print_classes(const struct run_task *task, const struct text_set *se
                 (void) fprintf(stderr, "       …  and %u more\n", task->labels.n - CLASSES_SAID);
 }
 
-static void print_lengths(const struct run_task *task, const struct text_set *set, const char *part, uint32_t *length) {
+static void print_lengths(const struct run_task *task, bool pair, const struct text_set *set, const char *part,
+                          uint32_t *length) {
         uint64_t n = 0, cut = 0;
 
         for (uint64_t i = 0; i < set->n; i++) {
@@ -48,9 +49,9 @@ static void print_lengths(const struct run_task *task, const struct text_set *se
         char classes[32] = "";
         if (!task->numbers)
                 (void) snprintf(classes, sizeof(classes), " of %u classes", task->labels.n);
-        (void) fprintf(stderr, "%s%s%s: %" PRIu64 " texts%s, %u tokens (median), at most %u; %" PRIu64 " are cut\n",
-                       task->name, task->name[0] ? " " : "", part, n, classes, n > 0 ? length[n / 2] : 0,
-                       n > 0 ? length[n - 1] : 0, cut);
+        (void) fprintf(stderr, "%s%s%s: %" PRIu64 " %s%s, %u tokens (median), at most %u; %" PRIu64 " are cut\n",
+                       task->name, task->name[0] ? " " : "", part, n, pair ? "pairs" : "texts", classes,
+                       n > 0 ? length[n / 2] : 0, n > 0 ? length[n - 1] : 0, cut);
 }
 
 static uint64_t first_rows_of(const struct texts *texts, int32_t label) {
@@ -110,11 +111,14 @@ static void print_numbers(const struct run_task *task, const struct text_set *se
 
 static const char *const parts[PART_MAX] = { "train", "validation", "test" };
 
-static void describe_task(const struct run_stage *stage, const struct run_task *task, uint64_t *count,
-                          uint32_t *length) {
+static void describe_task(const struct run_stage *stage, const struct run_task *task, const struct spec_data *d,
+                          uint64_t *count, uint32_t *length) {
+        if (spec_is_pair(d))
+                (void) fprintf(stderr, "%s%s%s and %s are a pair; data.join: true makes one text of them\n", task->name,
+                               task->name[0] ? ": " : "", d->text[0], d->text[1]);
         for (unsigned p = 0; p < PART_MAX; p++)
                 if (stage->set[p].n > 0)
-                        print_lengths(task, &stage->set[p], parts[p], length);
+                        print_lengths(task, spec_is_pair(d), &stage->set[p], parts[p], length);
         if (task->numbers) {
                 print_numbers(task, &stage->set[PART_TRAIN]);
                 return;
@@ -136,7 +140,8 @@ static void describe_stage(const struct run *run, const struct run_stage *stage)
                         texts_print_unknown(stage->texts[p], parts[p], stderr);
         }
         for (uint32_t t = 0; count && length && t < spec_n_tasks(stage->spec); t++)
-                describe_task(stage, run_task_of(run, spec_task(stage->spec, t)), count, length);
+                describe_task(stage, run_task_of(run, spec_task(stage->spec, t)), spec_task(stage->spec, t), count,
+                              length);
 }
 
 void run_describe_texts(const struct run *run) {

@@ -63,6 +63,7 @@ struct run_job {
         uint32_t init_length;     /* tokens of a text, as set by a folder that the run begins with; 0: it does not */
         bool init_tail;           /* and whether a longer one keeps its tail */
         bool init_cuts;           /* the spec leaves one of them to it */
+        bool joins;               /* two columns are joined unless the spec sets data.join: an older trainer's run */
         struct encoder *encoder;  /* fine-tuning: as all below */
         struct run_task tasks[SPEC_TASKS_MAX];
         uint32_t n_tasks, n_classes;

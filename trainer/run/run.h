@@ -116,6 +116,13 @@ int run_compare_data(struct run *run, uint32_t first, uint32_t n, struct error *
 int run_compare_weights(struct run *run, struct error *error);
 bool run_find_odd_weights(struct run *run, uint32_t *ret_rank); /* the first rank whose weights are not rank 0's */
 
+/* pairs.c: whether two columns of text were joined in the run that is resumed, read by rank 0; then what data.join: auto is, on every rank.
+ * What a stage's checkpoints record of it; < 0: no memory; and whether two such records mean the same. */
+bool run_pairs_were_joined(const struct run *run);
+void run_pairs_settle(struct run *run, bool joined);
+int run_pairs_fill(const struct run *run, const struct spec *stage, struct checkpoint_meta *ret);
+bool run_pairs_are_same(const char *then, const char *now);
+
 /* texts.c: a stage's texts, and how many steps its epochs are. Not collective. */
 int run_open_texts(struct run *run, uint32_t stage, struct error *error);
 void run_close_texts(struct run_stage *stage);

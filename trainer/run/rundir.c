@@ -97,19 +97,19 @@ static int compare_steps(const void *a, const void *b) {
         return x < y ? -1 : x > y;
 }
 
-int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n, struct error *error) {
-        cleanup_closedir DIR *folder = opendir(rundir->checkpoints);
+static int list(const char *checkpoints, uint64_t **ret_steps, size_t *ret_n, struct error *error) {
+        cleanup_closedir DIR *folder = opendir(checkpoints);
         cleanup_free uint64_t *steps = NULL;
         size_t n = 0, room = 0;
 
         if (!folder)
-                return error_errno(error, errno, "%s", rundir->checkpoints);
+                return error_errno(error, errno, "%s", checkpoints);
         for (struct dirent *entry; (entry = readdir(folder));) {
                 uint64_t step;
                 if (!checkpoint_name_read(entry->d_name, &step))
                         continue;
                 if (n == CHECKPOINTS_MAX || array_reserve(&steps, &room, n + 1, sizeof(*steps)) < 0)
-                        return error_errno(error, ENOMEM, "%s", rundir->checkpoints);
+                        return error_errno(error, ENOMEM, "%s", checkpoints);
                 steps[n++] = step;
         }
         if (n > 0)
@@ -117,6 +117,20 @@ int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n
         *ret_steps = steal_pointer(&steps);
         *ret_n = n;
         return 0;
+}
+
+int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n, struct error *error) {
+        return list(rundir->checkpoints, ret_steps, ret_n, error);
+}
+
+int rundir_peek(const char *run_dir, uint64_t **ret_steps, size_t *ret_n) {
+        cleanup_free char *checkpoints = format_string("%s/checkpoints", run_dir);
+
+        return checkpoints ? list(checkpoints, ret_steps, ret_n, NULL) : -ENOMEM;
+}
+
+char *rundir_peek_path(const char *run_dir, uint64_t step) {
+        return format_string("%s/checkpoints/" CHECKPOINT_NAME, run_dir, step);
 }
 
 int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, uint64_t best, struct error *error) {

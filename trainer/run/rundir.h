@@ -24,6 +24,10 @@ char *rundir_checkpoint_path(const struct rundir *rundir, uint64_t step);
 /* Steps of the checkpoints there, ascending; caller frees *ret_steps. */
 int rundir_list(const struct rundir *rundir, uint64_t **ret_steps, size_t *ret_n, struct error *error);
 
+/* The same of a run folder that is not open, which may not exist; and the path of one. */
+int rundir_peek(const char *run_dir, uint64_t **ret_steps, size_t *ret_n);
+char *rundir_peek_path(const char *run_dir, uint64_t step);
+
 /* Removes checkpoints but the newest `keep` (at least one), those at multiples of keep_every (0: none) and that of step `best`. */
 int rundir_retain(const struct rundir *rundir, uint32_t keep, uint64_t keep_every, uint64_t best, struct error *error);
 

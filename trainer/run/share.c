@@ -76,12 +76,19 @@ int run_share_options(struct exchange *x, struct run_options *o, struct run_give
 
 /* Normalised: its paths are absolute as seen by rank 0. */
 static int share_spec(struct run *run, struct error *error) {
-        bool own = run->options->own_spec, ranks_given = false;
+        bool own = run->options->own_spec, ranks_given = false, joined = false;
         cleanup_free char *text = NULL, *its = NULL;
         size_t size = 0;
 
-        int r = own ? run_read_spec(run, error) : 0;
-        if (r >= 0 && run->ranks.own == 0)
+        int r = exchange_agree(run->ranks.exchange, own ? run_read_spec(run, error) : 0, error);
+        if (r < 0)
+                return r;
+        if (run->ranks.own == 0)
+                joined = run_pairs_were_joined(run);
+        exchange_broadcast(run->ranks.exchange, &joined, sizeof(joined));
+        if (own)
+                run_pairs_settle(run, joined);
+        if (run->ranks.own == 0)
                 r = spec_format(run->job->whole, &text, error);
         r = exchange_agree(run->ranks.exchange, r, error);
         if (r >= 0)

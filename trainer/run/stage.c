@@ -17,6 +17,16 @@
 #include "trainer/infer/fit.h"
 #include "trainer/run/run.h"
 
+static int check_pairs(const struct run *run, const struct spec *spec, struct error *error) {
+        cleanup_free char *key = format_string("%s: data.text", run->options->spec_path);
+        int r = key ? 0 : error_errno(error, ENOMEM, "%s", run->options->spec_path);
+
+        for (uint32_t t = 0; r >= 0 && spec->data.objective == OBJECTIVE_CLASSIFY && t < spec_n_tasks(spec); t++)
+                if (spec_is_pair(spec_task(spec, t)))
+                        r = fit_pair(spec_model_path(spec), &run->job->config, key, BERTD_EXIT_CONFIG, error);
+        return r;
+}
+
 static int check_stage(const struct run *run, const struct spec *spec, struct error *error) {
         const char *path = run->options->spec_path;
 
@@ -35,6 +45,9 @@ static int check_stage(const struct run *run, const struct spec *spec, struct er
                         error, BERTD_EXIT_CONFIG,
                         "%s: data.objective: pairs need a type_vocab_size of 2, but the model's is %u; expected mlm",
                         path, run->job->config.type_vocab_size);
+        r = check_pairs(run, spec, error);
+        if (r < 0)
+                return r;
         uint64_t segments = spec->data.truncation == TRUNCATION_SEGMENTS ? spec->data.max_segments : 1;
         if (spec->train.micro_batch * spec->data.sequence_length * segments > INT32_MAX / 2 ||
             spec->train.global_batch > UINT32_MAX)

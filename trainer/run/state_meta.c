@@ -41,6 +41,7 @@ static const struct rule {
         { "labels.0", "data.train, labels", FIXED, OF_TEXTS },             /* of a number neither has them */
         { "labels_hash", "data.train, labels", FIXED_IF_THERE, OF_TEXTS }, /* of all their names */
         { "heads", "data.task, tasks", FIXED_OR_NONE, OF_TEXTS },
+        { "pairs", "data.text, join", FIXED_OR_NONE, OF_TEXTS },
         { "truncation", "data.truncation, head_tokens, max_segments", FIXED, OF_TEXTS },
         { "subset", "data.split, fraction, per_class, shuffle", FIXED, OF_TEXTS },
         { "rates", "optimizer.layer_decay, freeze", FIXED, OF_TEXTS },
@@ -211,6 +212,8 @@ int run_meta_fill(struct run *run, uint32_t index, const char *corpus_hash, stru
         checkpoint_meta_set(m, "vocab_hash", "%s", hex);
         checkpoint_meta_set(m, "corpus_hash", "%s", corpus_hash);
         fill_train(m, stage->spec);
+        if (r >= 0 && run_pairs_fill(run, stage->spec, m) < 0)
+                r = error_errno(error, ENOMEM, "pairs");
         if (r >= 0 && texts)
                 r = fill_texts(m, run, stage->spec, error);
         else if (!texts) {
@@ -269,6 +272,8 @@ static const char *that_counts(const char *key, const char *value, bool validati
 static bool is_same(const struct run *run, uint32_t stage, const char *key, const char *then, const char *now) {
         bool validation = run->job->stages[stage].spec->data.n_validation > 0;
 
+        if (strcmp(key, "pairs") == 0)
+                return run_pairs_are_same(then, now);
         return strcmp(that_counts(key, then, validation), that_counts(key, now, validation)) == 0 ||
                (strlen(then) == CUT_SIZE - 1 && strncmp(then, now, CUT_SIZE - 1) == 0);
 }

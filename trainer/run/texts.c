@@ -22,6 +22,7 @@ struct records_options run_records_of(const struct spec_data *d) {
                                           .delimiter = d->delimiter ? spec_delimiter(d->delimiter) : '\0',
                                           .text = d->n_text > 0 ? d->text : by_default,
                                           .n_text = d->n_text > 0 ? d->n_text : 1,
+                                          .pair = spec_is_pair(d),
                                           .label = d->label,
                                           .numbers = d->numbers };
 }

@@ -33,3 +33,8 @@ optimizer: {learning_rate: 1.0e-2}
 train: {global_batch: 4, steps: 8}
 SPEC
 }
+# After older_inputs: a run of two columns, which older programs joined.
+older_columns() {
+        awk -F'\t' 'BEGIN { print "title,body,label" } NR > 1 { n = split($2, w, " "); print w[1] "," w[2] " " w[n] "," $1 }' labelled.tsv >columns.csv
+        sed 's/labelled.tsv./columns.csv], text: [title, body]/; s/, truncation: tail//' classifier.yaml >columns.yaml
+}
