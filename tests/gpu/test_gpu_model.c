@@ -71,8 +71,7 @@ static struct trajectory train(const struct ops *on, const struct model_config *
 static void compare(const char *name, const struct model_config *config, const struct test_batch *t,
                     const struct class_range *ranges, const struct spec_optimizer *optimizer) {
         struct trajectory want = train(ops_cpu(), config, t, ranges, optimizer),
-                          got = train(ops, config, t, ranges, optimizer),
-                          again = train(ops, config, t, ranges, optimizer);
+                          got = train(ops, config, t, ranges, optimizer);
         double worst = 0;
 
         for (int i = 0; i < UPDATES; i++) {
@@ -83,13 +82,19 @@ static void compare(const char *name, const struct model_config *config, const s
                       want.loss[UPDATES - 1], got.loss[0], got.loss[UPDATES - 1], worst);
         assert_true(want.loss[UPDATES - 1] < want.loss[0]);
         assert_true(worst <= limits[precision]);
+#ifdef EMULATED
+        if (config->classifier.n_labels || config->embedding_mapping)
+                return; /* one model shows whether memory that nobody wrote counts: nothing else is left to chance here
+                         */
+#endif
+        struct trajectory again = train(ops, config, t, ranges, optimizer);
         assert_true(got.hash == again.hash);
         assert_memory_equal(got.loss, again.loss, sizeof(got.loss));
 }
 
 static void test_bert(void **state) {
         struct model_config config = helper_config(203, 64, 2, 2, 96, 0.1);
-        struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 21, 1000, true);
 
         compare("bert", &config, t, NULL, &helper_lamb);
         free(t);
@@ -98,7 +103,7 @@ static void test_bert(void **state) {
 static void test_albert(void **state) {
         struct model_config bert = helper_config(203, 64, 3, 2, 96, 0.1);
         struct model_config config = helper_albert(bert, 24, SHARING_ALL, 1, 1);
-        struct test_batch *t = helper_batch(config.vocab_size, 5, 21, 1000, true);
+        struct test_batch *t = helper_batch(config.vocab_size, 3, 21, 1000, true);
 
         config.hidden_act = ACT_GELU_NEW;
         compare("albert", &config, t, NULL, &helper_lamb);
@@ -132,13 +137,13 @@ static void listen(void *context, uint32_t tensor) {}
 
 /* Two updates of micro-batches of different shapes, `one_by_one`: none as a graph. */
 static uint64_t accumulate(bool one_by_one) {
-        enum { MICRO = 4 };
+        enum { MICRO = 3 };
         struct model_config config = helper_config(99, 64, 1, 2, 48, 0.1); /* heads that tensor cores take */
         struct test_batch *t[MICRO];
         struct model_loss loss = {};
 
         for (uint32_t i = 0; i < MICRO; i++)
-                t[i] = helper_batch(config.vocab_size, 5 - i, 21, 1000 + i, true);
+                t[i] = helper_batch(config.vocab_size, 4 - i, 21, 1000 + i, true);
         struct model_pass pass = helper_pass(&t[0]->batch, true);
         pass.ready = one_by_one ? listen : NULL;
         struct model *model = helper_model(&config, ops, &t[0]->batch);
@@ -152,7 +157,7 @@ static uint64_t accumulate(bool one_by_one) {
                 optimizer_update(model, &helper_lamb, 1e-2, update, 1e-3);
         }
         assert_null(model_failed(model));
-        assert_int_equal(loss.sentence_count, 2 * (5 + 4 + 3 + 2));
+        assert_int_equal(loss.sentence_count, 2 * (4 + 3 + 2));
         uint64_t hash = state_hash(model_state(model));
         model_free(model);
         for (uint32_t i = 0; i < MICRO; i++)
@@ -166,7 +171,7 @@ static void test_graphs(void **state) {
         uint64_t hash = accumulate(false);
         struct cuda_counts after = *module->counts();
 
-        assert_int_equal(after.graphs - before.graphs, 7);
+        assert_int_equal(after.graphs - before.graphs, 5);
 #ifdef EMULATED /* on a GPU cuBLASLt's kernels decide it: printed by test_ways */
         assert_int_equal(after.graphs_made - before.graphs_made, 3);
 #endif

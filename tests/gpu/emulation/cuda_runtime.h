@@ -177,7 +177,7 @@ static inline cudaError_t emulated_allocate(void **ret, size_t size) {
         if (!*ret)
                 return cudaErrorMemoryAllocation;
         if (!emulated_dry)
-                memset(*ret, 0xff, size);
+                memset(*ret, 0xff, size < (1 << 20) ? size : 1 << 20); /* of large ones hardly more is used */
         return cudaSuccess;
 }
 static inline cudaError_t cudaMalloc(void **ret, size_t size) {
