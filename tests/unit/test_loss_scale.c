@@ -35,7 +35,7 @@ static void test_off(void **state) {
 
         loss_scale_clean(&s);
         assert_false(loss_scale_overflow(&s));
-        loss_scale_parse(&s, "1024 3");
+        assert_true(loss_scale_parse(&s, "1024 3"));
         assert_true(s.value == 1 && s.clean == 0);
 }
 
@@ -46,12 +46,14 @@ static void test_text(void **state) {
         assert_true(loss_scale_overflow(&s));
         loss_scale_clean(&s);
         loss_scale_format(&s, text, sizeof(text));
-        loss_scale_parse(&again, text);
+        assert_true(loss_scale_parse(&again, text));
         assert_true(again.value == s.value && again.clean == 1);
-        loss_scale_parse(&again, "0 7");
-        loss_scale_parse(&again, "nan");
-        loss_scale_parse(&again, NULL);
+        static const char *const not_scales[] = { "0 7", "nan", "", "x", "1024 x", "1024 3x", "1024x", "1024 2000" };
+        for (size_t i = 0; i < sizeof(not_scales) / sizeof(not_scales[0]); i++)
+                assert_false(loss_scale_parse(&again, not_scales[i]));
         assert_true(again.value == s.value && again.clean == 1);
+        assert_true(loss_scale_parse(&again, "1024")); /* an older bert-trainer's */
+        assert_true(again.value == 1024 && again.clean == 0);
 }
 
 int main(void) {

@@ -203,7 +203,7 @@ int description_set_labels(struct checkpoint_meta *meta, const struct labels *la
 int description_labels(const struct checkpoint *checkpoint, struct labels *labels, struct error *error) {
         cleanup_free char *text = NULL;
         size_t size, i = 0;
-        char key[32] = "labels.0";
+        char key[32] = "labels.0", hash[HEX_64_SIZE];
         FILE *stream = open_memstream(&text, &size);
 
         if (!stream)
@@ -214,5 +214,11 @@ int description_labels(const struct checkpoint *checkpoint, struct labels *label
         }
         if (fclose(stream) != 0)
                 return error_errno(error, ENOMEM, "%s", checkpoint_path(checkpoint));
+        const char *recorded = get(checkpoint, "labels_hash");
+        hex_64(XXH3_64bits(text, size), hash);
+        if (recorded && strcmp(recorded, hash) != 0)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                   "%s: meta keys labels.0 and so on: not what labels_hash is of",
+                                   checkpoint_path(checkpoint));
         return size > 0 ? labels_parse(labels, text, checkpoint_path(checkpoint), error) : 0;
 }

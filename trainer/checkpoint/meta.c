@@ -2,6 +2,7 @@
 #include "trainer/checkpoint/meta.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,5 +107,33 @@ int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, co
         if (!value || parse_u64(value, 0, UINT64_MAX, ret) < 0)
                 return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is %s, expected a number", path,
                                    key, value ? value : "missing");
+        return 0;
+}
+
+int checkpoint_meta_double(const struct checkpoint_meta *meta, const char *path, const char *key, double *ret,
+                           struct error *error) {
+        const char *value = checkpoint_meta_get(meta, key);
+        char *end = NULL;
+
+        if (!value) {
+                *ret = NAN;
+                return 0;
+        }
+        double number = strtod(value, &end);
+        if (!value[0] || value[strcspn(value, " \t\n\v\f\r")] || *end)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is '%.64s', expected a figure",
+                                   path, key, value);
+        *ret = number;
+        return 0;
+}
+
+int checkpoint_meta_flag(const struct checkpoint_meta *meta, const char *path, const char *key, bool *ret,
+                         struct error *error) {
+        const char *value = checkpoint_meta_get(meta, key);
+
+        if (value && strcmp(value, "1") != 0)
+                return error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s is '%.64s', expected 1 or none",
+                                   path, key, value);
+        *ret = value != NULL;
         return 0;
 }

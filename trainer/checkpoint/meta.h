@@ -2,6 +2,7 @@
 #ifndef TRAINER_CHECKPOINT_META_H
 #define TRAINER_CHECKPOINT_META_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,8 +40,13 @@ static inline void cleanup_checkpoint_meta_p(struct checkpoint_meta *meta) { che
 #define cleanup_checkpoint_meta cleanup(cleanup_checkpoint_meta_p)
 const char *checkpoint_meta_get(const struct checkpoint_meta *meta, const char *key); /* NULL where absent */
 
-/* A decimal number, or refused with exit 76 naming the file and the key. */
+/* A decimal number; a figure as %.17g writes it, NaN if it is missing; "1" if it is set. Anything else is refused with exit 76, naming the file and
+ * the key. */
 int checkpoint_meta_u64(const struct checkpoint_meta *meta, const char *path, const char *key, uint64_t *ret,
                         struct error *error);
+int checkpoint_meta_double(const struct checkpoint_meta *meta, const char *path, const char *key, double *ret,
+                           struct error *error);
+int checkpoint_meta_flag(const struct checkpoint_meta *meta, const char *path, const char *key, bool *ret,
+                         struct error *error);
 
 #endif

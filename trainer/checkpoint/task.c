@@ -40,7 +40,7 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
         return 0;
 }
 
-/* The first if it is not one of them: task_set_meta wrote it. */
+/* The first if it is missing. */
 static unsigned choice_of(const json_t *row, const char *key, const char *const *names, unsigned n) {
         const char *text = json_string_value(json_object_get(row, key));
         int choice = text ? parse_choice(text, names, n) : 0;
@@ -97,20 +97,77 @@ static int read_default(struct task *task, const struct labels *all, struct erro
         return r < 0 ? r : take_labels(task, all, 0, all->n, error);
 }
 
+/* Of the right types, with names that this program knows: what is missing has its default. */
+static bool is_row(const json_t *row) {
+        static const struct {
+                const char *key;
+                const char *const *names;
+                unsigned n;
+        } choices[] = { { "format", formats, FORMAT_MAX },
+                        { "kind", formats, FORMAT_MAX },
+                        { "encoding", encodings, ENCODING_MAX },
+                        { "header", headers, HEADER_MAX },
+                        { "empty", empties, EMPTY_MAX } };
+        static const char *const texts[] = { "name", "label" }, *const numbers[] = { "first", "classes" };
+        const json_t *columns = json_object_get(row, "text"), *delimiter = json_object_get(row, "delimiter");
+        bool good = json_is_array(columns) && json_array_size(columns) > 0;
+
+        for (size_t i = 0; i < json_array_size(columns); i++)
+                good = good && json_is_string(json_array_get(columns, i));
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                const json_t *value = json_object_get(row, texts[i]);
+                good = good && (!value || json_is_string(value));
+        }
+        for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
+                const json_t *value = json_object_get(row, numbers[i]);
+                json_int_t number = json_integer_value(value);
+                good = good && (!value || json_is_integer(value)) && number >= 0 && number <= LABELS_MAX;
+        }
+        for (size_t i = 0; i < ELEMENTSOF(choices); i++) {
+                const json_t *value = json_object_get(row, choices[i].key);
+                const char *text = json_string_value(value);
+                good = good && (!value || (text && parse_choice(text, choices[i].names, choices[i].n) >= 0));
+        }
+        return good && (!delimiter || (json_is_string(delimiter) && spec_delimiter(json_string_value(delimiter))));
+}
+
+/* A task that the checkpoint records; NULL: it records none, or refused (76). */
+static json_t *load_row(const struct checkpoint *c, const char *key, struct error *error) {
+        const char *text = checkpoint_meta_get(checkpoint_meta(c), key);
+        json_t *row = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+
+        if (!text || is_row(row))
+                return row;
+        (void) error_input(error, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key %s: not a task", checkpoint_path(c), key);
+        json_decref(row);
+        return NULL;
+}
+
 /* All tasks of the checkpoint as an array, empty if it records none. */
-static json_t *read_rows(const struct checkpoint *c) {
+static int read_rows(const struct checkpoint *c, json_t **ret, struct error *error) {
         json_t *rows = json_array();
+        struct error problem = {};
         char key[16];
 
-        for (unsigned i = 0; rows && i < SPEC_TASKS_MAX; i++) {
+        for (unsigned i = 0; rows && problem.code == 0 && i < SPEC_TASKS_MAX; i++) {
                 (void) snprintf(key, sizeof(key), "task.%u", i);
-                const char *text = checkpoint_meta_get(checkpoint_meta(c), key);
-                json_t *row = text ? json_loads(text, 0, NULL) : NULL;
-                if (!row)
-                        break;
-                (void) json_array_append_new(rows, row);
+                json_t *row = load_row(c, key, &problem);
+                if (row && json_array_size(rows) < i)
+                        (void) error_input(&problem, BERTD_EXIT_BAD_CHECKPOINT, "%s: meta key task.%zu is missing",
+                                           checkpoint_path(c), json_array_size(rows));
+                if (row)
+                        (void) json_array_append_new(rows, row);
         }
-        return rows;
+        if (!rows)
+                return error_errno(error, ENOMEM, "task");
+        if (problem.code == 0) {
+                *ret = rows;
+                return 0;
+        }
+        json_decref(rows);
+        if (error)
+                *error = problem;
+        return -problem.code;
 }
 
 static const char *name_of(const json_t *rows, size_t i) {
@@ -180,8 +237,10 @@ int task_find(const struct checkpoint *c, const char *name, const struct model_c
                 r = error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier: expected a checkpoint of finetune",
                                 checkpoint_path(c));
         if (r >= 0) {
-                json_t *rows = read_rows(c);
-                r = rows ? find_row(c, rows, name, &all, ret, error) : error_errno(error, ENOMEM, "task");
+                json_t *rows = NULL;
+                r = read_rows(c, &rows, error);
+                if (r >= 0)
+                        r = find_row(c, rows, name, &all, ret, error);
                 json_decref(rows);
         }
         labels_free(&all);
@@ -212,8 +271,10 @@ int task_list(const struct checkpoint *c, const struct model_config *config, str
         *ret_n = 0;
         int r = description_labels(c, &all, error);
         if (r >= 0 && task_any(c, config)) {
-                json_t *rows = read_rows(c);
-                r = rows ? list_rows(c, rows, &all, config, ret, ret_n, error) : error_errno(error, ENOMEM, "task");
+                json_t *rows = NULL;
+                r = read_rows(c, &rows, error);
+                if (r >= 0)
+                        r = list_rows(c, rows, &all, config, ret, ret_n, error);
                 json_decref(rows);
         }
         labels_free(&all);

@@ -29,14 +29,18 @@ void loss_scale_format(const struct loss_scale *scale, char *buffer, size_t size
         (void) snprintf(buffer, size, "%.17g %" PRIu64, scale->value, scale->clean);
 }
 
-void loss_scale_parse(struct loss_scale *scale, const char *text) {
+bool loss_scale_parse(struct loss_scale *scale, const char *text) {
         double value;
         uint64_t clean = 0;
+        int n = 0, end = 0;
 
-        if (!scale->dynamic || !text || sscanf(text, "%lf %" SCNu64, &value, &clean) < 1)
-                return;
-        if (!(value >= LOSS_SCALE_MIN && value <= LOSS_SCALE_MAX))
-                return;
+        if (sscanf(text, "%lf%n %" SCNu64 "%n", &value, &n, &clean, &end) < 1 || text[MAX(n, end)])
+                return false;
+        if (!scale->dynamic)
+                return true;
+        if (!(value >= LOSS_SCALE_MIN && value <= LOSS_SCALE_MAX) || clean >= LOSS_SCALE_GROWTH)
+                return false;
         scale->value = value;
         scale->clean = clean;
+        return true;
 }

@@ -31,8 +31,8 @@ void loss_scale_clean(struct loss_scale *scale);
  * minimum, so it is a real NaN or infinity. */
 bool loss_scale_overflow(struct loss_scale *scale);
 
-/* As checkpoints keep it; a text that is none leaves the scale as it is. */
+/* As checkpoints keep it. False: not a scale, or one that cannot be; it is then left as it is. */
 void loss_scale_format(const struct loss_scale *scale, char *buffer, size_t size);
-void loss_scale_parse(struct loss_scale *scale, const char *text);
+bool loss_scale_parse(struct loss_scale *scale, const char *text);
 
 #endif

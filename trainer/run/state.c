@@ -2,9 +2,7 @@
 #include "trainer/run/state.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -91,14 +89,14 @@ static int get_field(struct run_state *state, const struct field *field, const s
         case SAMPLES: /* held against the steps once these are read */
                 return 0;
         case FIGURE:
-                *(double *) to = text ? strtod(text, NULL) : NAN;
-                return 0;
+                return checkpoint_meta_double(meta, path, field->key, to, error);
         case SCALE:
-                loss_scale_parse(to, text);
-                return 0;
+                return !text || loss_scale_parse(to, text)
+                               ? 0
+                               : error_input(error, BERTD_EXIT_BAD_CHECKPOINT,
+                                             "%s: meta key %s is '%.64s', expected a scale", path, field->key, text);
         case FLAG:
-                *(bool *) to = text != NULL;
-                return 0;
+                return checkpoint_meta_flag(meta, path, field->key, to, error);
         }
         return 0;
 }
@@ -106,12 +104,17 @@ static int get_field(struct run_state *state, const struct field *field, const s
 int state_from_meta(struct run_state *state, uint64_t global_batch, const struct checkpoint_meta *meta,
                     const char *path, struct error *error) {
         uint64_t samples = 0;
+        double figure;
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(fields); i++)
                 r = get_field(state, &fields[i], meta, path, error);
         if (r >= 0)
                 r = checkpoint_meta_u64(meta, path, "samples", &samples, error);
+        if (r >= 0)
+                r = checkpoint_meta_double(meta, path, "validation_loss", &figure, error);
+        if (r >= 0)
+                r = checkpoint_meta_double(meta, path, "validation_accuracy", &figure, error);
         if (r < 0)
                 return r;
         if (samples != state->stage_step * global_batch || state->stage_step > state->step)
@@ -123,18 +126,18 @@ int state_from_meta(struct run_state *state, uint64_t global_batch, const struct
 }
 
 bool state_figures(const struct checkpoint_meta *meta, uint64_t step, struct run_figures *ret) {
-        const char *loss = checkpoint_meta_get(meta, "validation_loss"),
-                   *accuracy = checkpoint_meta_get(meta, "validation_accuracy"),
-                   *best = checkpoint_meta_get(meta, "best_validation_step");
+        const char *loss = "validation_loss", *accuracy = "validation_accuracy";
+        struct run_figures figures = { .step = step };
+        uint64_t best = 0;
 
-        if (!loss && best && strtoull(best, NULL, 10) == step) {
-                loss = checkpoint_meta_get(meta, "best_validation_loss");
-                accuracy = checkpoint_meta_get(meta, "best_validation_accuracy");
+        if (!checkpoint_meta_get(meta, loss) &&
+            checkpoint_meta_u64(meta, "", "best_validation_step", &best, NULL) >= 0 && best == step) {
+                loss = "best_validation_loss";
+                accuracy = "best_validation_accuracy";
         }
-        if (!loss)
+        if (!checkpoint_meta_get(meta, loss) || checkpoint_meta_double(meta, "", loss, &figures.loss, NULL) < 0 ||
+            checkpoint_meta_double(meta, "", accuracy, &figures.accuracy, NULL) < 0)
                 return false;
-        *ret = (struct run_figures) { .step = step,
-                                      .loss = strtod(loss, NULL),
-                                      .accuracy = accuracy ? strtod(accuracy, NULL) : NAN };
+        *ret = figures;
         return true;
 }
