@@ -118,7 +118,7 @@ def finetuning():
     stages = {"data": {"train": ["train.tsv"], "validation": ["dev.tsv"], "text": [2], "label": 1, "sequence_length": 32},
               "stages": [{"data": {"objective": "mlm+nsp"}, "train": {"steps": 4}}, {"tasks": tasks, "train": {"steps": 4}}, {"data": {"task": "parts"}, "train": {"steps": 4}}]}
     for name, keys in {
-            "csv": {"data": {"train": ["train.csv"], "validation": ["dev.csv"], "text": "body", "sequence_length": 32}},
+            "csv": {"data": {"train": ["train.csv"], "validation": ["dev.csv"], "text": ["body"], "sequence_length": 32}},
             "jsonl": {"data": {"train": ["moods.jsonl"], "validation": ["moods.jsonl"], "text": ["said"], "label": "mood", "sequence_length": 32}},
             "split": {"data.validation": [], "data.split": 0.2}, "fraction": {"data.fraction": 0.5}, "per class": {"data.per_class": 9},
             "in order": {"data.shuffle": False}, "labels": {"data.labels": ["net", "disk", "core"]}, "cased": {"data.lowercase": False},
