@@ -23,17 +23,18 @@ static const char *driver_folder(void) {
 
 static bool read_information(const char *entry, char *ret_uuid, unsigned *ret_minor) {
         char path[PATH_MAX], line[256];
-        int found = 0;
 
+        *ret_minor = UINT_MAX;
+        ret_uuid[0] = '\0';
         (void) snprintf(path, sizeof(path), "%s/gpus/%.200s/information", driver_folder(), entry);
         cleanup_fclose FILE *f = fopen(path, "re");
         while (f && fgets(line, sizeof(line), f))
-                found += sscanf(line, "GPU UUID: %63s", ret_uuid) == 1 ||
-                         sscanf(line, "Device Minor: %u", ret_minor) == 1;
-        return found == 2;
+                if (sscanf(line, "GPU UUID: %63s", ret_uuid) != 1)
+                        (void) sscanf(line, "Device Minor: %u", ret_minor);
+        return ret_uuid[0];
 }
 
-/* It has MIG devices, or parts that are to have some. */
+/* It has GPU instances, of which MIG devices are made. */
 static bool is_divided(unsigned minor) {
         char path[PATH_MAX];
         bool divided = false;

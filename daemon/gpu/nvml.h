@@ -26,8 +26,7 @@ struct nvml_process {
         char user[NVML_USER_MAX]; /* "" = unknown: it has exited, or is in another pid namespace */
 };
 
-/* A GPU; or one of its MIG devices, which are GPUs of their own to jobs, while the GPU that they are parts of is none.
- */
+/* A GPU, or a MIG device, which jobs get like a GPU; the GPU that it is a part of is not given to jobs. */
 struct nvml_gpu {
         char uuid[NVML_NAME_MAX];       /* GPU-... or MIG-... */
         char older_name[NVML_NAME_MAX]; /* of a MIG device: MIG-GPU-UUID/GI/CI, which drivers before 470 had; "" else */

@@ -154,7 +154,7 @@ static void test_driver_folder(void **state) {
         (void) setenv("BERTD_NVIDIA_PROC", root, 1);
         write_file(root, "gpus/0000:3b:00.0/information",
                    "Model: \t\t NVIDIA A100\nGPU UUID: \t GPU-b\nDevice Minor: \t 0\n");
-        write_file(root, "gpus/0000:5e:00.0/information", "GPU UUID: \t GPU-a\nDevice Minor: \t 1\n");
+        write_file(root, "gpus/0000:5e:00.0/information", "GPU UUID: \t GPU-a\n");
         write_file(root, "gpus/0000:af:00.0/information", "GPU UUID: \t GPU-c\nDevice Minor: \t 2\n");
         write_file(root, "gpus/0000:d8:00.0/information", "Model: \t Unknown\n");
         write_file(root, "capabilities/gpu0/mig/gi7/access", "");
