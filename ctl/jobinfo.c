@@ -76,6 +76,8 @@ static const struct dict_field job_fields[] = {
         JOB(network, DICT_STRING),
         JOB(slowest, DICT_STRING),
         JOB(slowest_since, DICT_U64),
+        JOB(gpu_usage, DICT_STRINGS),
+        JOB(gpu_usage_read, DICT_U64),
         JOB(copy_to, DICT_STRING),
         { NULL, DICT_OTHERS, offsetof(struct job_info, others) },
 };

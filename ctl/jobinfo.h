@@ -42,6 +42,8 @@ struct job_info {
         char *network, *copy_to;
         char *slowest; /* common/pace.h; "": no rank lags */
         uint64_t slowest_since;
+        char **gpu_usage; /* common/gpu_use.h; of the GPUs that it holds on this host. NULL: of an older bertd */
+        uint64_t gpu_usage_read;
         char **command; /* NULL where the caller may not see it */
         uint64_t submitted, started, attempt_started, ended, not_before, next_try_usec;
         uint64_t step, steps, eta_sec, checkpoint_step; /* eta_sec 0 or UINT64_MAX = unknown */

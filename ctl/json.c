@@ -12,8 +12,9 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
-#include "common/pace.h"
 #include "common/clock.h"
+#include "common/gpu_use.h"
+#include "common/pace.h"
 
 json_t *json_time(uint64_t realtime_usec) {
         char buffer[CLOCK_ISO8601_MAX];
@@ -112,6 +113,20 @@ static json_t *slowest_of(const struct job_info *job) {
                          "since", json_time(job->slowest_since));
 }
 
+static json_t *gpu_usage_of(const struct job_info *job) {
+        json_t *array = json_array();
+        struct gpu_use use;
+
+        for (char *const *text = job->gpu_usage; text && *text; text++)
+                if (gpu_use_read(*text, &use))
+                        (void) json_array_append_new(
+                                array, json_pack("{s:o,s:o,s:o,s:o}", "gpu", plain_text(use.name), "memory_used",
+                                                 use.known ? json_count(use.used) : json_null(), "memory_total",
+                                                 use.known ? json_count(use.total) : json_null(), "utilization",
+                                                 use.load >= 0 ? json_integer(use.load) : json_null()));
+        return array;
+}
+
 json_t *json_job(const struct job_info *job) {
         const bool has_progress = job->steps > 0 || job->step > 0;
         const bool has_checkpoint = job->checkpoint_step > 0 || (job->checkpoint_path && job->checkpoint_path[0]);
@@ -136,6 +151,8 @@ json_t *json_job(const struct job_info *job) {
                 { "world", job->world > 0 ? json_count(job->world) : json_null() },
                 { "hosts_in_use", strings(job->hosts_in_use) },
                 { "slowest", slowest_of(job) },
+                { "gpu_usage", gpu_usage_of(job) },
+                { "gpu_usage_read", json_time(job->gpu_usage_read) },
                 { "network", json_text(job->network) },
                 { "copy_to", json_text(job->copy_to) },
                 { "attempts", json_count(job->attempts) },
@@ -202,6 +219,20 @@ static json_t *counts(const struct daemon_info *daemon) {
         return object;
 }
 
+/* "free GPU-..." and so on. */
+static json_t *gpu_list_of(const struct daemon_info *daemon) {
+        json_t *array = json_array();
+
+        for (char *const *gpu = daemon->gpu_list; gpu && *gpu; gpu++) {
+                const char *name = strchr(*gpu, ' ');
+                cleanup_free char *state = name ? strndup(*gpu, (size_t) (name - *gpu)) : NULL;
+                if (state)
+                        (void) json_array_append_new(
+                                array, json_pack("{s:o,s:o}", "gpu", plain_text(name + 1), "state", plain_text(state)));
+        }
+        return array;
+}
+
 json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
         const struct member members[] = {
                 { "version", json_text(daemon->version) },
@@ -215,6 +246,7 @@ json_t *json_daemon(const struct daemon_info *daemon, const char *socket) {
                 { "gpus_used", json_count(daemon->gpus_used) },
                 { "gpus_busy", json_count(daemon->gpus_busy) },
                 { "gpus_quarantined", json_count(daemon->gpus_quarantined) },
+                { "gpu_list", gpu_list_of(daemon) },
                 { "gpu_notes", daemon->gpu_notes ? strings(daemon->gpu_notes) : json_array() },
                 { "draining", json_text(daemon->draining) },
                 { "draining_since", json_time(daemon->draining_since) },

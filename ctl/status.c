@@ -15,6 +15,9 @@
 #include "ctl/status_view.h"
 
 #define REFRESH_USEC USEC_PER_SEC
+#define GPU_USAGE_RECENT_USEC (5 * USEC_PER_SEC)
+#define GPU_USAGE_PAUSE_USEC (USEC_PER_SEC / 5)
+#define GPU_USAGE_TRIES 5
 #define RECENT_JOBS 200 /* among which those that ended last are looked for */
 
 static int by_end(const void *a, const void *b) {
@@ -95,6 +98,24 @@ static uint64_t checkpoint_time(struct client *client, const struct job_info *jo
         return created;
 }
 
+/* Reading a job makes bertd query the GPU driver, without waiting for it: what it knew may be half a minute old. */
+static bool lacks_gpu_usage(const struct job_info *job) {
+        return job->gpu_usage_read > 0 && job->gpu_usage_read + GPU_USAGE_RECENT_USEC < clock_realtime_usec();
+}
+
+/* With figures of its GPUs that are not old, unless the driver takes its time. */
+static int read_job(struct client *client, uint64_t id, struct job_info *ret, struct error *error) {
+        int r = client_get_job(client, id, ret, error);
+
+        for (int i = 0; r >= 0 && i < GPU_USAGE_TRIES && lacks_gpu_usage(ret); i++) {
+                (void) usleep(GPU_USAGE_PAUSE_USEC);
+                job_info_clear(ret);
+                *ret = (struct job_info) {};
+                r = client_get_job(client, id, ret, error);
+        }
+        return r;
+}
+
 /* What a frame is drawn from: the job (id > 0) or the overview. Ages in it are the drawing's. */
 struct shown {
         uint64_t id, checkpoint_created;
@@ -116,7 +137,7 @@ static int read_shown(struct client *client, struct shown *shown, struct error *
         shown->overview = (struct overview) {};
         if (shown->id == 0)
                 return read_overview(client, &shown->overview, error);
-        r = client_get_job(client, shown->id, &shown->job, error);
+        r = read_job(client, shown->id, &shown->job, error);
         if (r >= 0)
                 shown->checkpoint_created = checkpoint_time(client, &shown->job);
         return r;
@@ -150,7 +171,7 @@ static int print_json(struct client *client, uint64_t id, struct error *error) {
         cleanup_job_info struct job_info job = {};
         cleanup_overview struct overview overview = {};
 
-        int r = id > 0 ? client_get_job(client, id, &job, error) : read_overview(client, &overview, error);
+        int r = id > 0 ? read_job(client, id, &job, error) : read_overview(client, &overview, error);
         if (r < 0)
                 return r;
         return json_print(stdout, id > 0 ? json_job(&job) : json_overview(&overview), error);

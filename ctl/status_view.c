@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/gpu_use.h"
 #include "common/pace.h"
 #include "ctl/format.h"
 #include "ctl/table.h"
@@ -271,6 +272,25 @@ static void draw_resources(FILE *out, const struct term *term, const struct job_
                     job->ranks == 1 ? "" : "s", job->threads, job->threads == 1 ? "" : "s", gpus, job->priority);
 }
 
+/* "9.0 GiB of 79.1 GiB, 87 % busy: GPU-8f2c..." for each, or that the driver has not answered lately. */
+static void draw_gpus(FILE *out, const struct term *term, const struct job_info *job) {
+        const char *label = "GPU memory";
+        struct gpu_use use;
+
+        for (char *const *text = job->gpu_usage; text && *text; text++, label = "") {
+                char used[FORMAT_MAX], total[FORMAT_MAX], load[FORMAT_MAX] = "";
+                if (!gpu_use_read(*text, &use))
+                        continue;
+                if (use.load >= 0)
+                        (void) snprintf(load, sizeof(load), ", %" PRId32 " %% busy", use.load);
+                if (use.known)
+                        line_format(out, term, label, STYLE_NONE, "%s of %s%s: %s", format_bytes(use.used, used),
+                                    format_bytes(use.total, total), load, use.name);
+                else
+                        line_format(out, term, label, STYLE_NONE, "unknown: %s", use.name);
+        }
+}
+
 /* "2 of 3, 16 ranks in all"; their names, those in use and the others. */
 static void draw_hosts(FILE *out, const struct term *term, const struct job_info *job) {
         cleanup_free char *all = join_words(job->hosts), *used = join_words(job->hosts_in_use);
@@ -352,6 +372,7 @@ int status_draw_job(FILE *out, const struct term *term, const struct job_info *j
         line_format(out, term, "kind", STYLE_NONE, "%s of user %s", text_of(job->kind), text_of(job->user));
         line(out, term, "command", STYLE_NONE, text_of(command));
         draw_resources(out, term, job);
+        draw_gpus(out, term, job);
         draw_hosts(out, term, job);
         line(out, term, "copies to", STYLE_NONE, text_of(job->copy_to));
         draw_limits(out, term, job);

@@ -14,6 +14,7 @@
 
 #include "bertd/bus.h"
 #include "common/cleanup.h"
+#include "common/gpu_use.h"
 #include "common/hosts.h"
 #include "common/utf8.h"
 #include "daemon/base/loop.h"
@@ -317,6 +318,35 @@ static void view_hosts_in_use(struct view *v, const char *key) { add_names(v, ke
 
 static void view_slowest(struct view *v, const char *key) {
         add_string(v->m, &v->r, key, v->job->run ? v->job->run->slowest : NULL);
+}
+
+/* Holders change without a query: what the driver reported is looked up by the names that the attempt has. */
+static void view_gpu_usage(struct view *v, const char *key) {
+        const char *names = state_holds_resources(v->job->state) ? v->job->attempt.gpus : NULL;
+        char texts[GPUS_MAX][GPU_USE_TEXT_MAX], name[GPU_NAME_MAX];
+        char *words[GPUS_MAX + 1] = {};
+
+        if (names && names[0])
+                gpu_watch_refresh(v->node->gpu_watch);
+        for (size_t n = 0; n < GPUS_MAX && gpus_next(&names, name); n++) {
+                const struct nvml_gpu *gpu = gpu_watch_use(v->node->gpu_watch, name);
+                struct gpu_use use = { .load = -1 };
+                if (gpu && gpu->total > 0)
+                        use = (struct gpu_use) {
+                                .known = true, .used = gpu->used, .total = gpu->total, .load = gpu->load
+                        };
+                (void) snprintf(use.name, sizeof(use.name), "%s", name);
+                (void) gpu_use_write(&use, texts[n]);
+                words[n] = texts[n];
+        }
+        add_strings(v->m, &v->r, key, words);
+}
+
+static void view_gpu_usage_read(struct view *v, const char *key) {
+        const char *names = state_holds_resources(v->job->state) ? v->job->attempt.gpus : NULL;
+        uint64_t age = gpu_watch_age(v->node->gpu_watch);
+
+        add_u64(v->m, &v->r, key, names && names[0] && age < UINT64_MAX ? loop_realtime() - age : 0);
 }
 
 static void view_slowest_since(struct view *v, const char *key) {

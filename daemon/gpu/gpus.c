@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,29 +14,48 @@
 #include "common/parse.h"
 #include "common/utf8.h"
 
-#define DRIVER_FOLDER "/proc/driver/nvidia/gpus"
-
 static int compare_names(const void *a, const void *b) { return strcmp(a, b); }
 
-static void read_uuid(const char *folder, char *name) {
-        char path[512], line[256];
-
-        (void) snprintf(path, sizeof(path), DRIVER_FOLDER "/%.200s/information", folder);
-        cleanup_fclose FILE *f = fopen(path, "re");
-        while (f && fgets(line, sizeof(line), f))
-                if (sscanf(line, "GPU UUID: %63s", name) == 1)
-                        return;
+static const char *driver_folder(void) {
+        const char *folder = secure_getenv("BERTD_NVIDIA_PROC"); /* a test's */
+        return folder ? folder : "/proc/driver/nvidia";
 }
 
-static void find_by_driver(struct gpus *gpus) {
-        cleanup_closedir DIR *folder = opendir(DRIVER_FOLDER);
+static bool read_information(const char *entry, char *ret_uuid, unsigned *ret_minor) {
+        char path[PATH_MAX], line[256];
 
+        *ret_minor = UINT_MAX;
+        ret_uuid[0] = '\0';
+        (void) snprintf(path, sizeof(path), "%s/gpus/%.200s/information", driver_folder(), entry);
+        cleanup_fclose FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof(line), f))
+                if (sscanf(line, "GPU UUID: %63s", ret_uuid) != 1)
+                        (void) sscanf(line, "Device Minor: %u", ret_minor);
+        return ret_uuid[0];
+}
+
+/* It has GPU instances, of which MIG devices are made. */
+static bool is_divided(unsigned minor) {
+        char path[PATH_MAX];
+        bool divided = false;
+
+        (void) snprintf(path, sizeof(path), "%s/capabilities/gpu%u/mig", driver_folder(), minor);
+        cleanup_closedir DIR *folder = opendir(path);
+        for (struct dirent *entry; folder && !divided && (entry = readdir(folder));)
+                divided = strncmp(entry->d_name, "gi", 2) == 0;
+        return divided;
+}
+
+/* MIG devices are not listed there. */
+static void find_by_driver(struct gpus *gpus) {
+        char path[PATH_MAX];
+
+        (void) snprintf(path, sizeof(path), "%s/gpus", driver_folder());
+        cleanup_closedir DIR *folder = opendir(path);
         for (struct dirent *entry; folder && gpus->n < GPUS_MAX && (entry = readdir(folder));) {
-                if (entry->d_name[0] == '.')
-                        continue;
-                gpus->names[gpus->n][0] = '\0';
-                read_uuid(entry->d_name, gpus->names[gpus->n]);
-                if (gpus->names[gpus->n][0])
+                unsigned minor;
+                if (entry->d_name[0] != '.' && read_information(entry->d_name, gpus->names[gpus->n], &minor) &&
+                    !is_divided(minor))
                         gpus->n++;
         }
         qsort(gpus->names, gpus->n, GPU_NAME_MAX, compare_names);
@@ -73,10 +93,11 @@ static bool find_by_nvml(struct gpus *gpus) {
 
         if (nvml_probe(NVML_ANSWER_USEC, &answer) < 0 || answer.status != NVML_OK)
                 return false;
-        for (; gpus->n < answer.n; gpus->n++)
-                (void) snprintf(gpus->names[gpus->n], GPU_NAME_MAX, "%s", answer.gpus[gpus->n].uuid);
+        for (uint32_t i = 0; i < answer.n; i++)
+                if (!answer.gpus[i].is_divided)
+                        (void) snprintf(gpus->names[gpus->n++], GPU_NAME_MAX, "%s", answer.gpus[i].uuid);
         qsort(gpus->names, gpus->n, GPU_NAME_MAX, compare_names);
-        return gpus->n > 0;
+        return answer.n > 0; /* where all are divided and have no MIG devices, there is none to give */
 }
 
 int gpus_find(const char *option, struct gpus *ret, struct error *error) {
@@ -140,8 +161,7 @@ static int index_of(const struct gpus *gpus, const char *name) {
         return -1;
 }
 
-/* Takes the first of `*names`; false: there is none. */
-static bool next_name(const char **names, char name[GPU_NAME_MAX]) {
+bool gpus_next(const char **names, char name[GPU_NAME_MAX]) {
         if (!*names || !**names)
                 return false;
         size_t length = strcspn(*names, ",");
@@ -155,7 +175,7 @@ uint64_t gpus_mask(const struct gpus *gpus, const char *names, uint32_t *ret_mis
         uint32_t missing = 0;
         uint64_t mask = 0;
 
-        while (next_name(&names, name)) {
+        while (gpus_next(&names, name)) {
                 int i = index_of(gpus, name);
                 if (i < 0)
                         missing++;
@@ -168,18 +188,24 @@ uint64_t gpus_mask(const struct gpus *gpus, const char *names, uint32_t *ret_mis
 }
 
 bool gpus_next_missing(const struct gpus *gpus, const char **names, char name[GPU_NAME_MAX]) {
-        while (next_name(names, name))
+        while (gpus_next(names, name))
                 if (index_of(gpus, name) < 0)
                         return true;
         return false;
 }
 
+static bool is_called(const struct nvml_gpu *gpu, const char *name) {
+        if (strncmp(name, "GPU-", 4) == 0)
+                return strncmp(gpu->uuid, name, strlen(name)) == 0;
+        return strcmp(gpu->uuid, name) == 0 || (gpu->older_name[0] && strcmp(gpu->older_name, name) == 0);
+}
+
 const struct nvml_gpu *gpus_listed(const struct nvml_answer *answer, const char *name) {
         uint64_t index;
-        bool is_index = parse_u64(name, 0, UINT32_MAX, &index) == 0;
+        bool is_index = parse_u64(name, 0, NVML_NO_INDEX - 1, &index) == 0;
 
         for (uint32_t i = 0; i < answer->n; i++)
-                if (is_index ? answer->gpus[i].index == index : strncmp(answer->gpus[i].uuid, name, strlen(name)) == 0)
+                if (is_index ? answer->gpus[i].index == index : is_called(&answer->gpus[i], name))
                         return &answer->gpus[i];
         return NULL;
 }

@@ -58,3 +58,8 @@ void gpu_unknown(struct gpu_health *health, const char *why) {
         health->state = GPU_UNKNOWN;
         (void) snprintf(health->note, GPU_NOTE_MAX, "unknown: %s", why);
 }
+
+void gpu_withhold(struct gpu_health *health, const char *why) {
+        health->state = GPU_BUSY;
+        (void) snprintf(health->note, GPU_NOTE_MAX, "%s", why);
+}

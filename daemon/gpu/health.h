@@ -30,5 +30,7 @@ void gpu_judge(struct gpu_health *health, const struct nvml_gpu *gpu);
 
 /* Sets GPU_UNKNOWN, with the reason. */
 void gpu_unknown(struct gpu_health *health, const char *why);
+/* Sets GPU_BUSY: not given as such, for this reason. */
+void gpu_withhold(struct gpu_health *health, const char *why);
 
 #endif

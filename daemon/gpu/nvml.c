@@ -38,6 +38,10 @@ struct nvml_process_info {
         unsigned int gpu_instance, compute_instance;
 };
 
+struct nvml_utilization {
+        unsigned int gpu, memory; /* percent */
+};
+
 struct library {
         void *handle;
         nvmlReturn_t (*init)(void);
@@ -47,6 +51,13 @@ struct library {
         nvmlReturn_t (*uuid)(nvmlDevice_t, char *, unsigned int);
         nvmlReturn_t (*memory)(nvmlDevice_t, struct nvml_memory *);
         nvmlReturn_t (*processes)(nvmlDevice_t, unsigned int *, struct nvml_process_info *);
+        /* NULL: an older driver */
+        nvmlReturn_t (*utilization)(nvmlDevice_t, struct nvml_utilization *);
+        nvmlReturn_t (*mig_mode)(nvmlDevice_t, unsigned int *, unsigned int *);
+        nvmlReturn_t (*mig_count)(nvmlDevice_t, unsigned int *);
+        nvmlReturn_t (*mig_device)(nvmlDevice_t, unsigned int, nvmlDevice_t *);
+        nvmlReturn_t (*gpu_instance)(nvmlDevice_t, unsigned int *);
+        nvmlReturn_t (*compute_instance)(nvmlDevice_t, unsigned int *);
         const char *(*error_string)(nvmlReturn_t);
 };
 
@@ -71,6 +82,12 @@ static bool open_library(struct library *library) {
         if (!library->processes) /* drivers before 510; the same record */
                 find(library, "nvmlDeviceGetComputeRunningProcesses_v2", &library->processes);
         find(library, "nvmlErrorString", &library->error_string);
+        find(library, "nvmlDeviceGetUtilizationRates", &library->utilization);
+        find(library, "nvmlDeviceGetMigMode", &library->mig_mode);
+        find(library, "nvmlDeviceGetMaxMigDeviceCount", &library->mig_count);
+        find(library, "nvmlDeviceGetMigDeviceHandleByIndex", &library->mig_device);
+        find(library, "nvmlDeviceGetGpuInstanceId", &library->gpu_instance);
+        find(library, "nvmlDeviceGetComputeInstanceId", &library->compute_instance);
         return library->init && library->shutdown && library->count && library->handle_by_index && library->uuid &&
                library->memory && library->processes && library->error_string;
 }
@@ -124,21 +141,92 @@ static nvmlReturn_t ask_processes(const struct library *library, nvmlDevice_t de
         return r;
 }
 
-/* Skips a GPU that cannot be queried: bertd gives no job a GPU that is not listed. */
-static void ask_gpu(const struct library *library, unsigned int index, struct nvml_answer *answer) {
-        nvmlDevice_t device;
-        struct nvml_memory memory;
-        struct nvml_gpu *gpu = &answer->gpus[answer->n];
+static bool lists_mig(const struct library *library) {
+        return library->mig_mode && library->mig_count && library->mig_device && library->gpu_instance &&
+               library->compute_instance;
+}
 
-        *gpu = (struct nvml_gpu) { .index = index };
-        if (library->handle_by_index(index, &device) != NVML_SUCCESS ||
-            library->uuid(device, gpu->uuid, NVML_NAME_MAX) != NVML_SUCCESS ||
-            library->memory(device, &memory) != NVML_SUCCESS || ask_processes(library, device, gpu) != NVML_SUCCESS)
-                return;
+static int32_t ask_load(const struct library *library, nvmlDevice_t device) {
+        struct nvml_utilization utilization;
+
+        if (!library->utilization || library->utilization(device, &utilization) != NVML_SUCCESS)
+                return -1;
+        return (int32_t) MIN(utilization.gpu, 100u);
+}
+
+static bool ask_uuid(const struct library *library, nvmlDevice_t device, struct nvml_gpu *gpu) {
+        if (library->uuid(device, gpu->uuid, NVML_NAME_MAX) != NVML_SUCCESS)
+                return false;
         gpu->uuid[NVML_NAME_MAX - 1] = '\0';
+        return true;
+}
+
+static bool ask_use(const struct library *library, nvmlDevice_t device, struct nvml_gpu *gpu) {
+        struct nvml_memory memory;
+
+        if (library->memory(device, &memory) != NVML_SUCCESS || ask_processes(library, device, gpu) != NVML_SUCCESS)
+                return false;
         gpu->total = memory.total;
         gpu->used = memory.used;
+        gpu->load = ask_load(library, device);
+        return true;
+}
+
+static void write_older_name(const char *parent, unsigned int gi, unsigned int ci, char name[NVML_NAME_MAX]) {
+        char uuid[NVML_NAME_MAX];
+
+        (void) snprintf(uuid, sizeof(uuid), "%s", parent);
+        (void) snprintf(name, NVML_NAME_MAX, "MIG-%.40s/%u/%u", uuid, gi, ci);
+}
+
+static bool ask_mig_device(const struct library *library, nvmlDevice_t device, const char *parent,
+                           struct nvml_gpu *gpu) {
+        unsigned int gi, ci;
+
+        *gpu = (struct nvml_gpu) { .index = NVML_NO_INDEX };
+        if (!ask_uuid(library, device, gpu) || !ask_use(library, device, gpu))
+                return false;
+        gpu->load = -1; /* the driver has no figure for a part of a GPU */
+        if (library->gpu_instance(device, &gi) == NVML_SUCCESS &&
+            library->compute_instance(device, &ci) == NVML_SUCCESS)
+                write_older_name(parent, gi, ci, gpu->older_name);
+        return true;
+}
+
+/* Behind the GPU that they are parts of. */
+static void ask_mig_devices(const struct library *library, nvmlDevice_t device, struct nvml_answer *answer) {
+        const char *parent = answer->gpus[answer->n - 1].uuid;
+        unsigned int n = 0;
+        nvmlDevice_t part;
+
+        if (library->mig_count(device, &n) != NVML_SUCCESS)
+                return;
+        for (unsigned int i = 0; i < n && answer->n < NVML_GPUS_MAX; i++)
+                if (library->mig_device(device, i, &part) == NVML_SUCCESS &&
+                    ask_mig_device(library, part, parent, &answer->gpus[answer->n]))
+                        answer->n++;
+}
+
+static bool is_divided(const struct library *library, nvmlDevice_t device) {
+        unsigned int now = 0, after_reset;
+
+        return lists_mig(library) && library->mig_mode(device, &now, &after_reset) == NVML_SUCCESS && now == 1;
+}
+
+/* Skips a GPU that cannot be queried: bertd gives no job a GPU that is not listed. */
+static void ask_gpu(const struct library *library, unsigned int index, struct nvml_answer *answer) {
+        struct nvml_gpu *gpu = &answer->gpus[answer->n];
+        nvmlDevice_t device;
+
+        *gpu = (struct nvml_gpu) { .index = index };
+        if (library->handle_by_index(index, &device) != NVML_SUCCESS || !ask_uuid(library, device, gpu))
+                return;
+        gpu->is_divided = is_divided(library, device); /* its use as a whole is then root's to know */
+        if (!gpu->is_divided && !ask_use(library, device, gpu))
+                return;
         answer->n++;
+        if (gpu->is_divided)
+                ask_mig_devices(library, device, answer);
 }
 
 void nvml_ask(struct nvml_answer *ret) {
@@ -158,6 +246,7 @@ void nvml_ask(struct nvml_answer *ret) {
                 (void) snprintf(ret->text, sizeof(ret->text), "%.120s", library.error_string(r));
                 return;
         }
+        ret->lists_mig = lists_mig(&library);
         for (unsigned int i = 0; i < n && ret->n < NVML_GPUS_MAX; i++)
                 ask_gpu(&library, i, ret);
         ret->status = n > 0 ? NVML_OK : NVML_ABSENT;

@@ -15,6 +15,7 @@
 #define NVML_NAME_MAX 64
 #define NVML_PROCESSES_MAX 8 /* listed per GPU; more are only counted */
 #define NVML_USER_MAX 33
+#define NVML_NO_INDEX UINT32_MAX
 #define NVML_ANSWER_USEC (10 * UINT64_C(1000000)) /* limit for an answer */
 
 struct nvml_process {
@@ -25,11 +26,15 @@ struct nvml_process {
         char user[NVML_USER_MAX]; /* "" = unknown: it has exited, or is in another pid namespace */
 };
 
+/* A GPU, or a MIG device, which jobs get like a GPU; the GPU that it is a part of is not given to jobs. */
 struct nvml_gpu {
-        char uuid[NVML_NAME_MAX];
-        uint32_t index; /* the driver's */
+        char uuid[NVML_NAME_MAX];       /* GPU-... or MIG-... */
+        char older_name[NVML_NAME_MAX]; /* of a MIG device: MIG-GPU-UUID/GI/CI, which drivers before 470 had; "" else */
+        uint32_t index;                 /* the driver's; NVML_NO_INDEX: a MIG device, which has none */
         uint32_t n_processes;
         uint64_t total, used; /* bytes */
+        int32_t load;         /* percent of the last moments in which a kernel ran; −1: unknown, as of MIG devices */
+        bool is_divided;      /* MIG is on: no job gets it as a whole. Its processes are those of its MIG devices */
         struct nvml_process processes[NVML_PROCESSES_MAX];
 };
 
@@ -42,6 +47,7 @@ enum nvml_status {
 struct nvml_answer {
         enum nvml_status status;
         uint32_t n;
+        bool lists_mig; /* the driver is recent enough */
         char text[128];
         struct nvml_gpu gpus[NVML_GPUS_MAX];
 };

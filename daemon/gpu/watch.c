@@ -19,6 +19,7 @@
 #define FRESH_USEC (3 * USEC_PER_SEC)
 #define SOON_USEC (2 * USEC_PER_SEC)
 #define IDLE_USEC (30 * USEC_PER_SEC)
+#define USE_USEC (IDLE_USEC + NVML_ANSWER_USEC + 5 * USEC_PER_SEC) /* how old figures may be */
 #define DEADLINE_TEXT "the driver does not answer"
 
 struct gpu_watch {
@@ -31,6 +32,7 @@ struct gpu_watch {
         pid_t pid;                /* of the child, 0 = none */
         uint64_t asked, answered; /* boot time; of the last query and answer; 0 = none yet */
         uint64_t covers;          /* start of the child that answered last */
+        uint64_t last_good;       /* boot time of the last answer that has GPUs in it; 0 = none yet */
         uint64_t released_at;     /* boot time of the last release */
         uint64_t used;            /* bit mask */
         struct nvml_answer answer;
@@ -49,9 +51,32 @@ static void arm(struct gpu_watch *w) {
         loop_after(w->loop, &w->timer, usec, on_timer, w);
 }
 
-/* The driver lists neither MIG instances nor their processes: they are not watched. */
+/* A driver that does not list MIG devices reports nothing of them: they are not watched. */
 static bool watched(const struct gpu_watch *w, uint32_t i) {
-        return !(w->used & UINT64_C(1) << i) && strncmp(w->gpus->names[i], "MIG-", 4) != 0;
+        return !(w->used & UINT64_C(1) << i) && (w->answer.lists_mig || strncmp(w->gpus->names[i], "MIG-", 4) != 0);
+}
+
+/* Another name of the list for the same GPU, which then counts once: by the name that a job holds, else by the first.
+ * −1: none. */
+static int other_name(const struct gpu_watch *w, uint32_t i, const struct nvml_gpu *gpu) {
+        for (uint32_t j = 0; gpu && j < w->gpus->n; j++)
+                if (j != i && (j < i || w->used >> j & 1) && gpus_listed(&w->answer, w->gpus->names[j]) == gpu)
+                        return (int) j;
+        return -1;
+}
+
+static void judge_listed(struct gpu_watch *w, uint32_t i) {
+        const struct nvml_gpu *gpu = gpus_listed(&w->answer, w->gpus->names[i]);
+        int other = other_name(w, i, gpu);
+        char text[GPU_NAME_MAX + 32];
+
+        (void) snprintf(text, sizeof(text), "the same GPU as %d (%s)", other, other >= 0 ? w->gpus->names[other] : "");
+        if (other >= 0)
+                gpu_withhold(&w->health[i], text);
+        else if (gpu && gpu->is_divided)
+                gpu_withhold(&w->health[i], "MIG is enabled: jobs get its MIG devices instead");
+        else
+                gpu_judge(&w->health[i], gpu);
 }
 
 static void judge_one(struct gpu_watch *w, uint32_t i, int result) {
@@ -67,7 +92,7 @@ static void judge_one(struct gpu_watch *w, uint32_t i, int result) {
         else if (w->answer.status == NVML_FAILED)
                 gpu_unknown(h, w->answer.text);
         else
-                gpu_judge(h, gpus_listed(&w->answer, w->gpus->names[i]));
+                judge_listed(w, i);
         if (h->state != before)
                 log_info("GPU %u (%s): %s", i, w->gpus->names[i], h->note[0] ? h->note : "free");
 }
@@ -87,6 +112,10 @@ static void conclude(struct gpu_watch *w, int result) {
         w->absent = result >= 0 && w->answer.status == NVML_ABSENT;
         w->covers = w->asked;
         w->answered = loop_boottime();
+        if (result >= 0)
+                w->last_good = w->answer.status == NVML_OK ? w->answered : 0;
+        else if (result != -ETIMEDOUT)
+                w->last_good = 0; /* half an answer may have been read over it */
         for (uint32_t i = 0; !w->absent && i < w->gpus->n; i++)
                 judge_one(w, i, result);
         /* Without a driver all GPUs keep their last state; the driver may return after an upgrade. */
@@ -211,6 +240,16 @@ uint64_t gpu_watch_in_state(const struct gpu_watch *w, enum gpu_state state) {
 uint64_t gpu_watch_blocked(const struct gpu_watch *w) {
         return gpu_watch_in_state(w, GPU_BUSY) | gpu_watch_in_state(w, GPU_QUARANTINED) |
                gpu_watch_in_state(w, GPU_UNKNOWN);
+}
+
+uint64_t gpu_watch_age(const struct gpu_watch *w) {
+        uint64_t now = loop_boottime();
+
+        return w && !w->absent && w->last_good && w->last_good + USE_USEC >= now ? now - w->last_good : UINT64_MAX;
+}
+
+const struct nvml_gpu *gpu_watch_use(const struct gpu_watch *w, const char *name) {
+        return gpu_watch_age(w) < UINT64_MAX ? gpus_listed(&w->answer, name) : NULL;
 }
 
 const char *gpu_watch_note(const struct gpu_watch *w, uint32_t gpu) {

@@ -36,6 +36,11 @@ uint64_t gpu_watch_in_state(const struct gpu_watch *watch, enum gpu_state state)
 /* Bit mask of the GPUs that no job uses and that cannot be given to one. NULL watch: none. */
 uint64_t gpu_watch_blocked(const struct gpu_watch *watch);
 
+/* How long ago the driver reported what gpu_watch_use returns; UINT64_MAX: it has not lately. NULL watch: likewise. */
+uint64_t gpu_watch_age(const struct gpu_watch *watch);
+/* What the driver reports of a GPU, in use or not; NULL: nothing lately. Borrowed until the loop's next turn. */
+const struct nvml_gpu *gpu_watch_use(const struct gpu_watch *watch, const char *name);
+
 /* The note of a GPU, "" = none. */
 const char *gpu_watch_note(const struct gpu_watch *watch, uint32_t gpu);
 

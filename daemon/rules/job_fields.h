@@ -168,6 +168,8 @@
         X(hosts_in_use, "as", SHOWN_TO_ALL) \
         X(slowest, "s", SHOWN_TO_ALL) \
         X(slowest_since, "t", SHOWN_TO_ALL) \
+        X(gpu_usage, "as", SHOWN_TO_ALL) \
+        X(gpu_usage_read, "t", SHOWN_TO_ALL) \
         X(run_dir, "s", SHOWN_TO_ALL) \
         X(log, "s", SHOWN_TO_ALL) \
         X(evidence, "s", SHOWN_TO_OWNER) \

@@ -116,6 +116,8 @@
  *   hosts_in_use as         of the newest attempt, the head first; empty = this host alone
  *   slowest s               "HOST,RANK,RATIO": a rank that takes RATIO times the median rank's time; empty = none
  *   slowest_since t
+ *   gpu_usage as            of each GPU that the newest attempt holds on this host: "USED TOTAL LOAD NAME", bytes and percent; "-" = unknown
+ *   gpu_usage_read t        when the driver reported it; 0 = nothing lately. To read it makes bertd query the driver
  *   network s
  *   copy_to s *
  *   run_dir s

@@ -68,6 +68,55 @@ ok "an error of the driver is said" wait_for 20 notes_have "Driver/library versi
 gpu_says "gpu GPU-a 80000 400"
 ok "and then it is given" wait_for 20 state_is "$b" done
 
+use() { "$BERTCTL" status --json "$1" | jq -c "[.gpu_usage[] | [.gpu, .memory_used, .memory_total, .utilization]], (.gpu_usage_read | type)" | paste -sd ' '; }
+a=$(submit "${print_and_sleep[@]}") job=$a
+ok "a job has it again" wait_for 20 state_is "$a" running
+gpu_says "gpu GPU-a 80000 9000 $$:8600" "load 87"
+uses() { [[ $(use "$1") == "$2" ]]; }
+ok "its status has the GPU's memory and load" wait_for 20 uses "$a" '[["GPU-a",9437184000,83886080000,87]] "string"'
+ok "for people, too" eval '"$BERTCTL" status "$a" | grep -q "^  GPU memory  8.8 GiB of 78.1 GiB, 87 % busy: GPU-a$"'
+is "other jobs have none" "$(use "$b")" '[] "null"'
+sleep 6
+gpu_says "gpu GPU-a 80000 700" "load 3"
+is "what is shown is not old" "$(use "$a")" '[["GPU-a",734003200,83886080000,3]] "string"'
+sleep 6
+gpu_says "delay 30" "gpu GPU-a 80000 400"
+ok "a driver that hangs keeps nobody waiting" quietly timeout 3 "$BERTCTL" status --json "$a"
+is "what it said last is shown for a while" "$(use "$a")" '[["GPU-a",734003200,83886080000,3]] "string"'
+gpu_says "crash"
+ok "then nothing" wait_for 40 uses "$a" '[["GPU-a",null,null,null]] "null"'
+ok "and people are told so" eval '"$BERTCTL" status "$a" | grep -q "^  GPU memory  unknown: GPU-a$"'
+ok "the job runs on" state_is "$a" running
+gpu_says "gpu GPU-a 80000 400"
+"$BERTCTL" cancel --now "$a"
+ok "when it has ended it has none" wait_for 20 uses "$a" '[] "null"'
+
+kill_bertd
+gpu_says "gpu GPU-a 80000 400" "gpu GPU-b 80000 0" "mig MIG-b1 40000 30" "load 99" "mig MIG-b2 20000 30" "gpu GPU-c 80000 0" "divided"
+start_bertd
+list() { "$BERTCTL" status --json | jq -c '.daemon.gpu_list | map(.state + " " + .gpu)'; }
+is "MIG devices are GPUs, the GPU that they are parts of is none, nor is one that has no parts yet" "$(list)" '["free GPU-a","free MIG-b1","free MIG-b2"]'
+a=$("$BERTCTL" submit --gpus 3 "${print_and_sleep[@]}") job=$a
+ok "a job gets all three" wait_for 20 state_is "$a" running
+ok "by their UUIDs" wait_for 5 eval '[[ $(visible "$a") == GPU-a,MIG-b1,MIG-b2 ]]'
+ok "a MIG device has its own memory, and no load" wait_for 20 uses "$a" '[["GPU-a",419430400,83886080000,0],["MIG-b1",31457280,41943040000,null],["MIG-b2",31457280,20971520000,null]] "string"'
+"$BERTCTL" cancel --now "$a"
+ok "they are let go" wait_for 20 count_is gpus_used 0
+gpu_says "gpu GPU-a 80000 400" "gpu GPU-b 80000 0" "mig MIG-b1 40000 9000 $$:8600" "mig MIG-b2 20000 30" "gpu GPU-c 80000 0" "divided"
+ok "who uses one is seen" wait_for 45 notes_have "GPU 1: in use outside bertd: pid $$"
+is "of the others nothing" "$("$BERTCTL" status --json | jq .daemon.gpus_busy)" 1
+kill_bertd
+start_bertd --gpus 0,1,GPU-a,MIG-b2,MIG-GPU-b/8/0,MIG-x
+ok "names are held against the driver's" wait_for 20 notes_have "GPU 5: unknown: not listed by the driver"
+ok "a divided GPU is not given by its number either" notes_have "GPU 1: MIG is enabled: jobs get its MIG devices instead"
+ok "one GPU under two names counts once" notes_have "GPU 2: the same GPU as 0 (0)"
+ok "a MIG device, too" notes_have "GPU 4: the same GPU as 3 (MIG-b2)"
+a=$("$BERTCTL" submit --gpus 2 "${print_and_sleep[@]}") b=$("$BERTCTL" submit --gpus 1 -- true) job=$b
+ok "what is left is given" wait_for 20 eval '[[ $(visible "$a") == 0,MIG-b2 ]]'
+ok "and no more" wait_for 10 reason_has "$b" "waits for 1 GPU"
+"$BERTCTL" cancel --now "$a"
+ok "then to the next" wait_for 20 state_is "$b" done
+gpu_says "gpu GPU-a 80000 400"
 kill_bertd
 export BERTD_NVML=/nonexistent
 start_bertd --gpus 2

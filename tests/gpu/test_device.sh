@@ -199,6 +199,30 @@ if [ -n "$second" ]; then
 fi
 unset BERTD_SYSFS EMULATED_PCI
 
+# MIG: of MIG devices a process sees one, so each rank leaves itself its own; NCCL takes no two of one GPU
+mig() { CUDA_VISIBLE_DEVICES=$1 train "$2" "$3" --run-dir mig >mig.log 2>&1; }
+seen() { sed -n 's/^emulation: .*visible: //p' mig.log | sort | paste -sd ' '; }
+export EMULATED_VISIBLE=yes
+mig "MIG-a, MIG-GPU-b/7/0" 1 bf16.yaml
+ok "a rank sees its own MIG device alone" test $? -eq 0 -a "$(seen)" = MIG-a
+rm -rf mig
+mig GPU-a,GPU-b 1 bf16.yaml
+ok "of GPUs that are whole all are seen" test $? -eq 0 -a "$(seen)" = GPU-a,GPU-b
+rm -rf mig
+if have_ranks 2; then
+        mig "MIG-a, MIG-GPU-b/7/0" 2 two.yaml
+        ok "two ranks, each its own" test $? -eq 0 -a "$(seen)" = "MIG-GPU-b/7/0 MIG-a"
+        rm -rf mig
+        mig MIG-a 2 two.yaml
+        [ $? -ne 0 ] && grep -q "no GPU for rank 1 of this host, CUDA_VISIBLE_DEVICES has 1$" mig.log
+        ok "a second rank has none" test $? -eq 0
+        rm -rf mig
+        EMULATED_PCI=0000:3b:00.0,0000:3b:00.0 EMULATED_FAIL=ncclCommInitRank:1:5 mig MIG-a,MIG-b 2 two.yaml
+        [ $? -ne 0 ] && grep -q "NCCL: .*; ranks 0 and 1 share a GPU (0000:3b:00.0), which NCCL refuses$" mig.log
+        ok "two MIG devices of one GPU: why NCCL refuses is said" test $? -eq 0
+fi
+unset EMULATED_VISIBLE
+
 awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
         for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
 sed 's/"initializer_range": 0.02/"initializer_range": 0.2/' tiny.json >tune.json

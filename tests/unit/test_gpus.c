@@ -8,8 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/gpu_use.h"
+#include "tests/unit/folder.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -103,6 +109,97 @@ static void test_listed(void **state) {
         assert_null(gpus_listed(&answer, "GPU-c"));
 }
 
+/* A number is never a MIG device, and a name that is not a GPU's never a beginning. */
+static void test_listed_mig(void **state) {
+        static struct nvml_answer answer = {
+                .n = 4,
+                .gpus = { { .uuid = "GPU-a0", .is_divided = true },
+                          { .uuid = "MIG-a0", .older_name = "MIG-GPU-a0/7/0", .index = NVML_NO_INDEX },
+                          { .uuid = "MIG-a01", .older_name = "MIG-GPU-a0/70/0", .index = NVML_NO_INDEX },
+                          { .uuid = "GPU-b1", .index = 1 } }
+        };
+        static const char *const none[] = { "2", "4294967295", "MIG-a", "MIG-", "MIG-GPU-a0/7", "M", "G", "", "GPU" };
+
+        assert_ptr_equal(gpus_listed(&answer, "MIG-a0"), &answer.gpus[1]);
+        assert_ptr_equal(gpus_listed(&answer, "MIG-a01"), &answer.gpus[2]);
+        assert_ptr_equal(gpus_listed(&answer, "MIG-GPU-a0/7/0"), &answer.gpus[1]);
+        assert_ptr_equal(gpus_listed(&answer, "MIG-GPU-a0/70/0"), &answer.gpus[2]);
+        assert_ptr_equal(gpus_listed(&answer, "0"), &answer.gpus[0]);
+        assert_ptr_equal(gpus_listed(&answer, "1"), &answer.gpus[3]);
+        assert_ptr_equal(gpus_listed(&answer, "GPU-a"), &answer.gpus[0]);
+        for (size_t i = 0; i < ELEMENTSOF(none); i++)
+                assert_null(gpus_listed(&answer, none[i]));
+}
+
+static void write_file(const char *root, const char *name, const char *text) {
+        cleanup_free char *path = format_string("%s/%s", root, name);
+
+        for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+                *slash = '\0';
+                (void) mkdir(path, 0700);
+        }
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        (void) fputs(text, f);
+        (void) fclose(f);
+}
+
+/* Without NVML the kernel's files say what there is; GPUs that are divided are left out. */
+static void test_driver_folder(void **state) {
+        char *root = make_folder();
+        struct error error = {};
+        struct gpus gpus;
+
+        (void) setenv("BERTD_NVML", "/nonexistent/libnvidia-ml.so.1", 1);
+        (void) setenv("BERTD_NVIDIA_PROC", root, 1);
+        write_file(root, "gpus/0000:3b:00.0/information",
+                   "Model: \t\t NVIDIA A100\nGPU UUID: \t GPU-b\nDevice Minor: \t 0\n");
+        write_file(root, "gpus/0000:5e:00.0/information", "GPU UUID: \t GPU-a\n");
+        write_file(root, "gpus/0000:af:00.0/information", "GPU UUID: \t GPU-c\nDevice Minor: \t 2\n");
+        write_file(root, "gpus/0000:d8:00.0/information", "Model: \t Unknown\n");
+        write_file(root, "capabilities/gpu0/mig/gi7/access", "");
+        write_file(root, "capabilities/gpu2/mig/config", "");
+        assert_int_equal(gpus_find(NULL, &gpus, &error), 0);
+        assert_int_equal(gpus.n, 2);
+        assert_string_equal(gpus.names[0], "GPU-a");
+        assert_string_equal(gpus.names[1], "GPU-c");
+        (void) unsetenv("BERTD_NVIDIA_PROC");
+        remove_folder(root);
+}
+
+/* What bertd sends of a GPU's use, and bertctl reads. */
+static void test_use_as_text(void **state) {
+        static const char *const bad[] = { "",
+                                           "1 2 3",
+                                           "1 2 3 ",
+                                           "1 2 101 GPU-a",
+                                           "1 -2 3 GPU-a",
+                                           "- 2 3 GPU-a",
+                                           "- - 3 GPU-a",
+                                           "1 2 -1 GPU-a",
+                                           "x 2 3 GPU-a",
+                                           "18446744073709551616 2 3 GPU-a" };
+        struct gpu_use use = { .known = true, .used = 5, .total = UINT64_MAX, .load = 100, .name = "MIG-GPU-a/7/0" },
+                       read;
+        char text[GPU_USE_TEXT_MAX];
+
+        assert_string_equal(gpu_use_write(&use, text), "5 18446744073709551615 100 MIG-GPU-a/7/0");
+        assert_true(gpu_use_read(text, &read));
+        assert_true(read.known && read.used == 5 && read.total == UINT64_MAX && read.load == 100);
+        assert_string_equal(read.name, "MIG-GPU-a/7/0");
+        use.load = -1;
+        assert_string_equal(gpu_use_write(&use, text), "5 18446744073709551615 - MIG-GPU-a/7/0");
+        assert_true(gpu_use_read(text, &read) && read.known && read.load == -1);
+        use.known = false;
+        assert_string_equal(gpu_use_write(&use, text), "- - - MIG-GPU-a/7/0");
+        assert_true(gpu_use_read(text, &read) && !read.known && read.load == -1);
+        assert_true(gpu_use_read("1 2 3 a name with spaces", &read));
+        assert_string_equal(read.name, "a name with spaces");
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                if (gpu_use_read(bad[i], &read))
+                        fail_msg("\"%s\" was read", bad[i]);
+}
+
 static void test_take(void **state) {
         const struct gpus gpus = { .n = 4 };
 
@@ -178,7 +275,8 @@ int main(void) {
                 cmocka_unit_test(test_left_by_a_job), cmocka_unit_test(test_whose_process),
                 cmocka_unit_test(test_listed),        cmocka_unit_test(test_take),
                 cmocka_unit_test(test_mask_of_names), cmocka_unit_test(test_no_library),
-                cmocka_unit_test(test_option),
+                cmocka_unit_test(test_option),        cmocka_unit_test(test_listed_mig),
+                cmocka_unit_test(test_driver_folder), cmocka_unit_test(test_use_as_text),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

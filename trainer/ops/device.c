@@ -36,6 +36,29 @@ static int find_driver(struct error *error) {
         return 0;
 }
 
+/* CUDA shows a process one MIG device at most, the first that is visible: each rank is left with its own, as GPU 0. */
+static int choose_mig_device(uint32_t *local_rank, struct error *error) {
+        const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+        bool any = false;
+        uint32_t n = 0;
+
+        cleanup_free char *copy = strdup(visible ? visible : ""), *own = NULL;
+        for (char *rest = copy, *name; rest && (name = strsep(&rest, ","));) {
+                name += strspn(name, " \t");
+                any = any || strncmp(name, "MIG-", 4) == 0;
+                if (n++ == *local_rank)
+                        own = strdup(name);
+        }
+        if (!any)
+                return 0;
+        if (!own)
+                return error_set(error, ENODEV,
+                                 "device: cuda: no GPU for rank %u of this host, CUDA_VISIBLE_DEVICES has %u",
+                                 *local_rank, n);
+        *local_rank = 0;
+        return setenv("CUDA_VISIBLE_DEVICES", own, 1) < 0 ? error_errno(error, errno, "CUDA_VISIBLE_DEVICES") : 0;
+}
+
 /* The exit codes of device.h: 78 for what this build cannot do, 1 for what this host lacks. */
 static int load_module(struct device *device, struct error *error) {
         cleanup_free char *path = executable_beside("cuda/" MODULE, BERTD_LIBEXECDIR "/" MODULE);
@@ -72,6 +95,8 @@ static int open_cuda(struct device *device, enum precision precision, uint32_t l
                 return error_input(error, BERTD_EXIT_CONFIG,
                                    "train.precision: fp64 is the CPU's reference, expected fp32, tf32, bf16 or fp16");
         int r = load_module(device, error);
+        if (r >= 0)
+                r = choose_mig_device(&local_rank, error);
         if (r < 0)
                 return r;
         r = device->module->open(precisions[precision], local_rank, &device->ops, text, sizeof(text));

@@ -6,6 +6,7 @@
  * sums the whole run after backward.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,14 +60,32 @@ static int plan_buckets(struct run *run, struct error *error) {
         return 0;
 }
 
+/* "; ranks 2 and 3 share a GPU (0000:3b:00.0)", as on MIG devices of one: NCCL takes each GPU once. "": none do. Collective. */
+static void find_shared_gpu(const struct run *run, char *text, size_t size) {
+        const char *location = run->ops->location ? run->ops->location() : NULL;
+        struct item {
+                uint32_t host;
+                char gpu[32];
+        } mine = { .host = exchange_local_root(run->ranks.exchange) };
+
+        (void) snprintf(mine.gpu, sizeof(mine.gpu), "%s", location ? location : "");
+        const struct item *all = exchange_gather(run->ranks.exchange, &mine, sizeof(mine));
+        for (uint32_t a = 0; a < run->ranks.n; a++)
+                for (uint32_t b = 0; b < a && all[a].gpu[0] && !text[0]; b++)
+                        if (all[a].host == all[b].host && strcmp(all[a].gpu, all[b].gpu) == 0)
+                                (void) snprintf(text, size, "; ranks %u and %u share a GPU (%s), which NCCL refuses", b,
+                                                a, all[a].gpu);
+}
+
 int run_buckets_new(struct run *run, struct error *error) {
-        char id[OPS_COLLECTIVE_ID_BYTES] = "", text[256] = "";
+        char id[OPS_COLLECTIVE_ID_BYTES] = "", text[256] = "", shared[128] = "";
         int r = 0;
 
         if (run->ranks.n == 1 || state_in_host_memory(model_state(run->model)))
                 return 0;
         if (!run->ops->collective)
                 return error_set(error, ENOSYS, "device: cuda: built without NCCL, so one rank only");
+        find_shared_gpu(run, shared, sizeof(shared));
         r = run->ops->collective->prepare(text, sizeof(text));
         if (r >= 0 && run->ranks.own == 0)
                 r = run->ops->collective->make_id(id, text, sizeof(text));
@@ -77,7 +96,7 @@ int run_buckets_new(struct run *run, struct error *error) {
                 return r;
         exchange_broadcast(run->ranks.exchange, id, sizeof(id));
         r = run->ops->collective->start(id, run->ranks.own, run->ranks.n, text, sizeof(text));
-        r = r < 0 ? error_set(error, -r, "%s", text) : plan_buckets(run, error);
+        r = r < 0 ? error_set(error, -r, "%s%s", text, shared) : plan_buckets(run, error);
         signals_take_back();
         if (r >= 0)
                 r = signals_check_nccl(error); /* its configuration file may have set the variable */

@@ -148,8 +148,12 @@ struct cudaDeviceProp {
 
 const char *cudaGetErrorString(cudaError_t r);
 cudaError_t cudaGetLastError(void);
+/* EMULATED_VISIBLE: what CUDA_VISIBLE_DEVICES is then is printed. */
 static inline cudaError_t cudaGetDeviceCount(int *n) {
         EMULATED_CALL(cudaGetDeviceCount);
+        if (getenv("EMULATED_VISIBLE"))
+                fprintf(stderr, "emulation: rank %s visible: %s\n", getenv("OMPI_COMM_WORLD_RANK"),
+                        getenv("CUDA_VISIBLE_DEVICES"));
         return *n = 2, cudaSuccess;
 }
 template <class K> static inline cudaError_t cudaFuncSetAttribute(K, int, int) {
