@@ -7,8 +7,8 @@
 #include "trainer/cuda/attention.cuh"
 
 namespace {
-constexpr uint32_t WARPS = 8;                    /* of a block */
-constexpr uint32_t PARTS = CUDA_HEAD_MAX / WARP; /* columns of a head that a lane has: lane, lane + 32, … */
+constexpr uint32_t WARPS = 8;                           /* of a block */
+constexpr uint32_t LANE_COLUMNS = CUDA_HEAD_MAX / WARP; /* of a head: lane, lane + 32, … */
 } // namespace
 
 /* The position of this warp in its sample. */
@@ -38,11 +38,11 @@ __device__ static void load_own(const view<T> &from, uint32_t column, const stru
 
 template <class T>
 __device__ static void store_own(const view<T> &to, uint32_t column, const struct site &s, uint32_t width,
-                                 const float x[PARTS]) {
+                                 const float x[LANE_COLUMNS]) {
         uint32_t own = own_position();
 
 #pragma unroll
-        for (uint32_t i = 0; i < PARTS; i++) {
+        for (uint32_t i = 0; i < LANE_COLUMNS; i++) {
                 uint32_t c = threadIdx.x % WARP + i * WARP;
                 if (c < width)
                         to.row(s.first + own)[column + c] = from_float<T>(x[i]);
@@ -58,11 +58,11 @@ __device__ static inline float dot(const float *a, const float *b, uint32_t widt
 }
 
 /* The lane's share of Σ_j p_j · row j, p_j being lane j's. */
-__device__ static inline void add_rows(float p, const float *tile, uint32_t width, float sum[PARTS]) {
+__device__ static inline void add_rows(float p, const float *tile, uint32_t width, float sum[LANE_COLUMNS]) {
         for (uint32_t j = 0; j < WARP; j++) {
                 float pj = __shfl_sync(ALL_LANES, p, j);
 #pragma unroll
-                for (uint32_t i = 0; i < PARTS; i++) {
+                for (uint32_t i = 0; i < LANE_COLUMNS; i++) {
                         uint32_t c = threadIdx.x % WARP + i * WARP;
                         if (c < width)
                                 sum[i] += pj * tile[j * (width + 1) + c];
@@ -89,7 +89,7 @@ template <class T> __global__ void attention_forward(attention<T> op) {
         const struct site s = site_of(op.cu_seqlens);
         uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * w;
-        float max = -INFINITY, sum = 0, out[PARTS] = {};
+        float max = -INFINITY, sum = 0, out[LANE_COLUMNS] = {};
 
         if (blockIdx.x * WARPS >= s.length)
                 return;
@@ -106,14 +106,14 @@ template <class T> __global__ void attention_forward(attention<T> op) {
                 sum = sum * shrink + warp_sum(p);
                 max = higher;
 #pragma unroll
-                for (uint32_t i = 0; i < PARTS; i++)
+                for (uint32_t i = 0; i < LANE_COLUMNS; i++)
                         out[i] *= shrink;
                 add_rows(there ? p * mask_of(op, s, own, at + lane) : 0, v, w, out);
         }
         if (own >= s.length)
                 return;
 #pragma unroll
-        for (uint32_t i = 0; i < PARTS; i++)
+        for (uint32_t i = 0; i < LANE_COLUMNS; i++)
                 out[i] /= sum;
         store_own(op.context, column, s, w, out);
         if (lane == 0)
@@ -141,7 +141,7 @@ template <class T> __global__ void attention_dq(attention<T> op) {
         const struct site s = site_of(op.cu_seqlens);
         uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *k = shared, *v = k + WARP * (w + 1), *q = v + WARP * (w + 1) + threadIdx.x / WARP * 2 * w, *dout = q + w;
-        float dq[PARTS] = {};
+        float dq[LANE_COLUMNS] = {};
 
         if (blockIdx.x * WARPS >= s.length)
                 return;
@@ -173,7 +173,7 @@ template <class T> __global__ void attention_dkv(attention<T> op) {
         uint32_t own = own_position(), w = op.width, lane = threadIdx.x % WARP, column = s.head * w;
         float *q = shared, *dout = q + WARP * (w + 1), *k = dout + WARP * (w + 1) + threadIdx.x / WARP * 2 * w,
               *v = k + w;
-        float dk[PARTS] = {}, dv[PARTS] = {};
+        float dk[LANE_COLUMNS] = {}, dv[LANE_COLUMNS] = {};
 
         if (blockIdx.x * WARPS >= s.length)
                 return;

@@ -21,7 +21,7 @@ namespace {
 constexpr uint32_t WARPS = 4, THREADS = WARPS * WARP; /* of a block */
 constexpr uint32_t TILE = 16 * WARPS;                 /* positions */
 constexpr float LOG2E = 1.44269504088896340736f, LN2 = 0.69314718055994530942f;
-constexpr size_t SHARED_UNASKED = 48 << 10; /* bytes that a kernel may have without asking */
+constexpr size_t SHARED_UNASKED = 48 << 10; /* bytes that a kernel may have by default */
 } // namespace
 
 /* 64 rows of a head, each 16 bytes longer than it is wide: eight rows then lie in different banks. */
@@ -498,13 +498,26 @@ size_t cuda_attention_kept_bytes(const struct ops_shape *shape) {
 }
 
 template <class T, int WIDTH> static void launch(void (*kernel)(attention<T>), const struct op_attention *op) {
-        size_t shared = sizeof(staged<T, WIDTH>);
         dim3 grid(ceil_div(op->max_length, TILE), op->n_heads, op->n_samples);
 
-        if (shared <= SHARED_UNASKED ||
-            cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int) shared),
-                       "attention"))
-                LAUNCH(kernel, grid, THREADS, shared, attention_of<T>(op));
+        LAUNCH(kernel, grid, THREADS, sizeof(staged<T, WIDTH>), attention_of<T>(op));
+}
+
+template <class T> static bool allow_shared(void (*kernel)(attention<T>)) {
+        return cuda_check(
+                cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int) sizeof(staged<T, 128>)),
+                "attention");
+}
+
+bool cuda_attention_open(void) {
+        static_assert(sizeof(staged<bf16, 64>) <= SHARED_UNASKED, "only heads of 128 columns need more");
+        enum dtype dtype = cuda_dtype(cuda_backend.precision);
+
+        if (dtype == DTYPE_FP32 || cuda_backend.sm < CUDA_MMA_SM)
+                return true;
+        WITH_HALF(dtype, return allow_shared<T>(attention_mma_forward<T, 128>) &&
+                                allow_shared<T>(attention_mma_dq<T, 128>) &&
+                                allow_shared<T>(attention_mma_dkv<T, 128>));
 }
 
 /* Runs what follows with WIDTH, the columns of a head, and T, the type. */

@@ -162,6 +162,10 @@ static int open_backend(enum cuda_precision precision, uint32_t local_rank, cons
                 r = cuda_memory_open(text, size);
         if (r >= 0)
                 r = gemm_open(text, size);
+        if (r >= 0 && !cuda_attention_open()) {
+                snprintf(text, size, "%s", cuda_backend.failed);
+                r = -EIO;
+        }
         if (r < 0) {
                 close_backend();
                 return r;

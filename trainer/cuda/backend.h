@@ -15,8 +15,7 @@ extern "C" {
 #include "trainer/cuda/sizes.h"
 
 /* Columns of a norm: two sums for each in the shared memory of a block (48 KiB). Columns of a head of attention. */
-#define CUDA_WIDTH_MAX 4096
-#define CUDA_HEAD_MAX 128
+constexpr uint32_t CUDA_WIDTH_MAX = 4096, CUDA_HEAD_MAX = 128;
 
 struct cuda_backend {
         int device, sm; /* sm: 90 for compute capability 9.0 */
@@ -101,7 +100,8 @@ size_t cuda_attention_kept_bytes(const struct ops_shape *shape);
 void cuda_attention_forward(const struct op_attention *op);
 void cuda_attention_backward(const struct op_attention *op);
 
-/* attention_mma.cu: on tensor cores. False: not this one, nothing was done. Backward finds `delta` in the workspace. */
+/* attention_mma.cu: on tensor cores. False: not this one, nothing was done. Opened once the precision is known; false: it failed. */
+bool cuda_attention_open(void);
 bool cuda_attention_mma_forward(const struct op_attention *op);
 bool cuda_attention_mma_backward(const struct op_attention *op);
 

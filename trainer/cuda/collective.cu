@@ -16,7 +16,7 @@
 #include <nccl.h>
 #endif
 
-#define NCCL_LIBRARY "libnccl.so.2"
+static constexpr char LIBRARY[] = "libnccl.so.2";
 
 /* As much of NCCL 2's interface as is used here. */
 namespace nccl {
@@ -63,7 +63,7 @@ template <class F> static bool find(F *ret, const char *name) {
 static int load(char *text, size_t size) {
         if (library.handle)
                 return 0;
-        library.handle = dlopen(NCCL_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+        library.handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
         if (!library.handle) {
                 snprintf(text, size, "NCCL, which sums over ranks, cannot be loaded: %s; install it or use one rank",
                          dlerror());
@@ -74,7 +74,7 @@ static int load(char *text, size_t size) {
             find(&library.abort, "ncclCommAbort") && find(&library.broken, "ncclCommGetAsyncError") &&
             find(&library.sum, "ncclAllReduce"))
                 return 0;
-        snprintf(text, size, NCCL_LIBRARY " cannot be used: %s", dlerror());
+        snprintf(text, size, "%s cannot be used: %s", LIBRARY, dlerror());
         (void) dlclose(library.handle);
         library = {};
         return -ENOSYS;

@@ -1,28 +1,28 @@
 /*
  * Sums of columns, for the gradients of biases, gamma and beta: a kernel that reads rows anyway leaves the sums of its rows, a part, in scratch; parts are
- * added up here, PARTS threads a column, each every so many-th of them, in ascending order. A gradient that nobody else makes (of q, k and v, and
+ * added up here, PART_THREADS threads a column, each every so many-th of them, in ascending order. A gradient that nobody else makes (of q, k and v, and
  * of what cuBLASLt's GELU has made) is read once more, by sum_rows.
  */
 #include "trainer/cuda/columns.cuh"
 
 namespace {
-constexpr uint32_t PARTS = 16;
-constexpr uint32_t STRIPS_MAX = 128; /* of rows, a block for each and 256 columns */
+constexpr uint32_t PART_THREADS = 16; /* of a column */
+constexpr uint32_t STRIPS_MAX = 128;  /* of rows, a block for each and 256 columns */
 } // namespace
 
 /* partial (n_parts, n_to · columns): a run of `columns` for each of `to`, which are added to; NULL: nobody asked. */
 __global__ void add_parts(const float *partial, uint32_t n_parts, uint32_t columns, struct column_sums to) {
-        __shared__ float parts[PARTS][WARP];
+        __shared__ float parts[PART_THREADS][WARP];
         uint32_t i = blockIdx.x * WARP + threadIdx.x, width = to.n * columns;
         float total = 0;
 
-        for (uint32_t p = threadIdx.y; i < width && p < n_parts; p += PARTS)
+        for (uint32_t p = threadIdx.y; i < width && p < n_parts; p += PART_THREADS)
                 total += partial[(size_t) p * width + i];
         parts[threadIdx.y][threadIdx.x] = total;
         __syncthreads();
         if (threadIdx.y > 0 || i >= width)
                 return;
-        for (uint32_t p = 1; p < PARTS; p++)
+        for (uint32_t p = 1; p < PART_THREADS; p++)
                 total += parts[p][threadIdx.x];
         float *own = to.run[i / columns];
         if (own)
@@ -30,7 +30,8 @@ __global__ void add_parts(const float *partial, uint32_t n_parts, uint32_t colum
 }
 
 void cuda_add_parts(const float *partial, uint32_t n_parts, uint32_t columns, const struct column_sums &to) {
-        LAUNCH(add_parts, ceil_div((size_t) to.n * columns, WARP), dim3(WARP, PARTS), 0, partial, n_parts, columns, to);
+        LAUNCH(add_parts, ceil_div((size_t) to.n * columns, WARP), dim3(WARP, PART_THREADS), 0, partial, n_parts,
+               columns, to);
 }
 
 template <class T, bool ALIGNED> __global__ void sum_rows(view<T> x, uint32_t strip_rows, float *partial) {
@@ -40,7 +41,7 @@ template <class T, bool ALIGNED> __global__ void sum_rows(view<T> x, uint32_t st
         for (uint32_t r = s.first; r < s.end; r += STRIP_WARPS) {
                 load8<ALIGNED>(x.row(r) + s.column, s.left, v);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++)
+                for (uint32_t i = 0; i < VECTOR; i++)
                         total[i] += v[i];
         }
         store_strip(total, s, x.columns, partial);

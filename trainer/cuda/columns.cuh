@@ -46,7 +46,7 @@ __device__ static inline void store_strip(const float total[VECTOR], const struc
         float sum = 0;
 
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 parts[threadIdx.y][i][threadIdx.x] = total[i];
         __syncthreads();
         uint32_t own = s.column + threadIdx.y; /* of the lane's eight columns this warp has the threadIdx.y-th */

@@ -1,12 +1,12 @@
 /*
- * The flat runs: rounding, norms, hash, optimizers. A run is cut into chunks of CHUNK elements, a block each; sums are taken by chunk
+ * The flat runs: rounding, norms, hash, optimizers. A run is cut into chunks of CHUNK_ELEMENTS elements, a block each; sums are taken by chunk
  * and then over chunks in order. An update of all tensors is one launch for AdamW and three for LAMB: a block finds its tensor and
  * its chunk of it in a table of first chunks.
  */
 #include "trainer/cuda/kernels.cuh"
 
 namespace {
-constexpr uint32_t THREADS = 256, CHUNK = 65536;
+constexpr uint32_t THREADS = 256, CHUNK_ELEMENTS = 65536;
 constexpr uint32_t FOUR = 4;           /* elements that a thread has at a time */
 constexpr uint32_t TENSORS_MAX = 4096; /* of an update */
 } // namespace
@@ -65,8 +65,8 @@ __device__ static double chunk_squares(const float *x, size_t n) {
 }
 
 __global__ void square_chunks(const float *x, size_t n, double *partial) {
-        size_t first = (size_t) blockIdx.x * CHUNK;
-        double sum = chunk_squares(x + first, min(n - first, (size_t) CHUNK));
+        size_t first = (size_t) blockIdx.x * CHUNK_ELEMENTS;
+        double sum = chunk_squares(x + first, min(n - first, (size_t) CHUNK_ELEMENTS));
 
         if (threadIdx.x == 0)
                 partial[blockIdx.x] = sum;
@@ -94,7 +94,7 @@ __device__ static inline uint64_t mix(uint64_t x) {
 __global__ void hash_chunks(const uint32_t *words, size_t n, uint64_t *partial) {
         __shared__ uint64_t sums[THREADS];
         uint64_t sum = 0;
-        size_t first = (size_t) blockIdx.x * CHUNK, end = min(first + CHUNK, n);
+        size_t first = (size_t) blockIdx.x * CHUNK_ELEMENTS, end = min(first + CHUNK_ELEMENTS, n);
 
         for (size_t i = first + threadIdx.x; i < end; i += THREADS)
                 sum += mix(words[i] ^ (uint64_t) i << 32 ^ (uint64_t) i * 0x9e3779b97f4a7c15ull);
@@ -118,7 +118,7 @@ void cuda_round(void *values, const void *master, size_t n) {
 
 double cuda_sum_squares(const void *x, size_t n) {
         double *partial = (double *) cuda_backend.scratch, sum = NAN;
-        uint32_t chunks = ceil_div(n, CHUNK);
+        uint32_t chunks = ceil_div(n, CHUNK_ELEMENTS);
 
         LAUNCH(square_chunks, chunks, THREADS, 0, (const float *) x, n, partial + 1);
         LAUNCH(add_partials, 1, THREADS, 0, partial + 1, chunks, partial);
@@ -128,7 +128,7 @@ double cuda_sum_squares(const void *x, size_t n) {
 
 uint64_t cuda_hash(const void *data, size_t size) {
         uint64_t *partial = (uint64_t *) cuda_backend.scratch, total = size, piece[1024];
-        uint32_t chunks = ceil_div(size / 4, CHUNK);
+        uint32_t chunks = ceil_div(size / 4, CHUNK_ELEMENTS);
 
         LAUNCH(hash_chunks, chunks, THREADS, 0, (const uint32_t *) data, size / 4, partial);
         for (uint32_t i = 0; i < chunks; i += 1024) {
@@ -184,7 +184,7 @@ struct update {
         struct adam adam;
         struct row *rows;
         uint32_t n_rows;
-        float *g, *p, *m, *v;
+        float *__restrict__ g, *__restrict__ p, *__restrict__ m, *__restrict__ v;
         double *squares; /* (chunks, 2) of parameters and directions, or of gradients */
 };
 
@@ -204,8 +204,8 @@ __device__ static struct span span_of(const struct update &u) {
                         high = middle;
         }
         const struct row *row = &u.rows[low];
-        size_t at = (size_t) (blockIdx.x - row->first_chunk) * CHUNK;
-        return { row, row->offset + at, min(row->n - at, (size_t) CHUNK) };
+        size_t at = (size_t) (blockIdx.x - row->first_chunk) * CHUNK_ELEMENTS;
+        return { row, row->offset + at, min(row->n - at, (size_t) CHUNK_ELEMENTS) };
 }
 
 /* Four elements of an update; zeros behind the tensor's end. */
@@ -232,7 +232,7 @@ __device__ static inline struct adam adam_of_span(const struct update &u, const 
         return a;
 }
 
-template <class T> __global__ void update_adamw(struct update u, T *values) {
+template <class T> __global__ void update_adamw(struct update u, T *__restrict__ values) {
         const struct span s = span_of(u);
         const struct adam a = adam_of_span(u, s);
         float rate = s.row->rate;
@@ -293,7 +293,7 @@ __global__ void update_factors(struct update u, double clip_norm) {
         if (t >= u.n_rows)
                 return;
         struct row *row = &u.rows[t];
-        for (uint32_t c = 0; c < (row->n + CHUNK - 1) / CHUNK; c++) {
+        for (uint32_t c = 0; c < (row->n + CHUNK_ELEMENTS - 1) / CHUNK_ELEMENTS; c++) {
                 a += u.squares[2 * (row->first_chunk + c)];
                 b += u.squares[2 * (row->first_chunk + c) + 1];
         }
@@ -304,7 +304,7 @@ __global__ void update_factors(struct update u, double clip_norm) {
                 row->ratio = row->adapt && a > 0 && b > 0 ? (float) sqrt(a / b) : 1;
 }
 
-template <class T> __global__ void update_descend(struct update u, T *values) {
+template <class T> __global__ void update_descend(struct update u, T *__restrict__ values) {
         const struct span s = span_of(u);
         float rate = s.row->rate * s.row->ratio;
 
@@ -337,7 +337,7 @@ static uint32_t upload_rows(const struct op_update *op) {
                 rows[i].decay = (float) t->weight_decay;
                 rows[i].clip = rows[i].ratio = 1;
                 rows[i].adapt = t->adapt;
-                chunks += ceil_div(t->n, CHUNK);
+                chunks += ceil_div(t->n, CHUNK_ELEMENTS);
         }
         cuda_upload(cuda_backend.scratch, rows, op->n_tensors * sizeof(*rows));
         return chunks;

@@ -13,11 +13,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PLANS 16384 /* a power of two: a dozen products for each length of a micro-batch, hundreds of lengths at 512 */
 #ifndef PEAK_SIZE
-#define PEAK_SIZE 8192
+#define PEAK_SIZE 8192 /* of the product that measures the peak; a test's is smaller */
 #endif
-#define PEAK_REPEATS 10
+
+namespace {
+constexpr unsigned PLANS =
+        16384; /* a power of two: a dozen products for each length of a micro-batch, hundreds of lengths at 512 */
+constexpr int PEAK_REPEATS = 10;
+} // namespace
 
 /* What an algorithm depends on; compared byte by byte, so made from zeroes. */
 struct key {
@@ -99,19 +103,19 @@ static void forget(struct description *d) {
                 (void) cublasLtMatrixLayoutDestroy(d->d);
 }
 
-static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name, const void *value, size_t size) {
-        return cublasLtMatmulDescSetAttribute(operation, name, value, size) == CUBLAS_STATUS_SUCCESS;
+template <class V>
+static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name, const V &value) {
+        return cublasLtMatmulDescSetAttribute(operation, name, &value, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
 }
-#define SET(operation, name, value) set(operation, name, &(value), sizeof(value))
 
 /* What differs from one use of a plan to the next. */
 static bool set_pointers(const struct gemm *g, cublasLtMatmulDesc_t operation) {
         bool ok = true;
 
         if (g->epilogue == GEMM_BIAS || g->epilogue == GEMM_BIAS_GELU_NEW)
-                ok = SET(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
+                ok = set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW)
-                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved);
+                ok = ok && set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->saved);
         return ok;
 }
 
@@ -121,11 +125,11 @@ static bool describe_epilogue(const struct gemm *g, cublasLtMatmulDesc_t operati
                                                                          CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
                                                                          CUBLASLT_EPILOGUE_DGELU };
         cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
-        bool ok = SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set_pointers(g, operation);
+        bool ok = set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set_pointers(g, operation);
 
         if (g->epilogue == GEMM_BIAS_GELU_NEW || g->epilogue == GEMM_DGELU_NEW) {
                 int64_t ld = g->saved_stride;
-                ok = ok && SET(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
+                ok = ok && set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
         }
         return ok;
 }
@@ -142,8 +146,8 @@ static bool describe(const struct gemm *g, struct description *d) {
                           second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
 
         return cublasLtMatmulDescCreate(&d->operation, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-               SET(d->operation, CUBLASLT_MATMUL_DESC_TRANSA, first) &&
-               SET(d->operation, CUBLASLT_MATMUL_DESC_TRANSB, second) && describe_epilogue(g, d->operation) &&
+               set(d->operation, CUBLASLT_MATMUL_DESC_TRANSA, first) &&
+               set(d->operation, CUBLASLT_MATMUL_DESC_TRANSB, second) && describe_epilogue(g, d->operation) &&
                new_layout(&d->a, g->b) && new_layout(&d->b, g->a) && new_layout(&d->d, g->d);
 }
 

@@ -6,8 +6,8 @@
  */
 #include "trainer/cuda/backend.h"
 
-#define MADE_MAX \
-        8 /* kinds: other algorithms of cuBLASLt have other kernels, more of them, or clusters of other sizes */
+/* Kinds: other algorithms of cuBLASLt have other kernels, more of them, or clusters of other sizes. */
+constexpr unsigned MADE_MAX = 8;
 
 struct made {
         cudaGraphExec_t graph; /* NULL: none yet */

@@ -16,9 +16,8 @@
 typedef __nv_bfloat16 bf16;
 typedef __half fp16;
 
-#define WARP 32
-#define ALL_LANES 0xffffffffu
-#define VECTOR 8
+constexpr uint32_t WARP = 32, ALL_LANES = 0xffffffffu;
+constexpr uint32_t VECTOR = 8; /* elements that a lane handles at a time */
 
 #ifdef __CUDACC__
 #define START(kernel, grid, block, shared, ...) kernel<<<grid, block, shared, cuda_backend.stream>>>(__VA_ARGS__)
@@ -129,7 +128,7 @@ template <class T> struct packed {
         __device__ void unpack(float x[VECTOR]) const {
                 const uint32_t w[VECTOR / 2] = { words.x, words.y, words.z, words.w };
 #pragma unroll
-                for (int i = 0; i < VECTOR / 2; i++) {
+                for (uint32_t i = 0; i < VECTOR / 2; i++) {
                         float2 pair = unpack_pair<T>(w[i]);
                         x[2 * i] = pair.x;
                         x[2 * i + 1] = pair.y;
@@ -276,13 +275,12 @@ __device__ static inline void dropout8(const struct drop &d, uint64_t k, uint32_
         struct philox r = philox(d.seed, block, d.site, k);
 
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 mask[i] = is_kept(d, r, i) ? d.scale : 0;
 }
 
-#define SQRT_HALF 0.70710678118654752440f
-#define SQRT_2_OVER_PI 0.79788456080286535588f
-#define INV_SQRT_2PI 0.39894228040143267794f
+constexpr float SQRT_HALF = 0.70710678118654752440f, SQRT_2_OVER_PI = 0.79788456080286535588f,
+                INV_SQRT_2PI = 0.39894228040143267794f;
 
 __device__ static inline float activate(enum activation act, float x) {
         switch (act) {

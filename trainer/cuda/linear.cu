@@ -77,7 +77,7 @@ __global__ void bias_activation(view<T> x, const T *bias, enum activation act, v
         if (bias) {
                 load8<ALIGNED>(bias + c, left, b);
 #pragma unroll
-                for (int j = 0; j < VECTOR; j++)
+                for (uint32_t j = 0; j < VECTOR; j++)
                         v[j] += b[j];
         }
         if (pre.data) {
@@ -85,7 +85,7 @@ __global__ void bias_activation(view<T> x, const T *bias, enum activation act, v
                 store8<ALIGNED>(pre.row(r) + c, left, v);
         }
 #pragma unroll
-        for (int j = 0; j < VECTOR; j++)
+        for (uint32_t j = 0; j < VECTOR; j++)
                 v[j] = activate(act, v[j]);
         store8<ALIGNED>(y.row(r) + c, left, v);
 }
@@ -100,7 +100,7 @@ __global__ void times_derivative(enum activation act, view<T> saved, view<T> dx,
                 load8<ALIGNED>(dx.row(r) + s.column, s.left, v);
                 load8<ALIGNED>(saved.row(r) + s.column, s.left, argument);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++) {
+                for (uint32_t i = 0; i < VECTOR; i++) {
                         v[i] *= activate_derivative(act, argument[i]);
                         total[i] += v[i];
                 }

@@ -4,7 +4,9 @@
  */
 #include "trainer/cuda/kernels.cuh"
 
-#define THREADS 256
+namespace {
+constexpr uint32_t THREADS = 256; /* of a block */
+} // namespace
 
 /* The greatest value so far, its first place, and Σ exp(x − value). */
 struct peak {
@@ -39,7 +41,7 @@ __device__ static struct peak block_peak(struct peak p) {
                 parts[threadIdx.x / WARP] = p;
         __syncthreads();
         p = parts[0];
-        for (int i = 1; i < THREADS / WARP; i++)
+        for (uint32_t i = 1; i < THREADS / WARP; i++)
                 p = merge(p, parts[i]);
         return p;
 }
@@ -71,7 +73,7 @@ __device__ static void write_gradient(T *x, uint32_t columns, uint32_t label, co
         for (uint32_t c = threadIdx.x * VECTOR; c < columns; c += THREADS * VECTOR) {
                 load8(x + c, columns - c, v);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++)
+                for (uint32_t i = 0; i < VECTOR; i++)
                         v[i] = expf(v[i] - p.value) * factor - (c + i == label ? scale : 0);
                 store8(x + c, columns - c, v);
         }

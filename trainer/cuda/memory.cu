@@ -11,10 +11,12 @@
 
 #include "trainer/cuda/backend.h"
 
-#define SLOTS 64
-#define LOOKS_AWAKE 200 /* at the stream, of some microseconds each */
-#define SLOT_BYTES ((size_t) 256 << 10)
-#define STORE_PIECE ((size_t) 16 << 10) /* elements, on the stack */
+namespace {
+constexpr unsigned SLOTS = 64;
+constexpr unsigned LOOKS_AWAKE = 200; /* at the stream, of some microseconds each */
+constexpr size_t SLOT_BYTES = (size_t) 256 << 10;
+constexpr size_t STORE_PIECE = (size_t) 16 << 10; /* elements, on the stack */
+} // namespace
 
 static struct {
         char *slots; /* SLOTS × SLOT_BYTES, pinned */
@@ -209,7 +211,7 @@ int cuda_memory_open(char *text, size_t size) {
 
         if (r == cudaSuccess)
                 r = cudaHostAlloc((void **) &staging.slots, SLOTS * SLOT_BYTES, cudaHostAllocDefault);
-        for (int i = 0; r == cudaSuccess && i < SLOTS; i++)
+        for (unsigned i = 0; r == cudaSuccess && i < SLOTS; i++)
                 r = cudaEventCreateWithFlags(&staging.free[i], cudaEventDisableTiming);
         if (r == cudaSuccess)
                 r = cudaStreamCreateWithFlags(&beside.stream, cudaStreamNonBlocking);
@@ -222,7 +224,7 @@ int cuda_memory_open(char *text, size_t size) {
 }
 
 void cuda_memory_close(void) {
-        for (int i = 0; i < SLOTS; i++)
+        for (unsigned i = 0; i < SLOTS; i++)
                 if (staging.free[i])
                         (void) cudaEventDestroy(staging.free[i]);
         if (beside.mark)

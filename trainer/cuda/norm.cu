@@ -56,7 +56,7 @@ template <class T> __device__ static void row_mask(const norm_args<T> &op, uint3
                 return;
         }
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 mask[i] = 1;
 }
 
@@ -72,7 +72,7 @@ __device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, u
         row_mask(op, t, c, mask);
         load8<ALIGNED>(op.residual.row(t) + c, left, residual);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 x[i] = residual[i] + x[i] * mask[i];
 }
 
@@ -85,7 +85,7 @@ __device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uin
         load8<ALIGNED>(op.embed.position.row(op.embed.positions[t]) + c, left, position);
         load8<ALIGNED>(op.embed.type.row(op.embed.types[t]) + c, left, type);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 x[i] = x[i] + position[i] + type[i];
 }
 
@@ -117,13 +117,13 @@ __device__ static void row_moments(const float x[PIECES][VECTOR], uint32_t colum
 #pragma unroll
         for (int p = 0; p < PIECES; p++)
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++)
+                for (uint32_t i = 0; i < VECTOR; i++)
                         sum += x[p][i]; /* beyond the row: 0 */
         *mean = warp_sum(sum) / columns;
 #pragma unroll
         for (int p = 0; p < PIECES; p++)
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++) {
+                for (uint32_t i = 0; i < VECTOR; i++) {
                         float d = piece(p) + i < columns ? x[p][i] - *mean : 0;
                         squares += d * d;
                 }
@@ -152,7 +152,7 @@ template <class T, int PIECES, enum kind KIND, bool ALIGNED> __global__ void nor
                 if (KIND != ADD)
                         row_mask(op, t, c, mask);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++) {
+                for (uint32_t i = 0; i < VECTOR; i++) {
                         float y = (x[p][i] - mean) * rstd * gamma[i] + beta[i];
                         x[p][i] = KIND == ADD ? y : y * mask[i];
                 }
@@ -180,7 +180,7 @@ __device__ static inline void load_pair(const norm_args<T> &op, uint32_t t, stru
         if (KIND != ADD && left)
                 row_mask(op, t, c.first, mask);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) {
+        for (uint32_t i = 0; i < VECTOR; i++) {
                 xhat[i] = (xhat[i] - mean) * rstd;
                 if (KIND != ADD && left)
                         d[i] *= mask[i];
@@ -238,13 +238,13 @@ __device__ static inline void store_gradient(const norm_args<T> &op, uint32_t t,
         float mask[VECTOR], rstd = op.rstd[t];
 
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
+        for (uint32_t i = 0; i < VECTOR; i++)
                 d[i] = rstd * (d[i] - mean_d - xhat[i] * mean_dot);
         if (KIND == ADD) {
                 store8<ALIGNED>(op.dresidual.row(t) + c.first, c.left, d);
                 row_mask(op, t, c.first, mask);
 #pragma unroll
-                for (int i = 0; i < VECTOR; i++) {
+                for (uint32_t i = 0; i < VECTOR; i++) {
                         d[i] *= mask[i];
                         c.dbias[i] += d[i];
                 }

@@ -2,15 +2,16 @@
  * Rows moved and added: the embeddings' gradients, gather, scatter.
  *
  * The gradient of a table adds rows of tokens that share an index, in ascending order of tokens and without atomics. Tokens go in
- * chunks of CHUNK. First each token that is the first of its index in its chunk, its head there, adds up the chunk's tokens of that
+ * chunks of CHUNK_TOKENS. First each token that is the first of its index in its chunk, its head there, adds up the chunk's tokens of that
  * index; then each head that has no head before it adds up those of the later chunks and adds the sum to the table.
  */
 #include "trainer/cuda/kernels.cuh"
 
-#define WARPS 8
-#define CHUNK 512
-#define THREADS 128
-#define AHEAD 8 /* rows that are read before they are added */
+namespace {
+constexpr uint32_t THREADS = 128;      /* of a block */
+constexpr uint32_t CHUNK_TOKENS = 512; /* whose rows are added up first */
+constexpr uint32_t ROWS_AHEAD = 8;     /* that are read before they are added */
+} // namespace
 
 /* Whether any token from `first` on, before t, has t's index; with `heads`, any head. The answer is the block's. */
 __device__ static bool has_earlier(const int32_t *index, const uint8_t *heads, uint32_t first, uint32_t t) {
@@ -27,21 +28,21 @@ __device__ static inline bool is_alike(const int32_t *index, uint32_t u, uint32_
 
 /* A block a token. heads: whether it is one; sums (T, H): then the sum of its chunk's rows of that index. */
 template <class T> __global__ void sum_chunk(const int32_t *index, view<T> x, uint8_t *heads, float *sums) {
-        uint32_t t = blockIdx.x, first = t / CHUNK * CHUNK, end = min(first + CHUNK, x.rows);
+        uint32_t t = blockIdx.x, first = t / CHUNK_TOKENS * CHUNK_TOKENS, end = min(first + CHUNK_TOKENS, x.rows);
         bool head = !has_earlier(index, NULL, first, t);
 
         if (threadIdx.x == 0)
                 heads[t] = head;
         for (uint32_t c = threadIdx.x * VECTOR; head && c < x.columns; c += blockDim.x * VECTOR) {
-                float total[VECTOR] = {}, row[AHEAD][VECTOR];
-                for (uint32_t u = t; u < end; u += AHEAD) {
+                float total[VECTOR] = {}, row[ROWS_AHEAD][VECTOR];
+                for (uint32_t u = t; u < end; u += ROWS_AHEAD) {
 #pragma unroll
-                        for (uint32_t j = 0; j < AHEAD; j++)
+                        for (uint32_t j = 0; j < ROWS_AHEAD; j++)
                                 load8(x.row(min(u + j, end - 1)) + c,
                                       is_alike(index, u + j, end, t) ? x.columns - c : 0, row[j]);
 #pragma unroll
-                        for (uint32_t j = 0; j < AHEAD; j++)
-                                for (int i = 0; i < VECTOR && is_alike(index, u + j, end, t); i++)
+                        for (uint32_t j = 0; j < ROWS_AHEAD; j++)
+                                for (uint32_t i = 0; i < VECTOR && is_alike(index, u + j, end, t); i++)
                                         total[i] += row[j][i];
                 }
                 store8(sums + (size_t) t * x.columns + c, x.columns - c, total);
@@ -57,7 +58,7 @@ __device__ static uint32_t find_head(const int32_t *index, const uint8_t *heads,
         if (threadIdx.x == 0)
                 found = n;
         __syncthreads();
-        for (uint32_t u = first + threadIdx.x; u < min(first + CHUNK, n); u += blockDim.x)
+        for (uint32_t u = first + threadIdx.x; u < min(first + CHUNK_TOKENS, n); u += blockDim.x)
                 if (heads[u] && index[u] == index[t])
                         found = u; /* at most one thread */
         __syncthreads();
@@ -72,7 +73,7 @@ __global__ void add_to_table(const int32_t *index, const uint8_t *heads, const f
 
         if (!heads[t] || has_earlier(index, heads, 0, t))
                 return;
-        for (uint32_t first = t / CHUNK * CHUNK; first < n; first += CHUNK) {
+        for (uint32_t first = t / CHUNK_TOKENS * CHUNK_TOKENS; first < n; first += CHUNK_TOKENS) {
                 uint32_t head = find_head(index, heads, first, n, t);
                 for (uint32_t c = threadIdx.x; head < n && c < columns; c += blockDim.x)
                         to[c] += sums[(size_t) head * columns + c]; /* each thread its own columns */
