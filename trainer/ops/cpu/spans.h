@@ -1,7 +1,7 @@
 /*
  * The span kernels of the fp32 CPU backend, which know nothing of threads.
- * span_kernels.h is compiled twice, plain and for AVX2; neither fuses multiply and add and both work on eight lanes, so
- * the two give the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
+ * span_kernels.h is compiled plain, for AVX2 and for AVX-512; none fuses multiply and add and all take sums in eight lanes, so they give
+ * the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
  */
 #ifndef TRAINER_OPS_CPU_SPANS_H
 #define TRAINER_OPS_CPU_SPANS_H
