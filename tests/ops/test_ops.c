@@ -134,6 +134,59 @@ static void test_products(void **state) {
         }
 }
 
+enum { CUT_ROWS = 110, CUT_COLUMNS = 530, CUT_DEPTH = 800 };
+
+/* An element as gemm.c defines it: runs of the depth, each a chain, one added after the other. */
+static float element_of(const float *a, const float *b, uint32_t row, uint32_t column, bool fused) {
+        float c = 0;
+
+        for (uint32_t first = 0; first < CUT_DEPTH; first += CPU_GEMM_DEPTH) {
+                float sum = 0;
+                for (uint32_t k = first; k < MIN(first + CPU_GEMM_DEPTH, (uint32_t) CUT_DEPTH); k++) {
+                        float x = a[row * CUT_DEPTH + k], y = b[column * CUT_DEPTH + k];
+                        sum = fused ? fmaf(x, y, sum) : sum + x * y;
+                }
+                c = first ? c + 0.5f * sum : 0.5f * sum;
+        }
+        return c;
+}
+
+static void transpose(float *to, const float *from, uint32_t rows, uint32_t columns) {
+        for (uint32_t r = 0; r < rows; r++)
+                for (uint32_t c = 0; c < columns; c++)
+                        to[c * rows + r] = from[r * columns + c];
+}
+
+/* A product that is packed in several parts, by columns and by depth, has the bits of its definition: alone by each
+ * instruction set, and by all threads together. */
+static void test_cuts(void **state) {
+        static float a[2][CUT_ROWS * CUT_DEPTH], b[2][CUT_COLUMNS * CUT_DEPTH], c[CUT_ROWS * CUT_COLUMNS];
+        static float packed[CPU_GEMM_PACKED] __attribute__((aligned(64)));
+
+        for (uint32_t i = 0; i < CUT_ROWS * CUT_DEPTH; i++)
+                a[0][i] = (float) helper_random(1, i);
+        for (uint32_t i = 0; i < CUT_COLUMNS * CUT_DEPTH; i++)
+                b[0][i] = (float) helper_random(2, i);
+        transpose(a[1], a[0], CUT_ROWS, CUT_DEPTH);
+        transpose(b[1], b[0], CUT_COLUMNS, CUT_DEPTH);
+        for (unsigned way = 0; way < 4 * 4; way++) {
+                bool a_across = way & 1, b_across = way & 2, together = way / 4 == 3;
+                struct cpu_gemm gemm = { .a = { a[a_across], a_across ? CUT_ROWS : CUT_DEPTH, a_across },
+                                         .b = { b[b_across], b_across ? CUT_COLUMNS : CUT_DEPTH, b_across },
+                                         .c = { c, DTYPE_FP32, CUT_ROWS, CUT_COLUMNS, CUT_COLUMNS, false },
+                                         .depth = CUT_DEPTH,
+                                         .alpha = 0.5f };
+                memset(c, 0xff, sizeof(c));
+                if (!together && !cpu_gemm_variant(way / 4, &gemm, packed))
+                        continue;
+                if (together)
+                        cpu_gemm(&gemm);
+                bool fused = together ? strcmp(ops_cpu_variant(), "generic") != 0 : way / 4 > 0;
+                for (uint32_t i = 0; i < CUT_ROWS * CUT_COLUMNS; i += 7)
+                        assert_true(c[i] == element_of(a[0], b[0], i / CUT_COLUMNS, i % CUT_COLUMNS, fused));
+        }
+}
+
 #define SPAN_MAX 208
 
 /* What each kernel makes of spans of n: rows of SPAN_MAX in `to`; returns how many. */
@@ -144,7 +197,7 @@ static unsigned every_kernel(const struct cpu_kernels *k, size_t n, float to[][S
         unsigned row = 0;
         size_t best;
 
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t i = 0; i < SPAN_MAX; i++) {
                 x[i] = (float) (4 * helper_random(1, i));
                 y[i] = (float) (4 * helper_random(2, i));
                 z[i] = (float) (1 + helper_random(3, i));
@@ -187,6 +240,7 @@ static unsigned every_kernel(const struct cpu_kernels *k, size_t n, float to[][S
         k->adam_direction(&adam, to[row + 1], y, to[row + 2], to[row], n);
         row += 3;
         k->descend(0.25f, y, to[row++], n);
+        k->add_columns(to[row++], x, 1, 67, n < 64 ? n : 64);
         return row;
 }
 
@@ -229,7 +283,7 @@ int main(void) {
                 cmocka_unit_test(test_linear),    cmocka_unit_test(test_norm),  cmocka_unit_test(test_attention),
                 cmocka_unit_test(test_rows),      cmocka_unit_test(test_xent),  cmocka_unit_test(test_flat),
                 cmocka_unit_test(test_functions), cmocka_unit_test(test_masks), cmocka_unit_test(test_variants),
-                cmocka_unit_test(test_products),  cmocka_unit_test(test_peak),
+                cmocka_unit_test(test_products),  cmocka_unit_test(test_cuts),  cmocka_unit_test(test_peak),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,34 @@ FUNCTION void KERNEL(add)(float *y, const float *x, size_t n) {
         (y + i, KERNEL(load_part)(y + i, n - i, 0) + KERNEL(load_part)(x + i, n - i, 0), n - i);
 }
 
+/* `vectors` is a constant at each call: sums stay in registers. */
+INLINE void KERNEL(add_columns_of)(int vectors, float *sums, const float *x, size_t stride, size_t rows, size_t n) {
+        FLOATS total[CPU_COLUMNS_MAX / LANES] = {};
+
+        for (size_t first = 0; first < rows; first += CPU_COLUMNS_ROWS) {
+                size_t end = first + CPU_COLUMNS_ROWS < rows ? first + CPU_COLUMNS_ROWS : rows;
+                FLOATS part[CPU_COLUMNS_MAX / LANES] = {};
+                for (size_t r = first; r < end; r++)
+                        for (int v = 0; v < vectors; v++)
+                                part[v] += KERNEL(load_part)(x + r * stride + v * LANES, n - v * LANES, 0);
+                for (int v = 0; v < vectors; v++)
+                        total[v] += part[v];
+        }
+        for (int v = 0; v < vectors; v++)
+                KERNEL(store_part)
+        (sums + v * LANES, KERNEL(load_part)(sums + v * LANES, n - v * LANES, 0) + total[v], n - v * LANES);
+}
+
+FUNCTION void KERNEL(add_columns)(float *sums, const float *x, size_t stride, size_t rows, size_t n) {
+        size_t i = 0;
+
+        if (n == CPU_COLUMNS_MAX)
+                KERNEL(add_columns_of)(CPU_COLUMNS_MAX / LANES, sums, x, stride, rows, n);
+        else
+                for (; i < n; i += LANES)
+                        KERNEL(add_columns_of)(1, sums + i, x + i, stride, rows, n - i);
+}
+
 FUNCTION void KERNEL(sum3)(float *y, const float *a, const float *b, const float *c, size_t n) {
         for (size_t i = 0; i < n; i += LANES)
                 KERNEL(store_part)
@@ -333,6 +361,7 @@ static const struct cpu_kernels KERNEL(table) = {
         .multiply = KERNEL(multiply),
         .add_masked = KERNEL(add_masked),
         .add = KERNEL(add),
+        .add_columns = KERNEL(add_columns),
         .sum3 = KERNEL(sum3),
         .norm = KERNEL(norm),
         .norm_backward = KERNEL(norm_backward),
