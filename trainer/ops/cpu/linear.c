@@ -77,10 +77,9 @@ void cpu_add_column_sums(struct tensor x, struct tensor to) {
 
 void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         struct cpu_gemm gemm = {
-                .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = true
+                .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = !dw.fresh
         };
 
-        cpu_begin_sum(dw);
         cpu_gemm(&gemm);
         cpu_add_column_sums(dy, dbias);
 }
