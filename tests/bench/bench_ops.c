@@ -5,17 +5,21 @@
  *
  *   bench_ops CONFIG.json LENGTH SAMPLES [fp32|tf32|bf16|fp16]
  *
- * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU. An operation is done
- * REPEATS times between two waits; a backend that waits less is faster than their sum.
+ * With a precision: on the GPU, by the module that BERTD_CUDA_MODULE names. Without: on the CPU, in CPU time shared out
+ * over the threads, which counts neither their waiting for each other nor what else uses the cores. An operation is
+ * done REPEATS times between two waits; a backend that waits less is faster than their sum.
  */
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/clock.h"
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
 #include "trainer/model/optimizer.h"
+#include "trainer/ops/cpu/peak.h"
 
 #define REPEATS 5
 #define ROWS_MAX 128
@@ -32,6 +36,15 @@ static unsigned n_rows;
 static const struct ops *real;
 static void *flag; /* in the backend's memory: to wait for */
 
+static double now(void) {
+        struct timespec t;
+
+        if (!real->host_memory)
+                return (double) clock_monotonic_usec() / 1e6;
+        (void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        return ((double) t.tv_sec + (double) t.tv_nsec / 1e9) / omp_get_max_threads();
+}
+
 static void wait_for_backend(void) {
         char byte;
 
@@ -46,6 +59,7 @@ static void count(const char *name, double seconds, double bytes, double flops) 
         if (i == n_rows) {
                 if (n_rows == ROWS_MAX)
                         return;
+                rows[n_rows] = (struct row) {};
                 (void) snprintf(rows[n_rows++].name, sizeof(rows[0].name), "%s", name);
         }
         rows[i].calls++;
@@ -55,15 +69,15 @@ static void count(const char *name, double seconds, double bytes, double flops) 
 }
 
 /* The call, timed; `of`: a name that tells shapes apart, `bytes` and `flops` of one call. */
-#define TIMED(of, bytes, flops, call)                                                                    \
-        do {                                                                                             \
-                call;                                                                                    \
-                wait_for_backend();                                                                      \
-                uint64_t begin_ = clock_monotonic_usec();                                                \
-                for (int i_ = 0; i_ < REPEATS; i_++)                                                     \
-                        call;                                                                            \
-                wait_for_backend();                                                                      \
-                count(of, (double) (clock_monotonic_usec() - begin_) / 1e6 / REPEATS, (bytes), (flops)); \
+#define TIMED(of, bytes, flops, call)                                    \
+        do {                                                             \
+                call;                                                    \
+                wait_for_backend();                                      \
+                double begin_ = now();                                   \
+                for (int i_ = 0; i_ < REPEATS; i_++)                     \
+                        call;                                            \
+                wait_for_backend();                                      \
+                count(of, (now() - begin_) / REPEATS, (bytes), (flops)); \
         } while (0)
 
 static double bytes_of(struct tensor t) {
@@ -154,6 +168,10 @@ static void update(const struct op_update *op) {
               real->update(op));
 }
 
+static void adamw(const struct op_adam *op, size_t n, const void *g, void *p, void *m, void *v) {
+        TIMED("adamw", (double) n * 7 * (double) dtype_size(real->master), 0, real->adamw(op, n, g, p, m, v));
+}
+
 static struct ops timed_table(void) {
         struct ops t = *real;
 
@@ -174,6 +192,7 @@ static struct ops timed_table(void) {
         t.softmax_xent = softmax_xent;
         t.sum_squares = sum_squares;
         t.zero = zero;
+        t.adamw = adamw;
         t.update = real->update ? update : NULL;
         return t;
 }
@@ -235,6 +254,10 @@ static double micro_batch(struct model *model, const struct test_batch *t, bool 
         return (double) (clock_monotonic_usec() - begin) / 1e6 / MICRO;
 }
 
+static const struct spec_optimizer adam = {
+        .name = OPTIMIZER_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-6, .weight_decay = 0.01, .layer_decay = 1
+};
+
 static int run(const char *path, uint32_t length, uint32_t samples, const char *precision) {
         struct model_config config;
         struct error error = {};
@@ -244,7 +267,7 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
                 return error_report(&error);
         real = real ? real : ops_cpu();
         flag = real->allocate(64);
-        double memory = bandwidth(), product = real->peak_flops();
+        double memory = bandwidth(), product = real->host_memory ? cpu_peak(9, now) : real->peak_flops();
         struct ops table = timed_table();
         struct test_batch *t = helper_batch(config.vocab_size, samples, length, 0, false);
         struct model *model = helper_model(&config, &table, &t->batch);
@@ -254,7 +277,7 @@ static int run(const char *path, uint32_t length, uint32_t samples, const char *
         model_zero_gradients(model);
         model_forward_backward(model, &t->batch, &pass, NULL);
         (void) optimizer_gradient_norm(model);
-        optimizer_update(model, &helper_lamb, 1e-4, 1, 1);
+        optimizer_update(model, real->update ? &helper_lamb : &adam, 1e-4, 1, 1);
         (void) snprintf(title, sizeof(title), "%s, %u samples of %u tokens, %s",
                         strrchr(path, '/') ? strrchr(path, '/') + 1 : path, samples, length,
                         precision ? precision : "CPU, fp32");

@@ -1,6 +1,6 @@
 /*
  * The fp32 backend of the CPU: every entry against its twin (ops_checks.h); the vector functions against libm; the
- * two instruction sets bit for bit; dropout masks element by element against their definition.
+ * instruction sets bit for bit; dropout masks element by element against their definition.
  */
 #include <math.h>
 #include <omp.h>
@@ -134,31 +134,129 @@ static void test_products(void **state) {
         }
 }
 
-/* The two instruction sets: same bits, whatever the tail. */
-static void test_variants(void **state) {
-        const struct cpu_kernels *a = cpu_kernels_variant(0), *b = cpu_kernels_variant(1);
-        float x[203], y[203], u[203], v[203], mean[2], rstd[2];
+enum { CUT_ROWS = 110, CUT_COLUMNS = 530, CUT_DEPTH = 800 };
 
-        if (!b)
-                skip();
-        for (size_t n = 190; n < 203; n++) {
-                for (uint32_t i = 0; i < n; i++) {
-                        x[i] = (float) (4 * helper_random(1, i));
-                        y[i] = (float) (4 * helper_random(2, i));
+/* An element as gemm.c defines it: runs of the depth, each a chain, one added after the other. */
+static float element_of(const float *a, const float *b, uint32_t row, uint32_t column, bool fused) {
+        float c = 0;
+
+        for (uint32_t first = 0; first < CUT_DEPTH; first += CPU_GEMM_DEPTH) {
+                float sum = 0;
+                for (uint32_t k = first; k < MIN(first + CPU_GEMM_DEPTH, (uint32_t) CUT_DEPTH); k++) {
+                        float x = a[row * CUT_DEPTH + k], y = b[column * CUT_DEPTH + k];
+                        sum = fused ? fmaf(x, y, sum) : sum + x * y;
                 }
-                a->norm(x, y, y, 1e-12, u, &mean[0], &rstd[0], n);
-                b->norm(x, y, y, 1e-12, v, &mean[1], &rstd[1], n);
-                assert_memory_equal(u, v, n * sizeof(float));
-                assert_true(mean[0] == mean[1] && rstd[0] == rstd[1]);
-                a->bias_activation(u, x, ACTIVATION_GELU, NULL, n);
-                b->bias_activation(v, x, ACTIVATION_GELU, NULL, n);
-                assert_memory_equal(u, v, n * sizeof(float));
-                a->activation_backward(u, y, ACTIVATION_GELU, n);
-                b->activation_backward(v, y, ACTIVATION_GELU, n);
-                assert_memory_equal(u, v, n * sizeof(float));
-                assert_true(a->softmax(u, NULL, n) == b->softmax(v, NULL, n));
-                assert_memory_equal(u, v, n * sizeof(float));
-                assert_true(a->sum_squares(x, n) == b->sum_squares(x, n));
+                c = first ? c + 0.5f * sum : 0.5f * sum;
+        }
+        return c;
+}
+
+static void transpose(float *to, const float *from, uint32_t rows, uint32_t columns) {
+        for (uint32_t r = 0; r < rows; r++)
+                for (uint32_t c = 0; c < columns; c++)
+                        to[c * rows + r] = from[r * columns + c];
+}
+
+/* A product that is packed in several parts, by columns and by depth, has the bits of its definition: alone by each
+ * instruction set, and by all threads together. */
+static void test_cuts(void **state) {
+        static float a[2][CUT_ROWS * CUT_DEPTH], b[2][CUT_COLUMNS * CUT_DEPTH], c[CUT_ROWS * CUT_COLUMNS];
+        static float packed[CPU_GEMM_PACKED] __attribute__((aligned(64)));
+
+        for (uint32_t i = 0; i < CUT_ROWS * CUT_DEPTH; i++)
+                a[0][i] = (float) helper_random(1, i);
+        for (uint32_t i = 0; i < CUT_COLUMNS * CUT_DEPTH; i++)
+                b[0][i] = (float) helper_random(2, i);
+        transpose(a[1], a[0], CUT_ROWS, CUT_DEPTH);
+        transpose(b[1], b[0], CUT_COLUMNS, CUT_DEPTH);
+        for (unsigned way = 0; way < 4 * 4; way++) {
+                bool a_across = way & 1, b_across = way & 2, together = way / 4 == 3;
+                struct cpu_gemm gemm = { .a = { a[a_across], a_across ? CUT_ROWS : CUT_DEPTH, a_across },
+                                         .b = { b[b_across], b_across ? CUT_COLUMNS : CUT_DEPTH, b_across },
+                                         .c = { c, DTYPE_FP32, CUT_ROWS, CUT_COLUMNS, CUT_COLUMNS, false },
+                                         .depth = CUT_DEPTH,
+                                         .alpha = 0.5f };
+                memset(c, 0xff, sizeof(c));
+                if (!together && !cpu_gemm_variant(way / 4, &gemm, packed))
+                        continue;
+                if (together)
+                        cpu_gemm(&gemm);
+                bool fused = together ? strcmp(ops_cpu_variant(), "generic") != 0 : way / 4 > 0;
+                for (uint32_t i = 0; i < CUT_ROWS * CUT_COLUMNS; i += 7)
+                        assert_true(c[i] == element_of(a[0], b[0], i / CUT_COLUMNS, i % CUT_COLUMNS, fused));
+        }
+}
+
+#define SPAN_MAX 208
+
+/* What each kernel makes of spans of n: rows of SPAN_MAX in `to`; returns how many. */
+static unsigned every_kernel(const struct cpu_kernels *k, size_t n, float to[][SPAN_MAX]) {
+        static const struct op_adam adam = { 1e-3, 0.9, 0.999, 1e-6, 0.01, 0.1, 0.001, 0.5 };
+        const struct dropout dropout = dropout_new(0.3, 77, 0, 3, DROPOUT_ATTENTION_OUTPUT);
+        float x[SPAN_MAX], y[SPAN_MAX], z[SPAN_MAX], mask[SPAN_MAX];
+        unsigned row = 0;
+        size_t best;
+
+        for (uint32_t i = 0; i < SPAN_MAX; i++) {
+                x[i] = (float) (4 * helper_random(1, i));
+                y[i] = (float) (4 * helper_random(2, i));
+                z[i] = (float) (1 + helper_random(3, i));
+        }
+        x[n / 2] = 100; /* beyond what exp reaches */
+        k->dropout_mask(mask, n, &dropout, 5, 9);
+        memset(to, 0, 64 * sizeof(to[0]));
+        for (unsigned i = 0; i < 60; i++)
+                memcpy(to[i], x, n * sizeof(float));
+        for (enum activation act = 0; act < ACTIVATION_MAX; act++) {
+                k->bias_activation(to[row], y, act, to[row + 1], n);
+                k->bias_activation(to[row + 2], NULL, act, NULL, n);
+                k->activation_backward(to[row + 3], y, act, n);
+                row += 4;
+        }
+        memcpy(to[row++], mask, n * sizeof(float));
+        k->multiply(to[row++], y, mask, n);
+        k->add_masked(to[row++], y, mask, n);
+        k->add_masked(to[row++], y, NULL, n);
+        k->add(to[row++], y, n);
+        k->sum3(to[row++], x, y, z, n);
+        k->norm(x, y, z, 1e-12, to[row], &to[63][0], &to[63][1], n);
+        k->norm_backward(x, y, z, to[63][0], to[63][1], to[row + 1], to[row + 2], to[row + 3], n);
+        row += 4;
+        to[63][2] = k->softmax(to[row++], mask, n);
+        k->softmax_backward(to[row], to[row + 1], mask, 3, 0.5f, 0.125f, n);
+        row += 2;
+        k->softmax_backward(to[row], to[row + 1], NULL, 3, 0.5f, 0.125f, n);
+        row += 2;
+        to[63][3] = k->dot(x, y, n);
+        to[63][4] = k->log_sum_exp(x, n, &best);
+        to[63][5] = (float) best;
+        k->xent_gradient(to[row++], 2, 0.25f, n);
+        double squares = k->sum_squares(x, n);
+        memcpy(&to[63][6], &squares, sizeof(squares));
+        memcpy(to[row], z, n * sizeof(float));
+        k->adamw(&adam, y, to[row + 1], to[row + 2], to[row], n);
+        row += 3;
+        memcpy(to[row], z, n * sizeof(float));
+        k->adam_direction(&adam, to[row + 1], y, to[row + 2], to[row], n);
+        row += 3;
+        k->descend(0.25f, y, to[row++], n);
+        k->add_columns(to[row++], x, 1, 67, n < 64 ? n : 64);
+        return row;
+}
+
+/* All instruction sets: same bits, whatever the tail. */
+static void test_variants(void **state) {
+        static float first[64][SPAN_MAX], now[64][SPAN_MAX];
+
+        for (size_t n = 1; n <= SPAN_MAX; n += n < 40 ? 1 : 3) {
+                assert_true(every_kernel(cpu_kernels_variant(0), n, first) <= 60);
+                for (unsigned i = 1; cpu_kernels_variant(i); i++) {
+                        every_kernel(cpu_kernels_variant(i), n, now);
+                        for (unsigned row = 0; row < 64; row++)
+                                if (memcmp(first[row], now[row], sizeof(first[row])) != 0)
+                                        fail_msg("%s differs in row %u of spans of %zu", cpu_kernels_variant(i)->name,
+                                                 row, n);
+                }
         }
 }
 
@@ -185,7 +283,7 @@ int main(void) {
                 cmocka_unit_test(test_linear),    cmocka_unit_test(test_norm),  cmocka_unit_test(test_attention),
                 cmocka_unit_test(test_rows),      cmocka_unit_test(test_xent),  cmocka_unit_test(test_flat),
                 cmocka_unit_test(test_functions), cmocka_unit_test(test_masks), cmocka_unit_test(test_variants),
-                cmocka_unit_test(test_products),  cmocka_unit_test(test_peak),
+                cmocka_unit_test(test_products),  cmocka_unit_test(test_cuts),  cmocka_unit_test(test_peak),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,6 @@
 #include "trainer/ops/cpu/gemm.h"
 #include "trainer/ops/cpu/spans.h"
 
-#define COLUMN_BLOCK 64
-#define SUM_ROWS 64
-
 /* What is done to a piece of y or dx while it is in cache. */
 struct epilogue {
         struct tensor y, bias, pre, saved;
@@ -63,20 +60,6 @@ void cpu_linear_dx(struct tensor dy, struct tensor w, bool add, enum activation 
         cpu_add_column_sums(dx, dbias);
 }
 
-/* Columns first_column… of dy summed over all rows, SUM_ROWS rows at a time, then added to dbias. */
-static void column_sums(const struct cpu_kernels *k, struct tensor dy, uint32_t first_column, float *dbias) {
-        size_t width = MIN((uint32_t) COLUMN_BLOCK, dy.columns - first_column);
-        float total[COLUMN_BLOCK] = {};
-
-        for (uint32_t r = 0; r < dy.rows; r += SUM_ROWS) {
-                float part[COLUMN_BLOCK] = {};
-                for (uint32_t i = r; i < MIN(dy.rows, r + SUM_ROWS); i++)
-                        k->add(part, cpu_row(dy, i) + first_column, width);
-                k->add(total, part, width);
-        }
-        k->add(dbias + first_column, total, width);
-}
-
 void cpu_begin_sum(struct tensor t) {
         for (uint32_t r = 0; t.data && t.fresh && r < t.rows; r++)
                 memset(cpu_row(t, r), 0, t.columns * sizeof(float));
@@ -87,16 +70,16 @@ void cpu_add_column_sums(struct tensor x, struct tensor to) {
 
         cpu_begin_sum(to);
 #pragma omp parallel for schedule(static)
-        for (uint32_t c = 0; c < (to.data ? x.columns : 0); c += COLUMN_BLOCK)
-                column_sums(k, x, c, cpu_row(to, 0));
+        for (uint32_t c = 0; c < (to.data ? x.columns : 0); c += CPU_COLUMNS_MAX)
+                k->add_columns(cpu_row(to, 0) + c, cpu_row(x, 0) + c, x.stride, x.rows,
+                               MIN((uint32_t) CPU_COLUMNS_MAX, x.columns - c));
 }
 
 void cpu_linear_dw_db(struct tensor dy, struct tensor x, struct tensor dw, struct tensor dbias) {
         struct cpu_gemm gemm = {
-                .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = true
+                .a = across_depth(dy), .b = across_depth(x), .c = dw, .depth = dy.rows, .alpha = 1, .add = !dw.fresh
         };
 
-        cpu_begin_sum(dw);
         cpu_gemm(&gemm);
         cpu_add_column_sums(dy, dbias);
 }

@@ -1,4 +1,4 @@
-/* See spans.h: the span kernels of both instruction sets. */
+/* See spans.h: the span kernels of each instruction set. */
 #include "trainer/ops/cpu/spans.h"
 
 #include <stdlib.h>
@@ -21,29 +21,46 @@ typedef uint16_t v8u16_unaligned __attribute__((vector_size(16), aligned(2), may
 #define KERNEL(name) generic_##name
 #define KERNEL_NAME "generic"
 #define TARGET
+#define LANES 8
 #include "trainer/ops/cpu/span_kernels.h"
 
 #ifdef __x86_64__
+typedef float v16f __attribute__((vector_size(64)));
+typedef int32_t v16i __attribute__((vector_size(64)));
+
 #define KERNEL_AVX2
 #define KERNEL(name) avx2_##name
 #define KERNEL_NAME "avx2"
 #define TARGET __attribute__((target("avx2")))
+#define LANES 8
+#include "trainer/ops/cpu/span_kernels.h"
+
+#define KERNEL_AVX512
+#define KERNEL(name) avx512_##name
+#define KERNEL_NAME "avx512"
+#define TARGET __attribute__((target("avx512f")))
+#define LANES 16
 #include "trainer/ops/cpu/span_kernels.h"
 #endif
 
+/* From the plainest on; NULL beyond the last that the machine runs. */
 const struct cpu_kernels *cpu_kernels_variant(unsigned index) {
-        const struct cpu_kernels *variants[3] = { &generic_table };
+        const struct cpu_kernels *variants[4] = { &generic_table };
 
-#ifdef KERNEL_AVX2
+#ifdef __x86_64__
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2"))
                 variants[1] = &avx2_table;
+        if (variants[1] && __builtin_cpu_supports("avx512f"))
+                variants[2] = &avx512_table;
 #endif
         return index < ELEMENTSOF(variants) ? variants[index] : NULL;
 }
 
 const struct cpu_kernels *cpu_kernels(void) {
-        const struct cpu_kernels *best = cpu_kernels_variant(1);
+        const struct cpu_kernels *best = cpu_kernels_variant(0);
 
-        return best ? best : cpu_kernels_variant(0);
+        for (unsigned i = 1; cpu_kernels_variant(i); i++)
+                best = cpu_kernels_variant(i);
+        return best;
 }

@@ -1,7 +1,7 @@
 /*
  * The span kernels of the fp32 CPU backend, which know nothing of threads.
- * span_kernels.h is compiled twice, plain and for AVX2; neither fuses multiply and add and both work on eight lanes, so
- * the two give the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
+ * span_kernels.h is compiled plain, for AVX2 and for AVX-512; none fuses multiply and add and all take sums in eight lanes, so they give
+ * the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
  */
 #ifndef TRAINER_OPS_CPU_SPANS_H
 #define TRAINER_OPS_CPU_SPANS_H
@@ -20,6 +20,8 @@ struct cpu_kernels {
         void (*multiply)(float *y, const float *x, const float *mask, size_t n);          /* y = x · mask */
         void (*add_masked)(float *x, const float *residual, const float *mask, size_t n); /* x = residual + x · mask */
         void (*add)(float *y, const float *x, size_t n);                                  /* y += x */
+        /* sums (n) += x (rows, n), n ≤ CPU_COLUMNS_MAX; rows CPU_COLUMNS_ROWS at a time, and the sums of those. */
+        void (*add_columns)(float *sums, const float *x, size_t stride, size_t rows, size_t n);
         void (*sum3)(float *y, const float *a, const float *b, const float *c, size_t n); /* y = a + b + c */
 
         void (*norm)(const float *x, const float *gamma, const float *beta, double epsilon, float *y, float *ret_mean,
@@ -54,6 +56,9 @@ const struct cpu_kernels *cpu_kernels(void);
 const struct cpu_kernels *cpu_kernels_variant(unsigned index);
 
 #define CPU_MASK_MAX 512 /* elements of a mask made at a time; a multiple of 8 */
+
+#define CPU_COLUMNS_MAX 64
+#define CPU_COLUMNS_ROWS 64
 
 static inline float *cpu_row(struct tensor t, size_t r) { return (float *) t.data + r * t.stride; }
 
