@@ -44,6 +44,7 @@ static const struct command {
 
         { "evaluate", "measure a classifier or regression on labelled texts", GROUP_APPLY, cmd_evaluate },
         { "predict", "label texts: classes and probabilities, or numbers", GROUP_APPLY, cmd_predict },
+        { "embed", "compute a vector for each text", GROUP_APPLY, cmd_embed },
         { "fill-mask", "predict the words at [MASK] in a text", GROUP_APPLY, cmd_fill_mask },
 
         { "import", "make a checkpoint from a Hugging Face folder", GROUP_EXCHANGE, cmd_import },

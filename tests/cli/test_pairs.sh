@@ -44,6 +44,10 @@ is "evaluate reads pairs as training did" "$(jq .accuracy rte.json)" 1
 cut -f 2,3 rte-dev.tsv | tail -n +2 >lines.txt
 "$TRAINER" predict rte/best.ckpt rte-dev.tsv >a.json 2>err && "$TRAINER" predict rte/best.ckpt <lines.txt >b.json 2>err && [ "$(wc -l <a.json)" -eq 40 ] && cmp -s a.json b.json
 ok "predict too, and of lines both with a tab between" test $? -eq 0
+answer() { "$TRAINER" predict "$@" rte/best.ckpt 2>err; }
+first=$(head -n 1 lines.txt)
+[ -n "$(answer <<<"$first")" ] && [ "$(answer <<<"$first")" != "$(answer --join <<<"${first/$'\t'/ [SEP] }")" ]
+ok "the same tokens of segment 0 alone are another text" test $? -eq 0
 is "a line that is not two texts has its reason" "$(printf 'the page\nthe page\tthe lock\tthe file\nthe\t \n' | "$TRAINER" predict rte/best.ckpt 2>err | tr '\n' ' ')" \
         '{"label":null,"reason":"expected two texts with a tab between them"} {"label":null,"reason":"expected two texts with a tab between them"} {"label":null,"reason":"empty"} '
 awk -F'\t' -v OFS='\t' '{ print $1, $3, $2, $4 }' rte-dev.tsv | sed '1s/.*/index\tpremise\thypothesis\tlabel/' >turned.tsv

@@ -50,7 +50,7 @@ Look at models and checkpoints:
 This program:
 Examples:"
 commands=$(sed -n 's/^  \([a-z-]*\)   *[a-z].*/\1/p' out)
-ok "it has every command" equal "$(echo $commands)" "vocab tokenize prepare pretrain finetune evaluate predict fill-mask import export params inspect diff version help"
+ok "it has every command" equal "$(echo $commands)" "vocab tokenize prepare pretrain finetune evaluate predict embed fill-mask import export params inspect diff version help"
 for command in $commands; do
   ok "bert-trainer $command --help fits 80 columns" fits 63 "$command" --help
   ok "bert-trainer help $command" same_help "$command"

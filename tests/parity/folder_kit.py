@@ -10,6 +10,7 @@ transformers follows from its arguments:
   reference                function FOLDER → (model, tokenizer), where transformers' own classes do not read the folder as it is
   texts                    what is tokenised and classified (default TEXTS); of "mlm", each has one [MASK]
   pair                     texts are PAIRS: ids, segments and logits of both together
+  embeds                   `embed` of every layer, by both poolings, is compared with hidden_states, too
   truncates                texts are cut at the tokenizer's model_max_length, as transformers does when asked to truncate (default true)
   tunes=(KEYS, SETTINGS)   what is looked at is a fine-tuning of the folder at a rate of 0, with those keys of the spec's data, and a tokenizer of
                            those settings
@@ -50,6 +51,7 @@ class Variant:
     reference: object = None
     texts: list | None = None
     pair: bool = False
+    embeds: bool = False
     truncates: bool = True
     tunes: tuple | None = None
     export: object = True

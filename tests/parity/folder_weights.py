@@ -6,17 +6,17 @@ from folder_kit import *  # noqa: F403
 
 # ---- what transformers writes ----
 
-@variant()
+@variant(embeds=True)
 def bert_classifier(folder):
     save(folder)
 
 
-@variant()
+@variant(embeds=True)
 def albert_classifier(folder):
     save(folder, "AlbertForSequenceClassification")
 
 
-@variant(head="mlm")
+@variant(head="mlm", embeds=True)
 def bert_pretraining(folder):
     save(folder, "BertForPreTraining")
 
@@ -26,17 +26,17 @@ def bert_masked_lm(folder):
     save(folder, "BertForMaskedLM")
 
 
-@variant(head="mlm")
+@variant(head="mlm", embeds=True)
 def albert_masked_lm(folder):
     save(folder, "AlbertForMaskedLM")
 
 
-@variant(head="none")
+@variant(head="none", embeds=True)
 def bert_model(folder):
     save(folder, "BertModel")
 
 
-@variant(head="none")
+@variant(head="none", embeds=True)
 def albert_model(folder):
     save(folder, "AlbertModel")
 
@@ -396,7 +396,7 @@ def regression_by_problem_type(folder):
     classes(folder, 1, num_labels=1, problem_type="regression")
 
 
-@variant(head="number")
+@variant(head="number", embeds=True)
 def albert_regression(folder):
     save(folder, "AlbertForSequenceClassification", id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, problem_type="regression")
 
@@ -712,7 +712,7 @@ def pairs_of_12_left(folder):
     short(folder, 12, truncation_side="left")
 
 
-@variant(pair=True)
+@variant(pair=True, embeds=True)
 def pairs_of_13_left(folder):
     short(folder, 13, truncation_side="left")
 

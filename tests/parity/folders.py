@@ -179,8 +179,10 @@ def check(variant, folder):
         checkpoint = tune(folder, classes, variant.tunes[0], variant.pair)
         for key, value in variant.tunes[1].items():
             setattr(tokenizer, key, value)
+    if variant.embeds:
+        found["embeddings"] = worst_embedding(model, tokenizer, checkpoint, PAIRS if variant.pair else [(text,) for text in TEXTS])
     if variant.pair:
-        return check_pairs(variant, model, tokenizer, checkpoint, exported)
+        return found | check_pairs(variant, model, tokenizer, checkpoint, exported)
     texts = variant.texts or (MASKED if variant.head == "mlm" else TEXTS)
     rows = token_ids(tokenizer, texts, variant.truncates)
     if isinstance(variant.export, tuple):
@@ -207,6 +209,29 @@ def pair_logits(model, rows):
     import torch
     with torch.no_grad():
         return [model(input_ids=torch.tensor([row["input_ids"]]), token_type_ids=torch.tensor([row["token_type_ids"]])).logits[0].double() for row in rows]
+
+
+def worst_embedding(model, tokenizer, checkpoint, texts):
+    """Of every layer from either end, of [CLS] and the mean; as JSON lines and as an array."""
+    import numpy
+    import torch
+    encoder, worst = getattr(model, model.base_model_prefix, model), 0
+    with torch.no_grad():
+        states = [encoder(**tokenizer(*text, truncation=True, return_tensors="pt"), output_hidden_states=True).hidden_states for text in texts]
+    lines = "".join("\t".join(text) + "\n" for text in texts)
+    columns = ["--text", "1", "--text", "2"] if len(texts[0]) == 2 else []
+    array = checkpoint.with_suffix(".npy")
+    for layer in range(len(states[0])):
+        for pooling in "cls", "mean":
+            theirs = torch.stack([s[layer][0, 0] if pooling == "cls" else s[layer][0].mean(0) for s in states]).numpy()
+            said = done("embed", "--pooling", pooling, "--layer", str(layer), *columns, checkpoint, text=lines).stdout.splitlines()
+            ours = numpy.array([json.loads(line)["embedding"] for line in said], dtype=numpy.float32)
+            done("embed", "--pooling", pooling, "--layer", str(layer - len(states[0])), *columns, "--output", array, checkpoint, text=lines)
+            loaded = numpy.load(array)
+            if loaded.dtype != numpy.float32 or loaded.shape != theirs.shape or (loaded != ours).any():
+                raise Failure(f"embed: layer {layer}, {pooling}: the array is not that of the lines")
+            worst = max(worst, float(numpy.abs(ours - theirs).max()))
+    return worst
 
 
 def check_pairs(variant, model, tokenizer, checkpoint, exported):

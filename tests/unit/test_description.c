@@ -345,6 +345,8 @@ static void test_task_wrong(void **state) {
                                              "{\"text\": [\"t\"], \"header\": true}",
                                              "{\"text\": [\"t\"], \"empty\": \"keep\"}",
                                              "{\"text\": [\"t\"], \"delimiter\": \"ab\"}",
+                                             "{\"text\": [\"t\", \"u\"], \"pair\": 1}",
+                                             "{\"text\": [\"t\"], \"pair\": true}",
                                              "{\"text\": [\"t\"], \"text\": [\"u\"], \"classes\": 5}" };
         cleanup_checkpoint_meta struct checkpoint_meta meta = {};
         struct labels labels = {};

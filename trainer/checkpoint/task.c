@@ -97,6 +97,11 @@ static int read_default(struct task *task, const struct labels *all, struct erro
         return r < 0 ? r : take_labels(task, all, 0, all->n, error);
 }
 
+int task_default(struct task *ret, struct error *error) {
+        const struct labels none = {};
+        return read_default(ret, &none, error);
+}
+
 /* Of the right types, with names that this program knows: what is missing has its default. */
 static bool is_row(const json_t *row) {
         static const struct {
@@ -109,8 +114,10 @@ static bool is_row(const json_t *row) {
                         { "header", headers, HEADER_MAX },
                         { "empty", empties, EMPTY_MAX } };
         static const char *const texts[] = { "name", "label" }, *const numbers[] = { "first", "classes" };
-        const json_t *columns = json_object_get(row, "text"), *delimiter = json_object_get(row, "delimiter");
-        bool good = json_is_array(columns) && json_array_size(columns) > 0;
+        const json_t *columns = json_object_get(row, "text"), *delimiter = json_object_get(row, "delimiter"),
+                     *pair = json_object_get(row, "pair");
+        bool good = json_is_array(columns) && json_array_size(columns) > 0 &&
+                    (!pair || (json_is_boolean(pair) && json_array_size(columns) == 2));
 
         for (size_t i = 0; i < json_array_size(columns); i++)
                 good = good && json_is_string(json_array_get(columns, i));

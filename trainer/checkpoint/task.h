@@ -42,6 +42,9 @@ int task_set_meta(struct checkpoint_meta *meta, uint32_t index, const char *name
 int task_find(const struct checkpoint *checkpoint, const char *name, const struct model_config *config,
               struct task *ret, struct error *error);
 
+/* What is known of a checkpoint that holds no classifier: texts are in a column text. */
+int task_default(struct task *ret, struct error *error);
+
 /* All tasks of a classifier's checkpoint into `ret` (SPEC_TASKS_MAX), none if it holds no classifier; the caller frees each. */
 int task_list(const struct checkpoint *checkpoint, const struct model_config *config, struct task *ret, uint32_t *ret_n,
               struct error *error);

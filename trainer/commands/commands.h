@@ -18,6 +18,7 @@ int cmd_finetune(int argc, char **argv);
 int cmd_evaluate(int argc, char **argv);
 int cmd_predict(int argc, char **argv);
 int cmd_fill_mask(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
 
 /*
  * Models in Hugging Face folders: config.json and model.safetensors, whose tensors are named as the classes of transformers name them, and

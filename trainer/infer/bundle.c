@@ -104,7 +104,7 @@ static int read_lengths(struct bundle *b, struct error *error) {
 static int check_heads(const struct bundle *b, enum bundle_use use, struct error *error) {
         const char *path = checkpoint_path(b->checkpoint),
                    *precision = checkpoint_meta_get(checkpoint_meta(b->checkpoint), "precision");
-        bool computes = use == USE_MASKS || use == USE_CLASSIFIER;
+        bool computes = use == USE_MASKS || use == USE_CLASSIFIER || use == USE_ENCODER;
         unsigned needed = use == USE_CLASSIFIER                     ? heads_of_classifier(&b->config)
                           : use == USE_MASKS || use == USE_PRETRAIN ? HEAD(PART_MLM_HEAD)
                                                                     : 0;

@@ -31,6 +31,7 @@ struct bundle {
 enum bundle_use {
         USE_EXPORT,     /* anything; no vocabulary if none is known */
         USE_TEXT,       /* its vocabulary alone */
+        USE_ENCODER,    /* what all have */
         USE_MASKS,      /* the MLM head, trained */
         USE_CLASSIFIER, /* the classifier, trained, with the pooler where it reads that */
         USE_PRETRAIN,   /* to begin with: the MLM head */

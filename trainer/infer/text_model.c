@@ -64,7 +64,7 @@ static int check_pair(const struct text_model *m, struct error *error) {
         return fit_pair(path, &b->config, "--text", BERTD_EXIT_DATA, error);
 }
 
-static int open_model(struct text_model *m, enum device_kind device, struct error *error) {
+static int open_model(struct text_model *m, enum device_kind device, bool encoder, struct error *error) {
         uint32_t segments = m->source.max_segments;
         const struct model_limits limits = { .max_tokens = TEXT_MODEL_BATCH * m->source.max_length,
                                              .max_samples = TEXT_MODEL_BATCH * segments,
@@ -80,24 +80,47 @@ static int open_model(struct text_model *m, enum device_kind device, struct erro
                 r = weights_read(m->bundle.checkpoint, m->model, error);
         if (r >= 0)
                 r = batches_new(&m->source, &all, &m->batches, error);
-        m->width = m->bundle.config.classifier.n_labels;
-        m->outputs = calloc((size_t) TEXT_MODEL_BATCH * m->width, sizeof(*m->outputs));
+        m->width = encoder ? m->bundle.config.hidden_size : m->bundle.config.classifier.n_labels;
+        m->outputs = calloc((size_t) (encoder ? limits.max_tokens : TEXT_MODEL_BATCH) * m->width, sizeof(*m->outputs));
         return r >= 0 && !m->outputs ? error_errno(error, ENOMEM, "a model's outputs") : r;
+}
+
+/* The columns of the encoder alone are those of its classifier, if it has one. */
+static int open_task(struct text_model *m, const struct text_model_options *options, struct error *error) {
+        const struct bundle *b = &m->bundle;
+
+        if (!options->encoder || task_any(b->checkpoint, &b->config))
+                return task_find(b->checkpoint, options->task_name, &b->config, &m->task, error);
+        if (options->task_name)
+                return error_input(error, BERTD_EXIT_DATA, "%s: holds no classifier, so no task '%.64s'",
+                                   checkpoint_path(b->checkpoint), options->task_name);
+        return task_default(&m->task, error);
+}
+
+static int set_length(struct bundle *b, uint32_t sequence_length, struct error *error) {
+        if (sequence_length == 0)
+                return 0;
+        b->lengths.sequence_length = sequence_length;
+        return fit_length(checkpoint_path(b->checkpoint), &b->config, "--sequence-length", sequence_length,
+                          BERTD_EXIT_DATA, error);
 }
 
 int text_model_open(struct text_model *m, const char *path, const struct text_model_options *options,
                     struct error *error) {
-        int r = bundle_open(&m->bundle, path, USE_CLASSIFIER, options->vocab_path, error);
+        int r = bundle_open(&m->bundle, path, options->encoder ? USE_ENCODER : USE_CLASSIFIER, options->vocab_path,
+                            error);
 
         if (r >= 0)
-                r = task_find(m->bundle.checkpoint, options->task_name, &m->bundle.config, &m->task, error);
+                r = set_length(&m->bundle, options->sequence_length, error);
+        if (r >= 0)
+                r = open_task(m, options, error);
         if (r >= 0)
                 r = take_columns(&m->task, options, error);
         if (r >= 0)
                 r = check_pair(m, error);
         if (r >= 0)
                 r = open_texts(m, error);
-        return r < 0 ? r : open_model(m, options->device, error);
+        return r < 0 ? r : open_model(m, options->device, options->encoder, error);
 }
 
 void text_model_close(struct text_model *m) {
@@ -152,15 +175,21 @@ static int check_finite(const double *row, uint32_t n, struct error *error) {
         return 0;
 }
 
-int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t index, double *row, struct error *error),
-                   void *context, struct error *error) {
-        uint64_t seen = 0;
+static int fill(struct text_model *m, struct error *error) {
         int r = 0;
 
         text_set_free(&m->set);
         if (texts_n(m->texts) > 0)
                 r = text_set_all(m->texts, &m->set, error);
         batches_fill(m->batches, 0, r < 0 ? 0 : m->set.n);
+        return r;
+}
+
+int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t index, double *row, struct error *error),
+                   void *context, struct error *error) {
+        uint64_t seen = 0;
+        int r = fill(m, error);
+
         for (uint32_t b = 0; r >= 0 && b < batches_n(m->batches); b++) {
                 const struct batch *batch = batches_get(m->batches, b);
                 model_classify(m->model, batch, m->outputs);
@@ -169,6 +198,30 @@ int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t ind
                         r = check_finite(row, task_width(&m->task), error);
                         if (r >= 0)
                                 r = take(context, seen, row, error);
+                }
+        }
+        return r;
+}
+
+int text_model_encode(struct text_model *m, uint32_t n_layers,
+                      int (*take)(void *context, uint64_t index, const struct text_hidden *hidden, struct error *error),
+                      void *context, struct error *error) {
+        uint64_t seen = 0;
+        int r = fill(m, error);
+
+        for (uint32_t b = 0; r >= 0 && b < batches_n(m->batches); b++) {
+                const struct batch *batch = batches_get(m->batches, b);
+                model_encode(m->model, batch, n_layers, m->outputs);
+                for (uint32_t i = 0; r >= 0 && i < batch->n_texts; i++, seen++) {
+                        const int32_t *begin = batch->cu_seqlens + batch->text_begin[i],
+                                      *end = batch->cu_seqlens + batch->text_begin[i + 1];
+                        struct text_hidden hidden = { .rows = m->outputs + (size_t) *begin * m->width,
+                                                      .n_tokens = (uint32_t) (*end - *begin),
+                                                      .n_sequences = (uint32_t) (end - begin),
+                                                      .begin = begin };
+                        r = check_finite(hidden.rows, hidden.n_tokens * m->width, error);
+                        if (r >= 0)
+                                r = take(context, seen, &hidden, error);
                 }
         }
         return r;

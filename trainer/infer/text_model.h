@@ -32,8 +32,10 @@ struct text_model_options {
         enum device_kind device;
         char *text[TEXT_COLUMNS_MAX]; /* columns; n_text 0: the task's */
         uint32_t n_text;
-        bool join;   /* two columns are not a pair */
-        char *label; /* column; NULL: the task's */
+        bool join;                /* two columns are not a pair */
+        char *label;              /* column; NULL: the task's */
+        bool encoder;             /* the encoder alone: a classifier is not needed */
+        uint32_t sequence_length; /* 0: the checkpoint's */
 };
 
 struct text_model {
@@ -46,8 +48,8 @@ struct text_model {
         struct text_set set;
         struct sample_source source;
         struct batches *batches;
-        double *outputs; /* (TEXT_MODEL_BATCH, width) */
-        uint32_t width;  /* logits of a text, of all tasks together */
+        double *outputs; /* (TEXT_MODEL_BATCH, width), or of the encoder (tokens, width) */
+        uint32_t width;  /* logits of a text, of all tasks together, or hidden_size */
 };
 
 /* Zeroed before; to be closed in any case. */
@@ -62,5 +64,15 @@ int text_model_records(const struct text_model *m, const struct text_model_optio
 /* Computes the texts at hand and drops them. `take` gets each one's index and its task's outputs, finite or exit 77. */
 int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t index, double *row, struct error *error),
                    void *context, struct error *error);
+
+/* The same of the encoder: what its first `n_layers` put out (model_encode). */
+struct text_hidden {
+        const double *rows; /* (n_tokens, width) */
+        uint32_t n_tokens, n_sequences;
+        const int32_t *begin; /* (n_sequences) each sequence's [CLS], counted from begin[0] */
+};
+int text_model_encode(struct text_model *m, uint32_t n_layers,
+                      int (*take)(void *context, uint64_t index, const struct text_hidden *hidden, struct error *error),
+                      void *context, struct error *error);
 
 #endif

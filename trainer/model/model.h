@@ -159,6 +159,10 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
 /* Logits of masked position `row` of the micro-batch that was computed last: (vocab_size). */
 void model_masked_logits(struct model *model, uint32_t row, double *logits);
 
+/* The first `n_layers` of the encoder, 0: the embeddings alone; `hidden` (tokens, H) is what the last of them puts out: transformers'
+ * hidden_states[n_layers]. */
+void model_encode(struct model *model, const struct batch *batch, uint32_t n_layers, double *hidden);
+
 /* Classes' logits of each text: (texts, n_labels). */
 void model_classify(struct model *model, const struct batch *batch, double *logits);
 

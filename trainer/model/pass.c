@@ -226,6 +226,19 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
         model_take_loss(model, loss);
 }
 
+void model_encode(struct model *model, const struct batch *batch, uint32_t n_layers, double *hidden) {
+        const struct model_pass pass = {};
+
+        if (!batch->n_samples)
+                return;
+        begin_batch(model, batch, &pass);
+        encoder_forward_embeddings(model, &model->batch, &pass);
+        for (uint32_t l = 0; l < n_layers; l++)
+                encoder_forward_layer(model, &model->batch, &pass, l);
+        struct tensor last = model_layer_input(model, &model->batch, n_layers);
+        model->ops->load(last.dtype, last.data, 0, hidden, (size_t) last.rows * last.columns);
+}
+
 void model_masked_logits(struct model *model, uint32_t row, double *logits) {
         const struct tensor *all = &model->buffers.logits;
 
