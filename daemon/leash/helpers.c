@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -203,11 +204,9 @@ static void send_stacks(struct leash *leash, char *text, size_t size) {
 /* ---- both ---- */
 
 void leash_helper_read(struct leash *leash, struct leash_helper *helper) {
-        char *larger = helper->size < LEASH_STACKS_MAX ? realloc(helper->text, LEASH_STACKS_MAX + 1) : NULL;
+        bool fits = helper->size < LEASH_STACKS_MAX && array_resize(&helper->text, LEASH_STACKS_MAX + 1, 1) >= 0;
 
-        if (larger)
-                helper->text = larger;
-        ssize_t n = larger ? read(helper->fd, larger + helper->size, LEASH_STACKS_MAX - helper->size) : 0;
+        ssize_t n = fits ? read(helper->fd, helper->text + helper->size, LEASH_STACKS_MAX - helper->size) : 0;
         if (n > 0)
                 helper->size += (size_t) n;
         else if (n == 0 || errno != EAGAIN) {

@@ -36,6 +36,7 @@ predict --device a.ckpt
 import --output hf
 export --vocab a.ckpt
 fill-mask --top a.ckpt
+embed --pooling a.ckpt
 inspect - a.ckpt
 diff - a.ckpt b.ckpt
 version -

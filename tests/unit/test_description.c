@@ -296,6 +296,7 @@ static void test_task(void **state) {
         assert_int_equal(task.delimiter, ';');
         assert_int_equal(task.empty, EMPTY_SKIP);
         assert_int_equal(task.first, 4);
+        assert_true(task.pair);
         task_free(&task);
         assert_int_equal(task_list(c, &config, all, &n, NULL), 0);
         assert_int_equal(n, 2);
@@ -303,6 +304,7 @@ static void test_task(void **state) {
         assert_string_equal(all[1].columns.name[0], "text");
         assert_int_equal(all[1].kind, FORMAT_TSV);
         assert_int_equal(all[1].delimiter, 0);
+        assert_false(all[1].pair);
         for (uint32_t i = 0; i < n; i++)
                 task_free(&all[i]);
         labels_free(&labels);
@@ -343,6 +345,7 @@ static void test_task_wrong(void **state) {
                                              "{\"text\": [\"t\"], \"format\": 3}",
                                              "{\"text\": [\"t\"], \"kind\": \"xml\"}",
                                              "{\"text\": [\"t\"], \"header\": true}",
+                                             "{\"text\": [\"t\"], \"pair\": \"yes\"}",
                                              "{\"text\": [\"t\"], \"empty\": \"keep\"}",
                                              "{\"text\": [\"t\"], \"delimiter\": \"ab\"}",
                                              "{\"text\": [\"t\", \"u\"], \"pair\": 1}",

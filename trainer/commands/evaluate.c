@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 #include "common/usage.h"
 #include "trainer/commands/commands.h"
@@ -46,18 +47,11 @@ struct evaluate {
 /* ---- texts ---- */
 
 static int keep_number(struct evaluate *f, double predicted, double target, struct error *error) {
-        if (f->n == f->room) {
-                size_t room = 2 * f->room + 1024;
-                double *more = realloc(f->predicted, room * sizeof(*more));
-                if (more)
-                        f->predicted = more;
-                double *targets = realloc(f->targets, room * sizeof(*targets));
-                if (targets)
-                        f->targets = targets;
-                if (!more || !targets)
-                        return error_errno(error, ENOMEM, "%zu numbers", room);
-                f->room = room;
-        }
+        size_t room = f->room;
+
+        if (array_reserve(&f->targets, &room, f->n + 1, sizeof(target)) < 0 ||
+            array_reserve(&f->predicted, &f->room, f->n + 1, sizeof(predicted)) < 0)
+                return error_errno(error, ENOMEM, "numbers");
         f->predicted[f->n] = predicted;
         f->targets[f->n++] = target;
         return 0;

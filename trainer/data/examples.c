@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "trainer/data/target.h"
 #include "trainer/random/permute.h"
 #include "trainer/random/philox.h"
@@ -73,36 +74,23 @@ void texts_clear(struct texts *t) { t->ids.n = t->n_segments = t->n = t->n_pairs
 /* ---- one text ---- */
 
 static int make_room(struct texts *t, size_t segments) {
-        if (t->n_segments + segments + 1 > t->segment_room) {
-                size_t room = 2 * t->segment_room + segments + 1024;
-                uint64_t *begin = realloc(t->begin, room * sizeof(*begin));
-                if (!begin)
+        const struct {
+                void *array;
+                size_t size;
+        } arrays[] = { { &t->first_segment, sizeof(*t->first_segment) },
+                       { &t->label, sizeof(*t->label) },
+                       { &t->length, sizeof(*t->length) },
+                       { &t->second, sizeof(*t->second) },
+                       { &t->target, sizeof(*t->target) } };
+        size_t room = t->room;
+
+        for (size_t i = 0; i < ELEMENTSOF(arrays); i++) {
+                room = t->room;
+                if (array_reserve(arrays[i].array, &room, t->n + 2, arrays[i].size) < 0)
                         return -ENOMEM;
-                t->begin = begin;
-                t->segment_room = room;
         }
-        if (t->n + 2 > t->room) {
-                size_t room = 2 * t->room + 1024;
-                uint64_t *first = realloc(t->first_segment, room * sizeof(*first));
-                if (first)
-                        t->first_segment = first;
-                int32_t *label = realloc(t->label, room * sizeof(*label));
-                if (label)
-                        t->label = label;
-                uint32_t *length = realloc(t->length, room * sizeof(*length));
-                if (length)
-                        t->length = length;
-                uint32_t *second = realloc(t->second, room * sizeof(*second));
-                if (second)
-                        t->second = second;
-                double *target = realloc(t->target, room * sizeof(*target));
-                if (target)
-                        t->target = target;
-                if (!first || !label || !length || !second || !target)
-                        return -ENOMEM;
-                t->room = room;
-        }
-        return 0;
+        t->room = room;
+        return array_reserve(&t->begin, &t->segment_room, t->n_segments + segments + 1, sizeof(*t->begin));
 }
 
 static int append_ids(struct texts *t, const struct ids *raw, size_t from, size_t n) {
@@ -273,11 +261,8 @@ int texts_take(struct texts *t, const char *path, const struct record *record, s
 }
 
 static int note_first(struct texts *t, const char *path, const struct record *record, struct error *error) {
-        struct text_first *first = realloc(t->first, (t->n_first + 1) * sizeof(*first));
-
-        if (!first)
+        if (array_resize(&t->first, t->n_first + (size_t) 1, sizeof(*t->first)) < 0)
                 return error_errno(error, ENOMEM, "%s", path);
-        t->first = first;
         t->first[t->n_first++] = (struct text_first) { path, record->line, t->n - 1 };
         return 0;
 }
@@ -384,7 +369,7 @@ const struct text_first *texts_first(const struct texts *t, size_t *ret_n) {
         return t->first;
 }
 
-void texts_hash(const struct texts *t, char hex[33]) {
+void texts_hash(const struct texts *t, char hex[HEX_128_SIZE]) {
         XXH128_hash_t parts[4] = { XXH3_128bits(t->ids.data, t->ids.n * sizeof(*t->ids.data)),
                                    XXH3_128bits(t->begin, t->n_segments * sizeof(*t->begin)),
                                    t->options.numbers ? XXH3_128bits(t->target, t->n * sizeof(*t->target))
@@ -392,7 +377,7 @@ void texts_hash(const struct texts *t, char hex[33]) {
                                    XXH3_128bits(t->second, t->n * sizeof(*t->second)) };
         XXH128_hash_t hash = XXH3_128bits(parts, (t->n_pairs > 0 ? 4 : 3) * sizeof(*parts));
 
-        (void) snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t) hash.high64, (uint64_t) hash.low64);
+        hex_128(hash.high64, hash.low64, hex);
 }
 
 /* ---- sets ---- */

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/hex.h"
 #include "common/spec/spec.h"
 #include "trainer/data/labels.h"
 #include "trainer/data/records.h"
@@ -102,7 +103,7 @@ struct text_first {
 const struct text_first *texts_first(const struct texts *texts, size_t *ret_n);
 
 /* xxh3-128 over ids, lengths, and labels or targets. */
-void texts_hash(const struct texts *texts, char hex[33]);
+void texts_hash(const struct texts *texts, char hex[HEX_128_SIZE]);
 
 /* Some of the texts, in any order. Borrows the texts; the owner frees `index`. */
 struct text_set {

@@ -8,20 +8,18 @@
 #include <string.h>
 
 #include "bertd/exit.h"
+#include "common/array.h"
 #include "common/cleanup.h"
 
 int labels_add(struct labels *labels, const char *name, struct error *error) {
-        char **grown = NULL, *copy = NULL;
+        char *copy = NULL;
 
         if (labels->n >= LABELS_MAX)
                 return error_input(error, BERTD_EXIT_DATA, "more than %d classes: is this the label's column?",
                                    LABELS_MAX);
-        if ((labels->n & (labels->n - 1)) == 0) { /* a power of two: full */
-                grown = realloc(labels->name, MAX(2 * (size_t) labels->n, 1u) * sizeof(*grown));
-                if (!grown)
-                        return error_errno(error, ENOMEM, "labels");
-                labels->name = grown;
-        }
+        bool full = (labels->n & (labels->n - 1)) == 0; /* a power of two */
+        if (full && array_resize(&labels->name, 2 * (size_t) labels->n, sizeof(*labels->name)) < 0)
+                return error_errno(error, ENOMEM, "labels");
         copy = strdup(name);
         if (!copy)
                 return error_errno(error, ENOMEM, "labels");

@@ -26,8 +26,6 @@
 #include "common/spec/spec.h"
 #include "trainer/text/source.h"
 
-#define RECORD_COLUMNS_MAX 4096
-
 struct records_options {
         enum data_format format; /* auto: by the file's name */
         enum data_encoding encoding;
