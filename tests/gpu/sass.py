@@ -3,7 +3,9 @@
 A kernel that grew shows here. The inner loop is the smallest that has tensor-core products; without any, the smallest that has half of the
 kernel's loads from global memory, or the whole kernel.
 
-    sass.py CUOBJDUMP OBJECT...     prints a table (Markdown) of the kernels of OBJECTs, as nvcc compiles them for one architecture"""
+    sass.py CUOBJDUMP FOLDER            prints a table (Markdown) of the kernels in FOLDER/*.o, as nvcc compiles them for one architecture
+    sass.py CUOBJDUMP BEFORE AFTER      of two folders: "before → after", one number where they are the same"""
+import pathlib
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ KERNELS = {  # as they are called in a step of bf16 with rows of 1,024 and heads
     "attention forward": r"attention_mma_forward.*bfloat16.*Li64E",
     "attention dq": r"attention_mma_dq.*bfloat16.*Li64E",
     "attention dk, dv": r"attention_mma_dkv.*bfloat16.*Li64E",
-    "sum and norm forward": r"norm_forward.*bfloat16Li4EL\d*4kind1E(Lb1E)?E",
+    "sum and norm forward": r"norm_forward.*bfloat16.*Li4EE?L\d*4kind1E(Lb1E)?E",
     "sum and norm backward": r"norm_backward.*bfloat16(Li4E)?L\d*4kind1E(Lb1E)?E",
     "GELU backward": r"times_derivative.*bfloat16(Lb1E)?E",
     "column sums": r"(sum_strip|sum_rows).*bfloat16(Lb1E)?E",
@@ -29,14 +31,14 @@ def run(*command):
 
 def functions(cuobjdump, path):
     """Of each kernel its name and instructions: (address, operation, operands)."""
-    for text in run(cuobjdump, "-sass", path).split("Function : ")[1:]:
+    for text in run(cuobjdump, "-sass", str(path)).split("Function : ")[1:]:
         name = text.split("\n", 1)[0].strip()
         code = [(int(m[1], 16), m[2], m[3]) for line in text.splitlines() if (m := INSTRUCTION.match(line))]
         yield name, [i for i in code if not i[1].startswith("NOP")]
 
 
 def registers(cuobjdump, path):
-    return {m[1]: int(m[2]) for m in re.finditer(r"Function (\S+?):\s*REG:(\d+)", run(cuobjdump, "-res-usage", path))}
+    return {m[1]: int(m[2]) for m in re.finditer(r"Function (\S+?):\s*REG:(\d+)", run(cuobjdump, "-res-usage", str(path)))}
 
 
 def count(code, *operations):
@@ -54,25 +56,40 @@ def inner_loop(code):
     return min(products or loads or [code], key=len)
 
 
-def row(title, code, used):
+COLUMNS = ("registers", "instructions", "of them inner loop", "HMMA in it", "MUFU", "F2F", "LDS", "global accesses of 16 bytes")
+
+
+def figures(code, used):
     loop = inner_loop(code)
     wide = sum(op.startswith(("LDG", "STG")) and ".128" in op for _, op, _ in code)
-    cells = [used, len(code), len(loop) if loop is not code else "", count(loop, "HMMA"), count(loop, "MUFU"), count(loop, "F2F"),
-             count(loop, "LDS", "LDSM"), f"{wide} of {count(code, 'LDG', 'STG')}"]
-    return f"| {title} | " + " | ".join(map(str, cells)) + " |"
+    return [used, len(code), len(loop) if loop is not code else "none", count(loop, "HMMA"), count(loop, "MUFU"), count(loop, "F2F"),
+            count(loop, "LDS", "LDSM"), f"{wide} of {count(code, 'LDG', 'STG')}"]
+
+
+def of_folder(cuobjdump, folder):
+    """Of each of KERNELS its figures; one that the folder lacks is not in it."""
+    kernels = {}
+    for path in sorted(pathlib.Path(folder).glob("*.o")):
+        used = registers(cuobjdump, path)
+        for name, code in functions(cuobjdump, path):
+            for title, pattern in KERNELS.items():
+                if re.search(pattern, name):
+                    kernels[title] = figures(code, used.get(name, 0))
+    return kernels
+
+
+def cell(values):
+    values = [str(v) for v in dict.fromkeys(values)]
+    return " → ".join(values)
 
 
 def main():
-    cuobjdump, paths = sys.argv[1], sys.argv[2:]
-    found = {}
-    for path in paths:
-        used = registers(cuobjdump, path)
-        found |= {name: (code, used.get(name, 0)) for name, code in functions(cuobjdump, path)}
-    print("| kernel | registers | instructions | of them inner loop | HMMA in it | MUFU | F2F | LDS | global accesses of 16 bytes |\n|---|---|---|---|---|---|---|---|---|")
-    for title, pattern in KERNELS.items():
-        for name, (code, used) in sorted(found.items()):
-            if re.search(pattern, name):
-                print(row(title, code, used))
+    folders = [of_folder(sys.argv[1], folder) for folder in sys.argv[2:]]
+    print("| kernel | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
+    for title in KERNELS:
+        found = [folder[title] for folder in folders if title in folder]
+        if found:
+            print(f"| {title} | " + " | ".join(cell(values) for values in zip(*found)) + " |")
 
 
 if __name__ == "__main__":

@@ -241,9 +241,9 @@ __device__ static inline double warp_sum(double x) {
 }
 
 /* Over a block of at most 1024 threads, whole warps; the result is every thread's. */
-__device__ static inline double block_sum(double x) {
-        __shared__ double parts[WARP];
-        double total = 0;
+template <class N> __device__ static inline N block_sum(N x) {
+        __shared__ N parts[WARP];
+        N total = 0;
 
         x = warp_sum(x);
         if (threadIdx.x % WARP == 0)

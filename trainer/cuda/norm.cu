@@ -1,5 +1,5 @@
 /*
- * Normalisations with their dropout and residual, or with the embeddings that they follow. Forward has a row a warp, backward a row a block, eight
+ * Normalisations with their dropout and residual, or with the embeddings that they follow. Forward has a row a warp, or a block where it is wide, backward a row a block, eight
  * columns a thread and ROWS_AHEAD rows at a time: each keeps its rows in registers, so each tensor is read and written once. The column sums
  * dgamma, dbeta and dbias are taken by each thread for its columns, then over blocks of ROWS rows, always in that order.
  */
@@ -60,8 +60,24 @@ template <class T> __device__ static void row_mask(const norm_args<T> &op, uint3
                 mask[i] = 1;
 }
 
-/* Lane's piece p of a row starts at this column. */
-__device__ static inline uint32_t piece(uint32_t p) { return (p * WARP + threadIdx.x % WARP) * VECTOR; }
+/* Who has a row in forward: a warp, lane by lane N pieces of eight columns each; or, where it is wider or does not consist of whole pieces, a block, each
+ * thread one. sum: over the row, the same bits for all that have it. */
+template <int N> struct of_warp {
+        static constexpr int PIECES = N;
+
+        __device__ static uint32_t row(void) { return blockIdx.x * FORWARD_WARPS + threadIdx.x / WARP; }
+        __device__ static uint32_t column(uint32_t piece) { return (piece * WARP + threadIdx.x % WARP) * VECTOR; }
+        __device__ static float sum(float x) { return warp_sum(x); }
+        __device__ static bool is_first(void) { return threadIdx.x % WARP == 0; }
+};
+struct of_block {
+        static constexpr int PIECES = 1;
+
+        __device__ static uint32_t row(void) { return blockIdx.x; }
+        __device__ static uint32_t column(uint32_t) { return threadIdx.x * VECTOR; }
+        __device__ static float sum(float x) { return block_sum(x); }
+        __device__ static bool is_first(void) { return threadIdx.x == 0; }
+};
 
 template <bool ALIGNED, class T>
 __device__ static inline void add_residual(const norm_args<T> &op, uint32_t t, uint32_t c, uint32_t left,
@@ -90,11 +106,11 @@ __device__ static inline void add_tables(const norm_args<T> &op, uint32_t t, uin
 }
 
 /* x of row t into registers; made here, it is also stored. */
-template <class T, int PIECES, enum kind KIND, bool ALIGNED>
-__device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIECES][VECTOR]) {
+template <class T, class OWNER, enum kind KIND, bool ALIGNED>
+__device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[OWNER::PIECES][VECTOR]) {
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-                uint32_t c = piece(p), left = c < op.x.columns ? op.x.columns - c : 0;
+        for (int p = 0; p < OWNER::PIECES; p++) {
+                uint32_t c = OWNER::column(p), left = c < op.x.columns ? op.x.columns - c : 0;
                 if (KIND == PLAIN || !left) {
                         load8<ALIGNED>(op.x.row(t) + c, left, x[p]);
                         continue;
@@ -109,42 +125,42 @@ __device__ static void load_row(const norm_args<T> &op, uint32_t t, float x[PIEC
 }
 
 /* Mean, then variance around it: two passes over registers. */
-template <int PIECES>
-__device__ static void row_moments(const float x[PIECES][VECTOR], uint32_t columns, float epsilon, float *mean,
+template <class OWNER>
+__device__ static void row_moments(const float x[OWNER::PIECES][VECTOR], uint32_t columns, float epsilon, float *mean,
                                    float *rstd) {
         float sum = 0, squares = 0;
 
 #pragma unroll
-        for (int p = 0; p < PIECES; p++)
+        for (int p = 0; p < OWNER::PIECES; p++)
 #pragma unroll
                 for (uint32_t i = 0; i < VECTOR; i++)
                         sum += x[p][i]; /* beyond the row: 0 */
-        *mean = warp_sum(sum) / columns;
+        *mean = OWNER::sum(sum) / columns;
 #pragma unroll
-        for (int p = 0; p < PIECES; p++)
+        for (int p = 0; p < OWNER::PIECES; p++)
 #pragma unroll
                 for (uint32_t i = 0; i < VECTOR; i++) {
-                        float d = piece(p) + i < columns ? x[p][i] - *mean : 0;
+                        float d = OWNER::column(p) + i < columns ? x[p][i] - *mean : 0;
                         squares += d * d;
                 }
-        *rstd = 1 / sqrtf(warp_sum(squares) / columns + epsilon);
+        *rstd = 1 / sqrtf(OWNER::sum(squares) / columns + epsilon);
 }
 
-template <class T, int PIECES, enum kind KIND, bool ALIGNED> __global__ void norm_forward(norm_args<T> op) {
-        uint32_t t = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, columns = op.x.columns;
-        float x[PIECES][VECTOR], gamma[VECTOR], beta[VECTOR], mask[VECTOR], mean, rstd;
+template <class T, class OWNER, enum kind KIND, bool ALIGNED> __global__ void norm_forward(norm_args<T> op) {
+        uint32_t t = OWNER::row(), columns = op.x.columns;
+        float x[OWNER::PIECES][VECTOR], gamma[VECTOR], beta[VECTOR], mask[VECTOR], mean, rstd;
 
         if (t >= op.x.rows)
                 return;
-        load_row<T, PIECES, KIND, ALIGNED>(op, t, x);
-        row_moments<PIECES>(x, columns, op.epsilon, &mean, &rstd);
-        if (threadIdx.x % WARP == 0) {
+        load_row<T, OWNER, KIND, ALIGNED>(op, t, x);
+        row_moments<OWNER>(x, columns, op.epsilon, &mean, &rstd);
+        if (OWNER::is_first()) {
                 op.mean[t] = mean;
                 op.rstd[t] = rstd;
         }
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-                uint32_t c = piece(p);
+        for (int p = 0; p < OWNER::PIECES; p++) {
+                uint32_t c = OWNER::column(p);
                 if (c >= columns)
                         continue;
                 load8<ALIGNED>(op.gamma + c, columns - c, gamma);
@@ -278,32 +294,6 @@ template <class T, enum kind KIND, bool ALIGNED> __global__ void norm_backward(n
                 store8<ALIGNED>(partial + 2 * columns, c.left, c.dbias);
 }
 
-/* Runs what follows with PIECES of WARP · VECTOR columns that hold a row; rows that are not whole have the most. */
-#define WITH_PIECES(columns, aligned, ...)              \
-        do {                                            \
-                constexpr bool ALIGNED = true;          \
-                if (!(aligned)) {                       \
-                        constexpr bool ALIGNED = false; \
-                        constexpr int PIECES = 16;      \
-                        __VA_ARGS__;                    \
-                } else if ((columns) <= 256) {          \
-                        constexpr int PIECES = 1;       \
-                        __VA_ARGS__;                    \
-                } else if ((columns) <= 768) {          \
-                        constexpr int PIECES = 3;       \
-                        __VA_ARGS__;                    \
-                } else if ((columns) <= 1024) {         \
-                        constexpr int PIECES = 4;       \
-                        __VA_ARGS__;                    \
-                } else if ((columns) <= 2048) {         \
-                        constexpr int PIECES = 8;       \
-                        __VA_ARGS__;                    \
-                } else {                                \
-                        constexpr int PIECES = 16;      \
-                        __VA_ARGS__;                    \
-                }                                       \
-        } while (0)
-
 static bool has_narrow_rows(const struct op_norm *op) {
         if (op->x.columns <= CUDA_WIDTH_MAX)
                 return true;
@@ -327,29 +317,46 @@ static bool is_whole_norm(const struct op_norm *op) {
                is_whole(op->y) && is_whole(op->dy) && is_whole(op->dx) && is_whole(op->dresidual);
 }
 
+template <class T, class OWNER, enum kind KIND, bool ALIGNED>
+static void launch_forward(const struct op_norm *op, const struct op_embed *embed, uint32_t blocks, uint32_t threads) {
+        auto kernel = norm_forward<T, OWNER, KIND, ALIGNED>;
+
+        LAUNCH(kernel, blocks, threads, 0, with_embed(norm_of<T>(op), embed));
+}
+
+/* A thread for each piece of eight. */
+static uint32_t threads_of(const struct op_norm *op) { return ceil_div(ceil_div(op->x.columns, VECTOR), WARP) * WARP; }
+
 template <enum kind KIND> static void forward(const struct op_norm *op, const struct op_embed *embed) {
         bool aligned = is_whole_norm(op) &&
                        (!embed || (is_whole(embed->word) && is_whole(embed->position) && is_whole(embed->type)));
+        uint32_t columns = aligned ? op->x.columns : CUDA_WIDTH_MAX, rows = op->x.rows, threads = FORWARD_WARPS * WARP,
+                 blocks = ceil_div(rows, FORWARD_WARPS);
 
         if (!has_narrow_rows(op))
                 return;
-        WITH_TYPE(op->x.dtype, WITH_PIECES(op->x.columns, aligned, {
-                          auto kernel = norm_forward<T, PIECES, KIND, ALIGNED>;
-                          LAUNCH(kernel, ceil_div(op->x.rows, FORWARD_WARPS), FORWARD_WARPS * WARP, 0,
-                                 with_embed(norm_of<T>(op), embed));
-                  }));
+        WITH_TYPE(op->x.dtype, {
+                if (columns <= 256)
+                        (launch_forward<T, of_warp<1>, KIND, true>(op, embed, blocks, threads));
+                else if (columns <= 768)
+                        (launch_forward<T, of_warp<3>, KIND, true>(op, embed, blocks, threads));
+                else if (columns <= 1024)
+                        (launch_forward<T, of_warp<4>, KIND, true>(op, embed, blocks, threads));
+                else
+                        WITH_ALIGNED(aligned,
+                                     (launch_forward<T, of_block, KIND, ALIGNED>(op, embed, rows, threads_of(op))));
+        });
 }
 
 template <enum kind KIND> static void backward(const struct op_norm *op) {
         uint32_t columns = op->x.columns, blocks = ceil_div(op->x.rows, ROWS);
-        uint32_t threads = ceil_div(ceil_div(columns, VECTOR), WARP) * WARP;
         struct column_sums to = {};
 
         if (!has_narrow_rows(op))
                 return;
         WITH_TYPE(op->x.dtype, WITH_ALIGNED(is_whole_norm(op), {
                           auto kernel = norm_backward<T, KIND, ALIGNED>;
-                          LAUNCH(kernel, blocks, threads, 0, norm_of<T>(op));
+                          LAUNCH(kernel, blocks, threads_of(op), 0, norm_of<T>(op));
                   }));
         to.take(op->dgamma);
         to.take(op->dbeta);
