@@ -36,6 +36,17 @@ ok "with bit-identical weights" quietly "$BERT_TRAINER" diff "$calm" "$(field "$
 sed 's/train.tsv/absent.tsv/' "$work/hit.yaml" >"$work/bad.yaml"
 ok "a file that is not there is told at once" refuses 2 'data.train: .*absent.tsv: No such file' "$BERTCTL" submit "$work/bad.yaml"
 
+# ---- pairs of texts, numbers ----
+awk 'BEGIN { srand(6); split("kernel memory page device", a); print "sentence1,sentence2,score"
+  for (i = 0; i < 200; i++) { w = int(rand() * 4) + 1; printf "the %s reads,\"the %s, old\",%.2f\n", a[w], a[i % 2 ? w : w % 4 + 1], i % 2 ? 4.5 : 0.5 } }' >"$work/sts.csv"
+spec sts 60
+sed -i 's/^data: .*/data: {train: [sts.csv], split: 0.1, text: [sentence1, sentence2], label: score, labels: number, sequence_length: 32}/; s/evaluate_every: 200/evaluate_every: 20/' "$work/sts.yaml"
+job=$("$BERTCTL" submit "$work/sts.yaml")
+ok "a regression of pairs is done" wait_job "$job"
+"$BERT_TRAINER" evaluate --json "$(field "$job" checkpoint_path)" "$work/sts.csv" >"$work/sts.json" 2>"$work/err"
+is "and evaluated" "$(jq -r 'keys_unsorted | join(" ")' "$work/sts.json") $(jq .texts "$work/sts.json")" "texts mse pearson spearman 200"
+ok "bertctl metrics has its loss" eval '"$BERTCTL" metrics "$job" >"$work/rows" && grep -q " 60 " "$work/rows"'
+
 # ---- arrays ----
 spec sweep 30
 sed -i -e 's/ranks: 2/ranks: 1/' -e "s|^checkpoint: .*|&\nrun_dir: $work/sweep|" "$work/sweep.yaml"

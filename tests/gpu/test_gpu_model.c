@@ -130,6 +130,13 @@ static void test_classifier(void **state) {
                 t->sentence_labels[i] = i % 5;
         compare("classifier", &config, t, ranges, &helper_lamb);
         compare("classifier, layer by layer", &config, t, ranges, &by_layer);
+        config.classifier.target = TARGET_NUMBER;
+        config.classifier.n_labels = 1;
+        for (int32_t i = 0; i < 6; i++) {
+                t->sentence_labels[i] = 0;
+                t->targets[i] = 0.5 * i - 1;
+        }
+        compare("regression", &config, t, NULL, &helper_lamb);
         free(t);
 }
 
