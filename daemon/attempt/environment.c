@@ -45,6 +45,14 @@ static void set_number(struct strv *environment, const char *name, uint64_t valu
         set(environment, name, text);
 }
 
+/* CUDA numbers the fastest GPU first, the driver, which bertd asks which of them are free, by their addresses. */
+static bool has_number(const char *gpus) {
+        for (const char *name = gpus; name; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
+                if (name[0] >= '0' && name[0] <= '9')
+                        return true;
+        return false;
+}
+
 int attempt_environment(const struct environment_input *input, struct strv *ret, struct error *error) {
         const struct job *job = input->job;
 
@@ -68,5 +76,7 @@ int attempt_environment(const struct environment_input *input, struct strv *ret,
                 strv_format(ret, "MASTER_ADDR=%.*s", (int) strcspn(input->hosts, ","), input->hosts);
         if (input->visible_gpus)
                 set(ret, "CUDA_VISIBLE_DEVICES", input->visible_gpus);
+        if (input->visible_gpus && has_number(input->visible_gpus))
+                set(ret, "CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         return ret->failed ? error_errno(error, ENOMEM, "environment") : 0;
 }

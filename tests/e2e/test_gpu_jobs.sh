@@ -125,12 +125,16 @@ ok "without NVML the GPUs are given as before" wait_for 20 state_is "$a" running
 ok "by their number" wait_for 5 eval '[[ $(visible "$a") == 0 ]]'
 "$BERTCTL" cancel --now "$a"
 ok "and let go" wait_for 20 count_is gpus_used 0
+order() { "$BERTCTL" submit --wait "$@" -- sh -c 'echo "<$CUDA_DEVICE_ORDER>"' | tail -n 1; }
+ok "which are the driver's, not those of the fastest" eval '"$BERTCTL" logs "$(CUDA_DEVICE_ORDER=FASTEST_FIRST order --gpus 1)" | grep -qx "<PCI_BUS_ID>"'
+ok "without GPUs the order is the user's" eval '"$BERTCTL" logs "$(CUDA_DEVICE_ORDER=FASTEST_FIRST order)" | grep -qx "<FASTEST_FIRST>"'
 
 kill_bertd
 start_bertd --gpus GPU-a,GPU-b,GPU-c
 a=$(submit "${print_and_sleep[@]}") b=$(submit "${print_and_sleep[@]}") job=$b
 ok "two jobs have two of three GPUs" wait_for 20 eval 'state_is "$a" running && state_is "$b" running'
 is "the second" "$(visible "$b")" GPU-b
+ok "by UUIDs the order is the user's, too" eval '"$BERTCTL" logs "$(order --gpus 1)" | grep -qx "<>"'
 "$BERTCTL" cancel --now "$a"
 ok "the first one ends" wait_for 20 state_is "$a" cancelled
 kill_bertd

@@ -196,6 +196,8 @@ if [ -n "$second" ]; then
         sed 's/^device: cuda$/device: cpu/; s/precision: bf16/precision: fp32/' bound.yaml >cpu-bound.yaml && mv cpu-bound.yaml bound.yaml
         bound 1
         ok "without a GPU nothing changes" test "$(cat masks)" = " $cpus"
+else
+        skip "CPUs next to a GPU" "one CPU"
 fi
 unset BERTD_SYSFS EMULATED_PCI
 
