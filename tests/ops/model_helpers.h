@@ -18,7 +18,7 @@ static const struct spec_optimizer helper_lamb __attribute__((unused)) = {
 struct test_batch {
         struct batch batch;
         int32_t ids[HELPER_TOKENS_MAX], types[HELPER_TOKENS_MAX], positions[HELPER_TOKENS_MAX],
-                cu_seqlens[HELPER_TOKENS_MAX + 1], text_begin[HELPER_TOKENS_MAX + 1];
+                cu_seqlens[HELPER_TOKENS_MAX + 1], sample_begin[HELPER_TOKENS_MAX + 1];
         int32_t masked_rows[HELPER_TOKENS_MAX], masked_labels[HELPER_TOKENS_MAX], sentence_labels[HELPER_TOKENS_MAX];
         double targets[HELPER_TOKENS_MAX];
         uint64_t sample_k[HELPER_TOKENS_MAX];
@@ -67,15 +67,15 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
         struct batch *b = &t->batch;
 
         assert(t && n * length <= HELPER_TOKENS_MAX);
-        *b = (struct batch) { .n_samples = n,
-                              .n_texts = n,
+        *b = (struct batch) { .n_sequences = n,
+                              .n_samples = n,
                               .max_length = length,
                               .ids = t->ids,
                               .token_types = t->types,
                               .positions = t->positions,
                               .cu_seqlens = t->cu_seqlens,
                               .sample_k = t->sample_k,
-                              .text_begin = t->text_begin,
+                              .sample_begin = t->sample_begin,
                               .masked_rows = t->masked_rows,
                               .masked_labels = t->masked_labels,
                               .sentence_labels = t->sentence_labels,
@@ -96,7 +96,7 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
                         }
                 }
                 t->cu_seqlens[s + 1] = (int32_t) b->n_tokens;
-                t->text_begin[s + 1] = (int32_t) s + 1;
+                t->sample_begin[s + 1] = (int32_t) s + 1;
         }
         return t;
 }
@@ -104,7 +104,7 @@ static inline struct test_batch *helper_batch(uint32_t vocab, uint32_t n, uint32
 static inline struct model *helper_model(const struct model_config *config, const struct ops *ops,
                                          const struct batch *b) {
         struct model_limits limits = { .max_tokens = b->n_tokens,
-                                       .max_samples = b->n_samples,
+                                       .max_sequences = b->n_sequences,
                                        .max_masked = b->n_masked ? b->n_masked : 1,
                                        .max_length = b->max_length,
                                        .training = true };
@@ -122,7 +122,7 @@ static inline struct model_pass helper_pass(const struct batch *b, bool dropout)
                 .seed = 42,
                 .dropout = dropout,
                 .mlm_scale = b->n_masked ? 1.0 / b->n_masked : 0,
-                .sentence_scale = 1.0 / b->n_samples,
+                .sentence_scale = 1.0 / b->n_sequences,
         };
 }
 

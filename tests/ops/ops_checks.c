@@ -298,18 +298,18 @@ void ops_check_norm(const struct ops *ops, double nmse, bool all) {
 
 /* ---- attention ---- */
 
-static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width,
+static void check_attention_keeping(uint32_t n_sequences, uint32_t length, uint32_t heads, uint32_t width,
                                     double probability, bool keep) {
         int32_t cu_seqlens[16] = {};
         uint64_t k[16];
         uint32_t h = heads * width;
 
-        for (uint32_t s = 0; s < n_samples; s++) {
+        for (uint32_t s = 0; s < n_sequences; s++) {
                 cu_seqlens[s + 1] = cu_seqlens[s] + (int32_t) (s % 2 ? length / 3 + 1 : length);
                 k[s] = (1ull << 40) + s;
         }
-        uint32_t t = (uint32_t) cu_seqlens[n_samples];
-        struct ops_shape shape = { t, 1, length, h, heads, n_samples };
+        uint32_t t = (uint32_t) cu_seqlens[n_sequences];
+        struct ops_shape shape = { t, 1, length, h, heads, n_sequences };
         size_t kept = keep ? backend->kept_bytes(&shape) : 0;
         if (keep && kept == 0)
                 return;
@@ -320,7 +320,7 @@ static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_
         void *twin_scratch = ops_fp64()->allocate(twin_size);
         struct op_attention twin = {
                 .qkv = qkv.twin, .context = context.twin, .lse = lse.twin, .dcontext = dcontext.twin, .dqkv = dqkv.twin, .cu_seqlens = cu_seqlens,
-                .sample_k = k, .n_samples = n_samples, .n_heads = heads, .max_length = length, .workspace = { twin_scratch, twin_size },
+                .sample_k = k, .n_sequences = n_sequences, .n_heads = heads, .max_length = length, .workspace = { twin_scratch, twin_size },
                 .dropout = dropout_new(probability, 5, 0, 2, DROPOUT_ATTENTION_PROBABILITIES),
         }, fast = twin;
         fast.qkv = qkv.fast, fast.context = context.fast, fast.lse = lse.fast, fast.dcontext = dcontext.fast;
@@ -343,10 +343,10 @@ static void check_attention_keeping(uint32_t n_samples, uint32_t length, uint32_
 }
 
 /* Backward with what forward kept of dropout, and with what it makes again. */
-static void check_attention(uint32_t n_samples, uint32_t length, uint32_t heads, uint32_t width, double probability) {
-        check_attention_keeping(n_samples, length, heads, width, probability, false);
+static void check_attention(uint32_t n_sequences, uint32_t length, uint32_t heads, uint32_t width, double probability) {
+        check_attention_keeping(n_sequences, length, heads, width, probability, false);
         if (probability > 0 && backend->kept_bytes)
-                check_attention_keeping(n_samples, length, heads, width, probability, true);
+                check_attention_keeping(n_sequences, length, heads, width, probability, true);
 }
 
 void ops_check_attention(const struct ops *ops, double nmse, bool all) {

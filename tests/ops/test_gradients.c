@@ -239,7 +239,7 @@ static void test_albert_names(void **state) {
 static void check_recompute(const struct model_config *config, const struct ops *ops) {
         struct test_batch *t = helper_batch(config->vocab_size, 5, 33, 5, true);
         struct model_limits limits = {
-                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, false
+                t->batch.n_tokens, t->batch.n_sequences, t->batch.n_masked, 33, true, false, false
         };
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss x = {}, y = {};
@@ -270,7 +270,7 @@ static void check_fast_gelu(const struct ops *ops) {
         struct model_config erf = helper_config(101, 24, 2, 3, 60, 0.1), tanh = erf;
         struct test_batch *t = helper_batch(erf.vocab_size, 5, 33, 5, true);
         struct model_limits limits = {
-                t->batch.n_tokens, t->batch.n_samples, t->batch.n_masked, 33, true, false, true
+                t->batch.n_tokens, t->batch.n_sequences, t->batch.n_masked, 33, true, false, true
         };
         struct model_pass pass = helper_pass(&t->batch, true);
         struct model_loss x = {}, y = {}, z = {};
@@ -410,10 +410,11 @@ static void test_classifier(void **state) {
                 config.classifier = classifiers[i];
                 config.classifier.n_labels = classifiers[i].target == TARGET_NUMBER ? 1 : 3;
                 config.without_pretraining_heads = i % 2;
-                b->n_texts = classifiers[i].segmented ? 3 : 6;
-                for (uint32_t s = 0; s <= b->n_texts; s++)
-                        t->text_begin[s] = (int32_t) (classifiers[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
-                for (uint32_t s = 0; s < b->n_texts; s++) {
+                b->n_samples = classifiers[i].segmented ? 3 : 6;
+                for (uint32_t s = 0; s <= b->n_samples; s++)
+                        t->sample_begin[s] =
+                                (int32_t) (classifiers[i].segmented ? s * (s + 1) / 2 : s); /* of 1, 2, 3 */
+                for (uint32_t s = 0; s < b->n_samples; s++) {
                         t->sentence_labels[s] = (int32_t) (s % config.classifier.n_labels);
                         t->targets[s] = 0.7 * s - 0.5;
                 }
@@ -426,7 +427,7 @@ static void test_classifier(void **state) {
                 spoil_gradients(model);
                 model_zero_gradients(model);
                 model_forward_backward(model, b, &pass, &loss);
-                assert_int_equal(loss.sentence_count, b->n_texts);
+                assert_int_equal(loss.sentence_count, b->n_samples);
                 for (uint32_t tensor = 0; tensor < model_n_tensors(model); tensor++)
                         check_tensor(model, b, &pass, tensor);
                 check_accumulates(model, b, &pass);

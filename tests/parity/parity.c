@@ -68,7 +68,7 @@ static void read_batch(void) {
                                         *sentence = want("sentence");
         uint32_t n = (uint32_t) ids->shape[0], s = (uint32_t) ids->shape[1], t = 0;
 
-        batch = (struct batch) { .n_samples = n,
+        batch = (struct batch) { .n_sequences = n,
                                  .ids = array(n * s, sizeof(int32_t)),
                                  .token_types = array(n * s, sizeof(int32_t)),
                                  .positions = array(n * s, sizeof(int32_t)),
@@ -103,7 +103,7 @@ static void open_model(const char *path) {
         struct model_config config;
         struct error error = {};
         struct model_limits limits = { .max_tokens = batch.n_tokens,
-                                       .max_samples = batch.n_samples,
+                                       .max_sequences = batch.n_sequences,
                                        .max_masked = batch.n_masked,
                                        .max_length = batch.max_length,
                                        .training = true };
@@ -131,11 +131,11 @@ static double worst_of(struct tensor have, const struct safetensors_tensor *t) {
 }
 
 static struct model_pass make_pass(void) {
-        return (struct model_pass) { .mlm_scale = 1.0 / batch.n_masked, .sentence_scale = 1.0 / batch.n_samples };
+        return (struct model_pass) { .mlm_scale = 1.0 / batch.n_masked, .sentence_scale = 1.0 / batch.n_sequences };
 }
 
 static double loss_of(const struct model_loss *loss) {
-        return loss->mlm_sum / batch.n_masked + loss->sentence_sum / batch.n_samples;
+        return loss->mlm_sum / batch.n_masked + loss->sentence_sum / batch.n_sequences;
 }
 
 static void check_forward(void) {
@@ -150,7 +150,7 @@ static void check_forward(void) {
         judge("logits of masked tokens", worst_of(view_rows(b->logits, batch.n_masked), want("mlm_logits")),
               3e-5); /* 1.3e-6 measured; 1.0e-5 of a real model, whose logits are larger */
         judge("logits of sentence pairs",
-              worst_of(view_rows(b->sentence_logits, batch.n_samples), want("sentence_logits")),
+              worst_of(view_rows(b->sentence_logits, batch.n_sequences), want("sentence_logits")),
               3e-6);                                                        /* 3.6e-7 measured */
         judge("loss", fabs(loss_of(&loss) - value(want("loss"), 0)), 5e-6); /* 5.3e-7 measured */
 }

@@ -81,9 +81,9 @@ static struct test_batch *make_batch(bool segmented) {
                 t->cu_seqlens[s + 1] = (int32_t) b->n_tokens;
                 t->sentence_labels[s] = (int32_t) s % LABELS;
                 t->targets[s] = 0.25 * s - 0.5;
-                t->text_begin[s + 1] = (int32_t) (segmented ? (s + 1) * (s + 2) / 2 : s + 1); /* of 1, 2 and 3 */
+                t->sample_begin[s + 1] = (int32_t) (segmented ? (s + 1) * (s + 2) / 2 : s + 1); /* of 1, 2 and 3 */
         }
-        b->n_texts = segmented ? 3 : SEQUENCES;
+        b->n_samples = segmented ? 3 : SEQUENCES;
         return t;
 }
 
@@ -128,7 +128,7 @@ static double worst_of(const struct model *model, const void *run, const struct 
 }
 
 static struct model_pass make_pass(const struct batch *batch, enum freeze frozen) {
-        return (struct model_pass) { .classify = true, .sentence_scale = 1.0 / batch->n_texts, .frozen = frozen };
+        return (struct model_pass) { .classify = true, .sentence_scale = 1.0 / batch->n_samples, .frozen = frozen };
 }
 
 /* ---- heads ---- */
@@ -204,7 +204,7 @@ static void check_head(const struct ops *ops, const struct bounds *bounds, const
         struct model_pass pass = make_pass(&t->batch, FREEZE_NONE);
         struct model_loss loss = {};
         double logits[SEQUENCES * LABELS], worst = 0;
-        size_t n = (size_t) t->batch.n_texts * config.classifier.n_labels;
+        size_t n = (size_t) t->batch.n_samples * config.classifier.n_labels;
 
         pass.ranges = head->tasks ? ranges : NULL;
         if (head->classifier.target == TARGET_NUMBER)

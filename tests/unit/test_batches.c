@@ -71,12 +71,12 @@ static void test_share(void **state) {
 }
 
 static void check_micro(const struct batch *m, const struct batches_limits *limits, uint64_t *k) {
-        assert_true(m->n_samples > 0 && m->n_samples <= limits->max_samples);
+        assert_true(m->n_sequences > 0 && m->n_sequences <= limits->max_sequences);
         assert_true(m->n_tokens <= limits->max_tokens && m->n_masked <= limits->max_masked);
         assert_int_equal(m->cu_seqlens[0], 0);
-        assert_int_equal(m->cu_seqlens[m->n_samples], m->n_tokens);
+        assert_int_equal(m->cu_seqlens[m->n_sequences], m->n_tokens);
         uint32_t longest = 0;
-        for (uint32_t s = 0; s < m->n_samples; s++) {
+        for (uint32_t s = 0; s < m->n_sequences; s++) {
                 uint32_t length = (uint32_t) (m->cu_seqlens[s + 1] - m->cu_seqlens[s]);
                 longest = MAX(longest, length);
                 assert_int_equal(m->sample_k[s], (*k)++);

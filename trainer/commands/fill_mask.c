@@ -55,7 +55,7 @@ struct fill_mask {
 static int open_model(struct fill_mask *f, struct error *error) {
         const struct bundle *b = &f->bundle;
         uint32_t n = f->max_tokens = b->config.max_position_embeddings;
-        const struct model_limits limits = { .max_tokens = n, .max_samples = 1, .max_masked = n, .max_length = n };
+        const struct model_limits limits = { .max_tokens = n, .max_sequences = 1, .max_masked = n, .max_length = n };
 
         if (encoder_new(b->vocab, &b->text, 1, &f->encoder) < 0)
                 return error_errno(error, ENOMEM, "%s", b->vocab_path);
@@ -70,7 +70,7 @@ static int allocate_batch(struct fill_mask *f, struct error *error) {
         size_t n = f->max_tokens;
         struct batch *b = &f->batch;
 
-        *b = (struct batch) { .n_samples = 1,
+        *b = (struct batch) { .n_sequences = 1,
                               .ids = calloc(n, sizeof(int32_t)),
                               .token_types = calloc(n, sizeof(int32_t)),
                               .positions = calloc(n, sizeof(int32_t)),

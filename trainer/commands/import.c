@@ -43,7 +43,7 @@ struct import {
 
 static int make_model(struct import *import, struct error *error) {
         static const struct model_limits smallest = {
-                .max_tokens = 8, .max_samples = 1, .max_masked = 1, .max_length = 8
+                .max_tokens = 8, .max_sequences = 1, .max_masked = 1, .max_length = 8
         };
         int r = hf_folder_config(import->folder, &import->config, &import->labels, error);
 

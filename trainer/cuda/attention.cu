@@ -209,7 +209,7 @@ static bool has_narrow_heads(const struct op_attention *op) {
 }
 
 static dim3 grid_of_warps(const struct op_attention *op) {
-        return dim3(ceil_div(op->max_length, WARPS), op->n_heads, op->n_samples);
+        return dim3(ceil_div(op->max_length, WARPS), op->n_heads, op->n_sequences);
 }
 
 void cuda_attention_forward(const struct op_attention *op) {

@@ -498,7 +498,7 @@ size_t cuda_attention_kept_bytes(const struct ops_shape *shape) {
 }
 
 template <class T, int WIDTH> static void launch(void (*kernel)(attention<T>), const struct op_attention *op) {
-        dim3 grid(ceil_div(op->max_length, TILE), op->n_heads, op->n_samples);
+        dim3 grid(ceil_div(op->max_length, TILE), op->n_heads, op->n_sequences);
 
         LAUNCH(kernel, grid, THREADS, sizeof(staged<T, WIDTH>), attention_of<T>(op));
 }

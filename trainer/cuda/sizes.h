@@ -43,7 +43,7 @@ static inline size_t cuda_kept_bytes(enum dtype dtype, int sm, const struct ops_
 
 /* The largest that an entry asks for. */
 static inline size_t cuda_workspace_bytes(const struct ops_shape *shape) {
-        size_t tokens = shape->max_tokens, masked = shape->max_masked, samples = shape->max_samples;
+        size_t tokens = shape->max_tokens, masked = shape->max_masked, samples = shape->max_sequences;
         size_t rows = tokens > masked ? tokens : masked, losses = masked > samples ? masked : samples;
         const size_t sizes[] = {
                 (rows + CUDA_NORM_ROWS - 1) / CUDA_NORM_ROWS * 3 * shape->hidden_size * sizeof(float), /* norm.cu */

@@ -1,6 +1,6 @@
 /*
  * See batches.h. Owns one set of arrays for max_share full samples. Invariants: a micro-batch's arrays are adjacent
- * slices of them; cu_seqlens and text_begin have one more entry a micro-batch, so their slices start at (row + micro-batch).
+ * slices of them; cu_seqlens and sample_begin have one more entry a micro-batch, so their slices start at (row + micro-batch).
  */
 #include "trainer/data/batches.h"
 
@@ -16,9 +16,9 @@ struct batches {
         struct sample_source source;
         struct batches_limits limits;
         uint32_t n;
-        uint64_t n_texts, n_samples, n_tokens, n_masked, hash;
+        uint64_t n_samples, n_sequences, n_tokens, n_masked, hash;
         struct batch *micro;
-        int32_t *ids, *token_types, *positions, *cu_seqlens, *text_begin, *masked_rows, *masked_labels,
+        int32_t *ids, *token_types, *positions, *cu_seqlens, *sample_begin, *masked_rows, *masked_labels,
                 *sentence_labels;
         uint32_t *segment_lengths;
         uint64_t *sample_k;
@@ -45,14 +45,14 @@ int batches_new(const struct sample_source *source, const struct batches_limits 
         b->token_types = calloc(tokens, sizeof(*b->token_types));
         b->positions = calloc(tokens, sizeof(*b->positions));
         b->cu_seqlens = calloc(sequences + share, sizeof(*b->cu_seqlens));
-        b->text_begin = calloc(2 * share, sizeof(*b->text_begin));
+        b->sample_begin = calloc(2 * share, sizeof(*b->sample_begin));
         b->segment_lengths = calloc(source->max_segments, sizeof(*b->segment_lengths));
         b->masked_rows = calloc(masked, sizeof(*b->masked_rows));
         b->masked_labels = calloc(masked, sizeof(*b->masked_labels));
         b->sentence_labels = calloc(share, sizeof(*b->sentence_labels));
         b->sample_k = calloc(sequences, sizeof(*b->sample_k));
         b->targets = calloc(share, sizeof(*b->targets));
-        if (!b->text_begin || !b->segment_lengths || !b->micro || !b->ids || !b->token_types || !b->positions ||
+        if (!b->sample_begin || !b->segment_lengths || !b->micro || !b->ids || !b->token_types || !b->positions ||
             !b->cu_seqlens || !b->masked_rows || !b->masked_labels || !b->sentence_labels || !b->sample_k ||
             !b->targets) {
                 batches_free(b);
@@ -70,7 +70,7 @@ void batches_free(struct batches *b) {
         free(b->token_types);
         free(b->positions);
         free(b->cu_seqlens);
-        free(b->text_begin);
+        free(b->sample_begin);
         free(b->segment_lengths);
         free(b->masked_rows);
         free(b->masked_labels);
@@ -85,15 +85,15 @@ static void open_micro(struct batches *b) {
                 .ids = b->ids + b->n_tokens,
                 .token_types = b->token_types + b->n_tokens,
                 .positions = b->positions + b->n_tokens,
-                .cu_seqlens = b->cu_seqlens + b->n_samples + b->n,
-                .sample_k = b->sample_k + b->n_samples,
-                .text_begin = b->text_begin + b->n_texts + b->n,
+                .cu_seqlens = b->cu_seqlens + b->n_sequences + b->n,
+                .sample_k = b->sample_k + b->n_sequences,
+                .sample_begin = b->sample_begin + b->n_samples + b->n,
                 .masked_rows = b->masked_rows + b->n_masked,
                 .masked_labels = b->masked_labels + b->n_masked,
-                .sentence_labels = b->sentence_labels + b->n_texts,
-                .targets = b->targets + b->n_texts,
+                .sentence_labels = b->sentence_labels + b->n_samples,
+                .targets = b->targets + b->n_samples,
         };
-        b->micro[b->n].text_begin[0] = 0;
+        b->micro[b->n].sample_begin[0] = 0;
         b->micro[b->n++].cu_seqlens[0] = 0;
 }
 
@@ -101,7 +101,7 @@ static bool fits(const struct batches *b, const struct sample *s) {
         const struct batch *m = &b->micro[b->n - 1];
 
         return m->n_tokens + s->length <= b->limits.max_tokens && m->n_masked + s->n_masked <= b->limits.max_masked &&
-               m->n_samples + s->n_segments <= b->limits.max_samples;
+               m->n_sequences + s->n_segments <= b->limits.max_sequences;
 }
 
 /* Masked positions are counted in the sample, so the hash is the same wherever the sample lies. */
@@ -124,11 +124,11 @@ static uint64_t sample_hash(const struct sample *s) {
 static void append_segment(struct batches *b, struct batch *m, uint32_t length, uint64_t key) {
         for (uint32_t i = 0; i < length; i++)
                 b->positions[b->n_tokens + i] = (int32_t) i;
-        m->sample_k[m->n_samples++] = key;
+        m->sample_k[m->n_sequences++] = key;
         m->n_tokens += length;
-        m->cu_seqlens[m->n_samples] = (int32_t) m->n_tokens;
+        m->cu_seqlens[m->n_sequences] = (int32_t) m->n_tokens;
         m->max_length = MAX(m->max_length, length);
-        b->n_samples++;
+        b->n_sequences++;
         b->n_tokens += length;
 }
 
@@ -141,17 +141,17 @@ static void append(struct batches *b, const struct sample *s, uint64_t k) {
                 s->masked_positions[i] += (int32_t) m->n_tokens;
         for (uint32_t i = 0; i < s->n_segments; i++)
                 append_segment(b, m, s->segment_lengths[i], k | (uint64_t) i << 48);
-        m->targets[m->n_texts] = s->target;
-        m->sentence_labels[m->n_texts++] = s->sentence_label;
-        m->text_begin[m->n_texts] = (int32_t) m->n_samples;
+        m->targets[m->n_samples] = s->target;
+        m->sentence_labels[m->n_samples++] = s->sentence_label;
+        m->sample_begin[m->n_samples] = (int32_t) m->n_sequences;
         m->n_masked += s->n_masked;
-        b->n_texts++;
+        b->n_samples++;
         b->n_masked += s->n_masked;
 }
 
 void batches_fill(struct batches *b, uint64_t begin, uint64_t end) {
         b->n = 0;
-        b->n_texts = b->n_samples = b->n_tokens = b->n_masked = b->hash = 0;
+        b->n_samples = b->n_sequences = b->n_tokens = b->n_masked = b->hash = 0;
         for (uint64_t k = begin; k < end; k++) {
                 struct sample s = { .ids = b->ids + b->n_tokens,
                                     .token_types = b->token_types + b->n_tokens,

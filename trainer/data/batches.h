@@ -14,10 +14,10 @@
 #include "trainer/data/sample.h"
 
 struct batches_limits {
-        uint32_t max_share;   /* samples in one fill; 0 is allowed */
-        uint32_t max_tokens;  /* of a micro-batch, >= the source's max_length */
-        uint32_t max_samples; /* sequences of a micro-batch, >= max_segments */
-        uint32_t max_masked;  /* of a micro-batch, >= max_predictions */
+        uint32_t max_share;     /* samples in one fill; 0 is allowed */
+        uint32_t max_tokens;    /* of a micro-batch, >= the source's max_length */
+        uint32_t max_sequences; /* sequences of a micro-batch, >= max_segments */
+        uint32_t max_masked;    /* of a micro-batch, >= max_predictions */
 };
 
 struct batches;

@@ -67,11 +67,11 @@ static int check_pair(const struct text_model *m, struct error *error) {
 static int open_model(struct text_model *m, enum device_kind device, bool encoder, struct error *error) {
         uint32_t segments = m->source.max_segments;
         const struct model_limits limits = { .max_tokens = TEXT_MODEL_BATCH * m->source.max_length,
-                                             .max_samples = TEXT_MODEL_BATCH * segments,
+                                             .max_sequences = TEXT_MODEL_BATCH * segments,
                                              .max_length = m->source.max_length / segments };
         const struct batches_limits all = { .max_share = TEXT_MODEL_BATCH,
                                             .max_tokens = limits.max_tokens,
-                                            .max_samples = limits.max_samples };
+                                            .max_sequences = limits.max_sequences };
 
         int r = device_open(device, PRECISION_FP32, 0, &m->device, error);
         if (r >= 0)
@@ -193,7 +193,7 @@ int text_model_run(struct text_model *m, int (*take)(void *context, uint64_t ind
         for (uint32_t b = 0; r >= 0 && b < batches_n(m->batches); b++) {
                 const struct batch *batch = batches_get(m->batches, b);
                 model_classify(m->model, batch, m->outputs);
-                for (uint32_t i = 0; r >= 0 && i < batch->n_texts; i++, seen++) {
+                for (uint32_t i = 0; r >= 0 && i < batch->n_samples; i++, seen++) {
                         double *row = m->outputs + (size_t) i * m->width + m->task.first;
                         r = check_finite(row, task_width(&m->task), error);
                         if (r >= 0)
@@ -212,9 +212,9 @@ int text_model_encode(struct text_model *m, uint32_t n_layers,
         for (uint32_t b = 0; r >= 0 && b < batches_n(m->batches); b++) {
                 const struct batch *batch = batches_get(m->batches, b);
                 model_encode(m->model, batch, n_layers, m->outputs);
-                for (uint32_t i = 0; r >= 0 && i < batch->n_texts; i++, seen++) {
-                        const int32_t *begin = batch->cu_seqlens + batch->text_begin[i],
-                                      *end = batch->cu_seqlens + batch->text_begin[i + 1];
+                for (uint32_t i = 0; r >= 0 && i < batch->n_samples; i++, seen++) {
+                        const int32_t *begin = batch->cu_seqlens + batch->sample_begin[i],
+                                      *end = batch->cu_seqlens + batch->sample_begin[i + 1];
                         struct text_hidden hidden = { .rows = m->outputs + (size_t) *begin * m->width,
                                                       .n_tokens = (uint32_t) (*end - *begin),
                                                       .n_sequences = (uint32_t) (end - begin),

@@ -149,7 +149,7 @@ struct op_attention model_attention(const struct model *model, const struct batc
                 .lse = view_columns(b->lse, batch->n_tokens),
                 .cu_seqlens = batch->cu_seqlens,
                 .sample_k = batch->sample_k,
-                .n_samples = batch->n_samples,
+                .n_sequences = batch->n_sequences,
                 .n_heads = model->config.num_attention_heads,
                 .dropout = model_dropout(model, pass, layer, DROPOUT_ATTENTION_PROBABILITIES),
                 .kept = b->kept,

@@ -31,7 +31,7 @@ static struct workspace plan_kept(const struct model *model, struct arena *arena
         const struct model_config *c = &model->config;
         const struct model_limits *l = &model->limits;
         struct ops_shape shape = { l->max_tokens,  l->max_masked,          l->max_length,
-                                   c->hidden_size, c->num_attention_heads, l->max_samples };
+                                   c->hidden_size, c->num_attention_heads, l->max_sequences };
         bool wanted = l->training && c->attention_probs_dropout_prob > 0 && model->ops->kept_bytes;
         size_t size = wanted ? model->ops->kept_bytes(&shape) : 0;
 
@@ -74,14 +74,14 @@ static void plan_gradients(struct model *model, struct arena *arena) {
         b->d_embedded = c->embedding_mapping ? arena_tensor(arena, t, c->embedding_size) : b->d_hidden;
         b->d_masked = arena_tensor(arena, m, h);
         b->d_transform = arena_tensor(arena, m, c->embedding_size);
-        b->d_first = arena_tensor(arena, model->limits.max_samples, h);
-        b->d_pooled = arena_tensor(arena, model->limits.max_samples, h);
+        b->d_first = arena_tensor(arena, model->limits.max_sequences, h);
+        b->d_pooled = arena_tensor(arena, model->limits.max_sequences, h);
 }
 
 static void plan_classifier(struct model *model, struct arena *arena) {
         const struct classifier_config *c = &model->config.classifier;
         struct model_buffers *b = &model->buffers;
-        uint32_t n = model->limits.max_samples, h = model->config.hidden_size, d = config_features(&model->config);
+        uint32_t n = model->limits.max_sequences, h = model->config.hidden_size, d = config_features(&model->config);
 
         b->layers_first = arena_tensor(arena, c->n_layers * n, h);
         b->combined = c->n_layers > 1 ? arena_tensor(arena, n, d) : b->layers_first;
@@ -98,7 +98,7 @@ static void plan_classifier(struct model *model, struct arena *arena) {
 
 /* A device gets a copy of each batch. */
 static void plan_batch(struct model *model, struct arena *arena) {
-        size_t t = model->limits.max_tokens * sizeof(int32_t), b = model->limits.max_samples * sizeof(int32_t),
+        size_t t = model->limits.max_tokens * sizeof(int32_t), b = model->limits.max_sequences * sizeof(int32_t),
                m = model->limits.max_masked * sizeof(int32_t);
 
         model->row_k = arena_bytes(arena, 2 * t);
@@ -121,7 +121,7 @@ void buffers_plan(struct model *model, struct arena *arena) {
         const struct model_limits *limits = &model->limits;
         struct model_buffers *b = &model->buffers;
         uint32_t t = limits->max_tokens, h = c->hidden_size, e = c->embedding_size, m = limits->max_masked;
-        struct ops_shape shape = { t, m, limits->max_length, MAX(h, e), c->num_attention_heads, limits->max_samples };
+        struct ops_shape shape = { t, m, limits->max_length, MAX(h, e), c->num_attention_heads, limits->max_sequences };
 
         plan_batch(model, arena);
         model->mlm_sums = arena_bytes(arena, sizeof(struct xent_sums));
@@ -137,9 +137,9 @@ void buffers_plan(struct model *model, struct arena *arena) {
                 if (l > 0 && limits->recompute)
                         b->layers[l].y2 = arena_tensor(arena, t, h);
         }
-        b->first = arena_tensor(arena, limits->max_samples, h);
-        b->pooled = arena_tensor(arena, limits->max_samples, h);
-        b->sentence_logits = arena_tensor(arena, limits->max_samples, 2);
+        b->first = arena_tensor(arena, limits->max_sequences, h);
+        b->pooled = arena_tensor(arena, limits->max_sequences, h);
+        b->sentence_logits = arena_tensor(arena, limits->max_sequences, 2);
         b->masked = arena_tensor(arena, m, h);
         b->transform_pre = arena_tensor(arena, m, e);
         b->transform_act = arena_tensor(arena, m, e);

@@ -18,12 +18,12 @@ static const struct tensor absent = {};
 
 static uint32_t classifier_slot(const struct model *model, uint32_t slot) { return model->layout.classifier + slot; }
 
-/* (n_samples, H) of the j-th of the classifier's layers. */
-static struct tensor of_layer(const struct model *model, struct tensor all, uint32_t j, uint32_t n_samples) {
-        size_t at = (size_t) j * model->limits.max_samples * all.stride * dtype_size(all.dtype);
+/* (n_sequences, H) of the j-th of the classifier's layers. */
+static struct tensor of_layer(const struct model *model, struct tensor all, uint32_t j, uint32_t n_sequences) {
+        size_t at = (size_t) j * model->limits.max_sequences * all.stride * dtype_size(all.dtype);
 
         all.data = (char *) all.data + at;
-        return view_rows(all, n_samples);
+        return view_rows(all, n_sequences);
 }
 
 static void load(const struct model *model, struct tensor t, double *values) {
@@ -45,7 +45,7 @@ void classifier_take_layer(struct model *model, const struct batch *batch, uint3
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
                 model->ops->gather_rows(
                         model_layer_input(model, batch, layer + 1), batch->cu_seqlens,
-                        of_layer(model, model->buffers.layers_first, layer - c->first_layer, batch->n_samples));
+                        of_layer(model, model->buffers.layers_first, layer - c->first_layer, batch->n_sequences));
 }
 
 void classifier_give_layer(struct model *model, const struct batch *batch, uint32_t layer, struct tensor d_hidden) {
@@ -53,7 +53,7 @@ void classifier_give_layer(struct model *model, const struct batch *batch, uint3
 
         if (layer >= c->first_layer && layer < c->first_layer + c->n_layers)
                 model->ops->scatter_add_rows(
-                        of_layer(model, model->buffers.d_layers_first, layer - c->first_layer, batch->n_samples),
+                        of_layer(model, model->buffers.d_layers_first, layer - c->first_layer, batch->n_sequences),
                         batch->cu_seqlens, d_hidden);
 }
 
@@ -168,15 +168,15 @@ static void pool_segments(struct model *model, const struct batch *batch) {
         uint32_t d = config_features(&model->config);
         double *in = b->host_in, *out = b->host_out, *w = b->host_query;
 
-        load(model, view_rows(b->class_pooled, batch->n_samples), in);
+        load(model, view_rows(b->class_pooled, batch->n_sequences), in);
         if (c->segments == SEGMENTS_ATTENTION)
                 load(model, model_parameter(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), w);
-        for (uint32_t i = 0; i < batch->n_texts; i++) {
-                int32_t first = model->host_batch->text_begin[i];
-                pool(c->segments, in + (size_t) first * d, w, (uint32_t) (model->host_batch->text_begin[i + 1] - first),
-                     d, out + (size_t) i * d);
+        for (uint32_t i = 0; i < batch->n_samples; i++) {
+                int32_t first = model->host_batch->sample_begin[i];
+                pool(c->segments, in + (size_t) first * d, w,
+                     (uint32_t) (model->host_batch->sample_begin[i + 1] - first), d, out + (size_t) i * d);
         }
-        store(model, view_rows(b->features, batch->n_texts), out);
+        store(model, view_rows(b->features, batch->n_samples), out);
 }
 
 /* d_dropped, gradient of the features (texts, D), → (B, D) in its place. */
@@ -188,8 +188,8 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
         struct tensor gradient = absent;
         double *x = b->host_in, *d_out = b->host_out, *w = b->host_query, *d_w = b->host_query + d;
 
-        load(model, view_rows(b->class_pooled, batch->n_samples), x);
-        load(model, view_rows(b->d_dropped, batch->n_texts), d_out);
+        load(model, view_rows(b->class_pooled, batch->n_sequences), x);
+        load(model, view_rows(b->d_dropped, batch->n_samples), d_out);
         if (attention) {
                 load(model, model_parameter(model, classifier_slot(model, CLASSIFIER_SEGMENTS)), w);
                 gradient = model_gradient(model, classifier_slot(model, CLASSIFIER_SEGMENTS));
@@ -197,9 +197,9 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
                 for (uint32_t k = 0; gradient.fresh && k < d; k++)
                         d_w[k] = 0;
         }
-        for (uint32_t i = 0; i < batch->n_texts; i++) {
-                double *own = x + (size_t) model->host_batch->text_begin[i] * d;
-                uint32_t n = (uint32_t) (model->host_batch->text_begin[i + 1] - model->host_batch->text_begin[i]);
+        for (uint32_t i = 0; i < batch->n_samples; i++) {
+                double *own = x + (size_t) model->host_batch->sample_begin[i] * d;
+                uint32_t n = (uint32_t) (model->host_batch->sample_begin[i + 1] - model->host_batch->sample_begin[i]);
                 if (attention)
                         attend_backward(own, w, n, d, d_out + (size_t) i * d, d_w);
                 else
@@ -207,7 +207,7 @@ static void pool_segments_backward(struct model *model, const struct batch *batc
         }
         if (attention)
                 store(model, gradient, d_w);
-        store(model, view_rows(b->d_dropped, batch->n_samples), x);
+        store(model, view_rows(b->d_dropped, batch->n_sequences), x);
 }
 
 /* ---- dropout ---- */
@@ -235,8 +235,8 @@ static void drop(struct model *model, const struct batch *batch, const struct mo
         double *x = model->buffers.host_out;
 
         load(model, from, x);
-        for (uint32_t i = 0; i < batch->n_texts && dropout.threshold > 0; i++)
-                drop_row(&dropout, model->host_batch->sample_k[model->host_batch->text_begin[i]],
+        for (uint32_t i = 0; i < batch->n_samples && dropout.threshold > 0; i++)
+                drop_row(&dropout, model->host_batch->sample_k[model->host_batch->sample_begin[i]],
                          x + (size_t) i * from.columns, from.columns);
         store(model, to, x);
 }
@@ -253,7 +253,7 @@ static void mask_tasks(struct model *model, const struct model_pass *pass, struc
         double *x = model->buffers.host_logits;
 
         load(model, logits, x);
-        for (uint32_t i = 0; i < batch->n_texts; i++) {
+        for (uint32_t i = 0; i < batch->n_samples; i++) {
                 int32_t label = batch->sentence_labels[i];
                 for (uint32_t c = 0; label >= 0 && c < logits.columns; c++)
                         if (c < pass->ranges[label].begin || c >= pass->ranges[label].end)
@@ -266,7 +266,7 @@ struct tensor classifier_forward(struct model *model, const struct batch *batch,
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
-        uint32_t n = batch->n_samples, texts = batch->n_texts;
+        uint32_t n = batch->n_sequences, texts = batch->n_samples;
         struct tensor logits = view_rows(b->class_logits, texts); /* (texts, labels) */
 
         if (c->n_layers > 1) {
@@ -327,7 +327,7 @@ void classifier_backward(struct model *model, const struct batch *batch, const s
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
         const struct classifier_config *c = &model->config.classifier;
-        uint32_t n = batch->n_samples, texts = batch->n_texts;
+        uint32_t n = batch->n_sequences, texts = batch->n_samples;
         struct tensor d_logits = view_rows(b->class_logits, texts), d = view_rows(b->d_dropped, texts);
 
         ops->linear_dw_db(d_logits, view_rows(b->dropped, texts),
@@ -359,9 +359,9 @@ double classifier_flops(const struct model *model, const struct batch *batch, en
         double h = model->config.hidden_size, features = config_features(&model->config);
         bool layers = frozen < FREEZE_ENCODER, pooled = c->input == INPUT_POOLED, pooler = frozen < FREEZE_FEATURES;
         double flops =
-                flops_with_backward(2 * features * c->n_labels * batch->n_texts, true, layers || (pooled && pooler));
+                flops_with_backward(2 * features * c->n_labels * batch->n_samples, true, layers || (pooled && pooler));
 
-        return pooled ? flops + flops_with_backward(2 * h * h * batch->n_samples, pooler, layers) : flops;
+        return pooled ? flops + flops_with_backward(2 * h * h * batch->n_sequences, pooler, layers) : flops;
 }
 
 const struct model_head classifier_head = { .n_layers = classifier_n_layers,

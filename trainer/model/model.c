@@ -42,7 +42,7 @@ static int allocate_buffers(struct model *model, size_t size, struct error *erro
 /* Not in the arena, which may be a device's. */
 static int allocate_host(struct model *model, struct error *error) {
         const struct classifier_config *c = &model->config.classifier;
-        size_t n = model->limits.max_samples, d = config_features(&model->config), h = model->config.hidden_size;
+        size_t n = model->limits.max_sequences, d = config_features(&model->config), h = model->config.hidden_size;
         struct model_buffers *b = &model->buffers;
 
         if (c->n_labels == 0)
@@ -50,14 +50,14 @@ static int allocate_host(struct model *model, struct error *error) {
         b->host_in = calloc(n * MAX(c->n_layers * h, d), sizeof(double));
         b->host_out = calloc(n * d, sizeof(double));
         b->host_query = calloc(2 * d, sizeof(double));
-        b->host_logits = calloc((size_t) model->limits.max_samples * c->n_labels, sizeof(double));
+        b->host_logits = calloc((size_t) model->limits.max_sequences * c->n_labels, sizeof(double));
         return b->host_in && b->host_out && b->host_query && b->host_logits
                        ? 0
                        : error_set(error, ENOMEM, "no memory for a classifier");
 }
 
 static int check_length(const struct model_config *config, const struct model_limits *limits, struct error *error) {
-        assert(limits->max_tokens && limits->max_samples && limits->max_length);
+        assert(limits->max_tokens && limits->max_sequences && limits->max_length);
         if (limits->max_length <= config->max_position_embeddings)
                 return 0;
         return error_set(error, EINVAL, "sequence length %u is more than max_position_embeddings %u",

@@ -26,12 +26,12 @@ struct ops; /* ops.h: a backend */
 struct model;
 
 struct model_limits {
-        uint32_t max_tokens;  /* T of the largest micro-batch */
-        uint32_t max_samples; /* B */
-        uint32_t max_masked;  /* M */
-        uint32_t max_length;  /* longest sample */
-        bool training;        /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
-        bool recompute;       /* keep only each layer's output and run its forward again in backward: the same bits */
+        uint32_t max_tokens;    /* T of the largest micro-batch */
+        uint32_t max_sequences; /* B */
+        uint32_t max_masked;    /* M */
+        uint32_t max_length;    /* longest sample */
+        bool training;          /* false: no gradients, no moments, no saved activations beyond what evaluation needs */
+        bool recompute;         /* keep only each layer's output and run its forward again in backward: the same bits */
         bool fast_gelu; /* gelu is computed as gelu_new, which cuBLASLt fuses with products: 4.8e-4 apart at most */
 };
 
@@ -39,7 +39,7 @@ struct model_limits {
 static inline struct model_limits model_limits_of(uint64_t micro_batch, uint32_t sequence_length,
                                                   uint32_t max_predictions) {
         return (struct model_limits) { .max_tokens = (uint32_t) micro_batch * sequence_length,
-                                       .max_samples = (uint32_t) micro_batch * 4,
+                                       .max_sequences = (uint32_t) micro_batch * 4,
                                        .max_masked = (uint32_t) micro_batch * max_predictions,
                                        .max_length = sequence_length,
                                        .training = true };

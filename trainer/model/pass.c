@@ -96,9 +96,9 @@ void model_settle_gradients(struct model *model) {
 static void check_batch(const struct model *model, const struct batch *batch, const struct model_pass *pass) {
         const struct model_config *c = &model->config;
 
-        assert(batch->n_tokens <= model->limits.max_tokens && batch->n_samples <= model->limits.max_samples);
+        assert(batch->n_tokens <= model->limits.max_tokens && batch->n_sequences <= model->limits.max_sequences);
         assert(batch->n_masked <= model->limits.max_masked && batch->max_length <= model->limits.max_length);
-        assert(batch->cu_seqlens[0] == 0 && batch->cu_seqlens[batch->n_samples] == (int32_t) batch->n_tokens);
+        assert(batch->cu_seqlens[0] == 0 && batch->cu_seqlens[batch->n_sequences] == (int32_t) batch->n_tokens);
         for (uint32_t t = 0; t < batch->n_tokens; t++) {
                 assert((uint32_t) batch->ids[t] < c->vocab_size);
                 assert((uint32_t) batch->positions[t] < c->max_position_embeddings);
@@ -108,27 +108,27 @@ static void check_batch(const struct model *model, const struct batch *batch, co
                 assert((uint32_t) batch->masked_rows[i] < batch->n_tokens);
                 assert(batch->masked_labels[i] < (int32_t) c->vocab_size);
         }
-        for (uint32_t i = 0; i < batch->n_samples; i++)
+        for (uint32_t i = 0; i < batch->n_sequences; i++)
                 assert(batch->cu_seqlens[i] < batch->cu_seqlens[i + 1]);
         if (!pass->classify) {
-                for (uint32_t i = 0; i < batch->n_samples; i++)
+                for (uint32_t i = 0; i < batch->n_sequences; i++)
                         assert(batch->sentence_labels[i] < 2);
                 return;
         }
         assert(c->classifier.target != TARGET_NUMBER || batch->targets);
-        assert(batch->text_begin[0] == 0 && batch->text_begin[batch->n_texts] == (int32_t) batch->n_samples);
-        for (uint32_t i = 0; i < batch->n_texts; i++)
+        assert(batch->sample_begin[0] == 0 && batch->sample_begin[batch->n_samples] == (int32_t) batch->n_sequences);
+        for (uint32_t i = 0; i < batch->n_samples; i++)
                 assert(batch->sentence_labels[i] < (int32_t) c->classifier.n_labels);
 }
 
 static void upload_batch(struct model *model, const struct batch *from) {
         const struct ops *ops = model->ops;
         struct batch *to = &model->batch;
-        size_t t = from->n_tokens * sizeof(int32_t), b = from->n_samples * sizeof(int32_t),
+        size_t t = from->n_tokens * sizeof(int32_t), b = from->n_sequences * sizeof(int32_t),
                m = from->n_masked * sizeof(int32_t);
 
+        to->n_sequences = from->n_sequences;
         to->n_samples = from->n_samples;
-        to->n_texts = from->n_texts;
         to->n_tokens = from->n_tokens;
         to->n_masked = from->n_masked;
         to->max_length = from->max_length;
@@ -145,7 +145,7 @@ static void upload_batch(struct model *model, const struct batch *from) {
 
 static void begin_batch(struct model *model, const struct batch *batch, const struct model_pass *pass) {
         check_batch(model, batch, pass);
-        for (uint32_t s = 0; s < batch->n_samples; s++)
+        for (uint32_t s = 0; s < batch->n_sequences; s++)
                 for (int32_t t = batch->cu_seqlens[s]; t < batch->cu_seqlens[s + 1]; t++)
                         model->host_row_k[t] = batch->sample_k[s];
         model->host_batch = batch;
@@ -191,7 +191,7 @@ static uint64_t forward_backward(struct model *model, const struct model_pass *p
 void model_forward_backward(struct model *model, const struct batch *batch, const struct model_pass *pass,
                             struct model_loss *loss) {
         assert(model->limits.training);
-        if (!batch->n_samples)
+        if (!batch->n_sequences)
                 return;
         uint64_t begin = clock_monotonic_usec();
         begin_batch(model, batch, pass);
@@ -219,7 +219,7 @@ double model_take_forward_share(struct model *model) {
 
 void model_evaluate(struct model *model, const struct batch *batch, const struct model_pass *pass,
                     struct model_loss *loss) {
-        if (!batch->n_samples)
+        if (!batch->n_sequences)
                 return;
         begin_batch(model, batch, pass);
         forward(model, &model->batch, pass, false);
@@ -229,7 +229,7 @@ void model_evaluate(struct model *model, const struct batch *batch, const struct
 void model_encode(struct model *model, const struct batch *batch, uint32_t n_layers, double *hidden) {
         const struct model_pass pass = {};
 
-        if (!batch->n_samples)
+        if (!batch->n_sequences)
                 return;
         begin_batch(model, batch, &pass);
         encoder_forward_embeddings(model, &model->batch, &pass);
@@ -250,9 +250,9 @@ void model_classify(struct model *model, const struct batch *batch, double *logi
         struct model_loss loss = {};
 
         model_evaluate(model, batch, &pass, &loss);
-        if (batch->n_samples)
+        if (batch->n_sequences)
                 model->ops->load(model->ops->dtype, model->buffers.class_logits.data, 0, logits,
-                                 (size_t) batch->n_texts * model->config.classifier.n_labels);
+                                 (size_t) batch->n_samples * model->config.classifier.n_labels);
 }
 
 /* ---- what they cost ---- */
@@ -273,7 +273,7 @@ double model_batch_flops(const struct model *model, const struct batch *batch, c
         enum freeze frozen = pass->classify ? pass->frozen : FREEZE_NONE;
         double flops = head_of(model, pass)->flops(model, batch, frozen);
 
-        for (uint32_t s = 0; s < batch->n_samples; s++)
+        for (uint32_t s = 0; s < batch->n_sequences; s++)
                 flops += encoder_flops(model, batch->cu_seqlens[s + 1] - batch->cu_seqlens[s], pass, frozen);
         return flops;
 }

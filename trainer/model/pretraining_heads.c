@@ -10,10 +10,10 @@ static void forward_sentence(struct model *model, const struct batch *batch, con
                              bool gradient) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
-        struct tensor first = view_rows(b->first, batch->n_samples),
-                      pooled = view_rows(b->pooled, batch->n_samples); /* (B, H) */
+        struct tensor first = view_rows(b->first, batch->n_sequences),
+                      pooled = view_rows(b->pooled, batch->n_sequences); /* (B, H) */
         struct op_xent xent = {
-                .logits = view_rows(b->sentence_logits, batch->n_samples), /* (B, 2) */
+                .logits = view_rows(b->sentence_logits, batch->n_sequences), /* (B, 2) */
                 .labels = batch->sentence_labels,
                 .scale = pass->sentence_scale,
                 .gradient = gradient,
@@ -66,7 +66,7 @@ static void backward_sentence(struct model *model, const struct batch *batch, co
                               struct tensor d_hidden) {
         const struct ops *ops = model->ops;
         const struct model_buffers *b = &model->buffers;
-        uint32_t n = batch->n_samples;
+        uint32_t n = batch->n_sequences;
         struct tensor d_logits = view_rows(b->sentence_logits, n);                            /* (B, 2) */
         struct tensor pooled = view_rows(b->pooled, n), d_pooled = view_rows(b->d_pooled, n); /* (B, H) */
         struct tensor d_first = view_rows(b->d_first, n);                                     /* (B, H) */
@@ -126,7 +126,7 @@ static double flops(const struct model *model, const struct batch *batch, enum f
         double h = model->config.hidden_size, v = model->config.vocab_size, e = model->config.embedding_size;
         uint32_t sentences = 0;
 
-        for (uint32_t i = 0; i < batch->n_texts; i++)
+        for (uint32_t i = 0; i < batch->n_samples; i++)
                 sentences += batch->sentence_labels[i] >= 0;
         return flops_with_backward(2 * h * h * sentences + batch->n_masked * (2 * h * e + 2 * e * v), true, true);
 }

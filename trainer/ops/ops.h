@@ -51,7 +51,7 @@ struct workspace {
 
 /* The largest call that a workspace must serve. */
 struct ops_shape {
-        uint32_t max_tokens, max_masked, max_length, hidden_size, n_heads, max_samples;
+        uint32_t max_tokens, max_masked, max_length, hidden_size, n_heads, max_sequences;
 };
 
 /* Which sample and position each row of a (T, H) tensor belongs to: the keys of hidden dropout. */
@@ -91,7 +91,7 @@ struct op_attention {
         struct tensor lse;         /* (A, T) log Σ exp of each row of scores, saved for backward */
         const int32_t *cu_seqlens; /* (B + 1) */
         const uint64_t *sample_k;  /* (B) */
-        uint32_t n_samples, n_heads, max_length; /* max_length: of the longest sample */
+        uint32_t n_sequences, n_heads, max_length; /* max_length: of the longest sequence */
         struct dropout dropout;
         struct workspace
                 kept; /* of kept_bytes: dropout's choices, from forward to backward; absent: they are made again */

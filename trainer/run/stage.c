@@ -136,7 +136,7 @@ int run_open_stages(struct run *run, struct error *error) {
 static struct model_limits limits_of(uint64_t micro_batch, const struct sample_source *source) {
         struct model_limits limits = model_limits_of(micro_batch, source->max_length, source->max_predictions);
 
-        limits.max_samples *= source->max_segments;
+        limits.max_sequences *= source->max_segments;
         limits.max_length = source->max_length / source->max_segments;
         return limits;
 }
@@ -149,7 +149,7 @@ struct model_limits run_model_limits_with(const struct run *run, uint32_t stage,
                 struct model_limits own =
                         limits_of(s == stage ? micro_batch : t->micro_batch, &run->job->stages[s].source[PART_TRAIN]);
                 all.max_tokens = MAX(all.max_tokens, own.max_tokens);
-                all.max_samples = MAX(all.max_samples, own.max_samples);
+                all.max_sequences = MAX(all.max_sequences, own.max_sequences);
                 all.max_masked = MAX(all.max_masked, own.max_masked);
                 all.max_length = MAX(all.max_length, own.max_length);
                 all.recompute = all.recompute || t->recompute_activations;
@@ -170,7 +170,7 @@ static struct batches_limits make_limits(const struct run *run, const struct sam
         /* Shares differ by one between steps' samples of one rank never, between ranks by one. */
         return (struct batches_limits) { .max_share = (uint32_t) (end - begin),
                                          .max_tokens = model.max_tokens,
-                                         .max_samples = model.max_samples,
+                                         .max_sequences = model.max_sequences,
                                          .max_masked = model.max_masked };
 }
 

@@ -166,9 +166,9 @@ static void head_backward(const struct head *h) {
 
 /* Lengths differ, so tasks are handed out as threads become free. */
 static void for_each_head(const struct op_attention *op, void (*f)(const struct head *)) {
-        uint32_t longest = 1, n_tasks = op->n_samples * op->n_heads;
+        uint32_t longest = 1, n_tasks = op->n_sequences * op->n_heads;
 
-        for (uint32_t s = 0; s < op->n_samples; s++)
+        for (uint32_t s = 0; s < op->n_sequences; s++)
                 longest = MAX(longest, (uint32_t) (op->cu_seqlens[s + 1] - op->cu_seqlens[s]));
         size_t slot = slot_bytes(longest) / sizeof(float);
         int slots = (int) MIN((size_t) omp_get_max_threads(), op->workspace.size / (slot * sizeof(float)));

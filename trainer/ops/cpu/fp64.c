@@ -246,7 +246,7 @@ static void for_each_attention_row(const struct op_attention *op, void (*f)(cons
         struct attention_row r = { .op = op, .width = op->context.columns / op->n_heads };
 
         r.scale = 1.0 / sqrt((double) r.width);
-        for (r.sample = 0; r.sample < op->n_samples; r.sample++) {
+        for (r.sample = 0; r.sample < op->n_sequences; r.sample++) {
                 r.first = (uint32_t) op->cu_seqlens[r.sample];
                 r.length = (uint32_t) op->cu_seqlens[r.sample + 1] - r.first;
                 for (r.head = 0; r.head < op->n_heads; r.head++)

@@ -62,7 +62,7 @@ void cpu_scatter_add_rows(struct tensor dy, const int32_t *rows, struct tensor d
 /* ---- loss ---- */
 
 size_t cpu_rows_workspace_bytes(const struct ops_shape *shape) {
-        return MAX(shape->max_masked, shape->max_samples) * 2 * sizeof(double);
+        return MAX(shape->max_masked, shape->max_sequences) * 2 * sizeof(double);
 }
 
 static double xent_row(const struct cpu_kernels *k, const struct op_xent *op, uint32_t r, bool *ret_correct) {
