@@ -219,7 +219,7 @@ static void report(const char *title, double memory, double product) {
 
         for (unsigned i = 0; i < n_rows; i++)
                 all += rows[i].seconds;
-        (void) printf("### %s\nMemory %.0f GB/s, matrix product %.1f TFLOP/s, measured here.\n\n"
+        (void) printf("### %s\nMemory %.0f GB/s, matrix product %.2f TFLOP/s, measured here.\n\n"
                       "| operation | calls | ms | share | floor, ms | time / floor |\n|---|---|---|---|---|---|\n",
                       title, memory / 1e9, product / 1e12);
         for (unsigned i = 0; i < n_rows; i++) {

@@ -3,7 +3,7 @@
 
   bench_torch.py NAME LAYERS HIDDEN HEADS FFN VOCAB SAMPLES LENGTH MASKED THREADS eager|compile REPEATS [LENGTHS]
 
-Prints JSON as bench_model does: seconds of the median step, the process's peak memory in MB. LENGTHS (comma separated, one a sample): shorter texts, padded
+Prints JSON as bench_model does: seconds of the median step, and of CPU time, the process's peak memory in MB. LENGTHS (comma separated, one a sample): shorter texts, padded
 to LENGTH as PyTorch needs them; without it all samples are full.
 """
 import json, resource, statistics, sys, time
@@ -33,16 +33,17 @@ inputs = dict(input_ids=ids, labels=labels, next_sentence_label=torch.zeros(samp
 
 
 def once():
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     optimizer.zero_grad(set_to_none=True)
     step(**inputs).loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - cpu_begin
 
 
 for _ in range(2 if how == "compile" else 1):
     once()
 times = [once() for _ in range(repeats)]
-print(json.dumps({"row": sys.argv[1], "how": how, "torch": torch.__version__.split("+")[0], "threads": threads, "samples": samples, "step": statistics.median(times),
+print(json.dumps({"row": sys.argv[1], "how": how, "torch": torch.__version__.split("+")[0], "threads": threads, "samples": samples, "step": statistics.median(t[0] for t in times),
+                  "cpu_step": statistics.median(t[1] for t in times),
                   "memory": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)}))

@@ -26,11 +26,13 @@ for value in 10 12 0xa 012; do
 done
 # Whoever starts a run may have blocked the signals that ask it for something.
 sed 's/ steps: 4/ steps: 100000/; s/every_steps: 2/every_steps: 0/' spec.yaml >long.yaml
-python3 -c 'import os, signal, sys
+env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT python3 -c 'import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 os.execv(sys.argv[1], sys.argv[1:])' "$TRAINER" pretrain long.yaml --run-dir blocked >blocked.log 2>&1 &
 job=$!
 wait_for 30 test -s blocked/metrics.jsonl
+tr '\0' '\n' </proc/$job/environ >environ
+ok 'threads that wait look a few times, then sleep' test "$(grep -cxE 'OMP_WAIT_POLICY=passive|GOMP_SPINCOUNT=300' environ)" -eq 2
 kill -USR1 $job
 wait_for 30 quietly not kill -0 $job || kill -9 $job
 wait $job
