@@ -35,9 +35,13 @@ for bad in "--precision fp64" "--precision int8"; do
         # shellcheck disable=SC2086 # an option and its value
         ok "$bad" refuses 2 "^bert-trainer: $(echo "$bad" | sed "s/ \(.*\)/: '\1', expected fp32, tf32, bf16 or fp16$/")" "$TRAINER" params $bad "$large"
 done
-for bad in 16X 0 -1 1K 9999999T ""; do
-        ok "--gpu-memory '$bad'" refuses 2 "^bert-trainer: --gpu-memory: '$bad', expected a size such as 16G$" "$TRAINER" params --gpu-memory "$bad" "$large"
+for bad in 16X 0 -1 1K 16M 16.5G 9999999T ""; do
+        ok "--gpu-memory '$bad'" refuses 2 "^bert-trainer: --gpu-memory: '$bad', expected a whole number from 1G to 1024T$" "$TRAINER" params --gpu-memory "$bad" "$large"
 done
+ok "ranks of the CPU" refuses 2 "^bert-trainer: --ranks: requires --precision or --gpu-memory$" "$TRAINER" params --ranks 2 "$large"
+ok "more masked tokens than there are" refuses 2 "^bert-trainer: --max-predictions: 129 is more than --sequence-length, 128$" "$TRAINER" params --max-predictions 129 "$large"
+"$TRAINER" params --gpu-memory 1T "$large" | grep -Eq "^snapshot on the GPU +[0-9]+ +65536 or more$"
+ok "more may fit than are tried" test $? -eq 0
 ok "--ranks 0" refuses 2 "^bert-trainer: --ranks: '0', expected 1 to" "$TRAINER" params --ranks 0 "$large"
 "$TRAINER" params "$SOURCE_DIR/examples/configs/bert-tiny.json" >/dev/null && sed 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 64/' "$large" >short.json && "$TRAINER" params short.json | grep -q "micro-batches of 32 x 64 tokens$"
 ok "no longer than the model can read" test $? -eq 0

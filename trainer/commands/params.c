@@ -49,6 +49,7 @@ struct request {
 /* The largest micro-batches that fit: [recomputed][without a snapshot on the GPU]. */
 struct fit {
         uint64_t micro_batch[2][2];
+        uint64_t most; /* that was tried */
 };
 
 static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
@@ -104,6 +105,14 @@ static void print_memory(const struct request *request, const struct model_memor
                         printf("%-24s %10.1f MiB\n", rows[i].name, (double) rows[i].bytes / 1048576);
 }
 
+static void print_micro_batch(uint64_t n, uint64_t most) {
+        char text[32] = "none";
+
+        if (n > 0)
+                (void) snprintf(text, sizeof(text), "%" PRIu64 "%s", n, n == most ? " or more" : "");
+        printf(" %16s", text);
+}
+
 static void print_fit(const struct request *request, const struct fit *fit) {
         static const char *const names[2] = { "snapshot on the GPU", "snapshot in host memory" };
 
@@ -112,10 +121,7 @@ static void print_fit(const struct request *request, const struct fit *fit) {
         for (int without = 0; without < 2; without++) {
                 printf("%-24s", names[without]);
                 for (int recompute = 0; recompute < 2; recompute++)
-                        if (fit->micro_batch[recompute][without] > 0)
-                                printf(" %16" PRIu64, fit->micro_batch[recompute][without]);
-                        else
-                                printf(" %16s", "none");
+                        print_micro_batch(fit->micro_batch[recompute][without], fit->most);
                 putchar('\n');
         }
 }
@@ -175,9 +181,10 @@ static int parse_precision(const char *text, int *ret, struct error *error) {
 }
 
 static int parse_gpu_memory(const char *text, uint64_t *ret, struct error *error) {
-        if (parse_size(text, 1 << 20, UINT64_C(1) << 50, ret) >= 0)
+        if (parse_size(text, UINT64_C(1) << 30, UINT64_C(1) << 50, ret) >= 0)
                 return 0;
-        return error_input(error, BERTD_EXIT_USAGE, "--gpu-memory: '%.64s', expected a size such as 16G", text);
+        return error_input(error, BERTD_EXIT_USAGE, "--gpu-memory: '%.64s', expected a whole number from 1G to 1024T",
+                           text);
 }
 
 static int take(void *context, int option, struct error *error) {
@@ -224,15 +231,24 @@ static const struct usage usage = {
 };
 
 /* Whose memory is meant. */
-static void settle_precision(struct request *request) {
+static int settle_precision(struct request *request, struct error *error) {
         if (request->precision < 0 && request->gpu_memory)
                 request->precision = PRECISION_BF16;
+        if (request->precision < 0 && request->ranks > 0)
+                return error_input(error, BERTD_EXIT_USAGE, "--ranks: requires --precision or --gpu-memory");
+        if (request->ranks == 0)
+                request->ranks = 2;
         request->ops = request->precision < 0 ? ops_cpu() : ops_planned((enum precision) request->precision);
+        return 0;
 }
 
 static int settle_length(struct request *request, const struct model_config *config, struct error *error) {
         if (request->sequence_length == 0)
                 request->sequence_length = MIN(128u, config->max_position_embeddings);
+        if (request->max_predictions > request->sequence_length)
+                return error_input(error, BERTD_EXIT_USAGE,
+                                   "--max-predictions: %" PRIu64 " is more than --sequence-length, %" PRIu64,
+                                   request->max_predictions, request->sequence_length);
         if (request->sequence_length <= config->max_position_embeddings)
                 return 0;
         return error_input(error, BERTD_EXIT_USAGE,
@@ -272,7 +288,7 @@ static struct fit find_fit(const struct request *request, const struct model_con
         uint64_t room = ops_planned_room_nominal(request->gpu_memory),
                  most = MIN(INT32_MAX / 2 / request->sequence_length, (uint64_t) MICRO_BATCH_MAX);
         struct question q = { *request, config, true };
-        struct fit fit;
+        struct fit fit = { .most = most };
 
         for (int recompute = 0; recompute < 2; recompute++)
                 for (int without = 0; without < 2; without++) {
@@ -284,7 +300,7 @@ static struct fit find_fit(const struct request *request, const struct model_con
 }
 
 int cmd_params(int argc, char **argv) {
-        struct request request = { .micro_batch = 32, .ranks = 2, .precision = -1 };
+        struct request request = { .micro_batch = 32, .precision = -1 };
         struct error error = {};
         struct model_config config;
         struct parameter_counts counts;
@@ -294,9 +310,9 @@ int cmd_params(int argc, char **argv) {
         int r = usage_parse(&usage, argc, argv, &request, &error);
         if (r > 0)
                 return BERTD_EXIT_OK;
-        settle_precision(&request);
-        if (r < 0 || config_load(argv[optind], &config, &error) < 0 || parameter_counts(&config, &counts, &error) < 0 ||
-            settle_length(&request, &config, &error) < 0 || plan_memory(&request, &config, &memory, &error) < 0)
+        if (r < 0 || settle_precision(&request, &error) < 0 || config_load(argv[optind], &config, &error) < 0 ||
+            parameter_counts(&config, &counts, &error) < 0 || settle_length(&request, &config, &error) < 0 ||
+            plan_memory(&request, &config, &memory, &error) < 0)
                 return error_report(&error);
         if (request.gpu_memory)
                 fit = find_fit(&request, &config);
