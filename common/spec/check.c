@@ -52,6 +52,9 @@ static int check_pair(struct spec_reader *reader, const struct spec_data *data) 
         if (data->join == JOIN_FALSE && data->n_text != 2)
                 return spec_refuse(reader, "data.join", "false: a pair has two columns, but data.text has %u",
                                    data->n_text > 0 ? data->n_text : 1);
+        if (spec_is_pair(data) && strcmp(data->text[0], data->text[1]) == 0)
+                return spec_refuse(reader, "data.text", "'%.64s' is given twice; a pair has two columns",
+                                   data->text[0]);
         if (spec_is_pair(data) && (data->truncation == TRUNCATION_HEAD_TAIL || data->truncation == TRUNCATION_SEGMENTS))
                 return spec_refuse(reader, "data.truncation",
                                    "%s: not for a pair of texts (data.text); use head or tail, or data.join: true",

@@ -14,6 +14,12 @@ train: {global_batch: 5, steps: 2}
 SPEC
 timeout 120 "$TRAINER" finetune tune.yaml --run-dir tuned >tuned.log 2>&1 || { cat tuned.log; exit 99; }
 tuned=$(ckpt tuned 2)
+refuses_last() { # CODE PATTERN COMMAND...: standard output may have lines
+        want=$1 pattern=$2 got=0
+        shift 2
+        "$@" >out 2>err </dev/null || got=$?
+        [ $got -eq "$want" ] && grep -q -e "$pattern" err
+}
 embed() { "$TRAINER" embed "$@" 2>err; }
 # What NumPy reads: "ROWS COLUMNS FIRST-OF-EACH-ROW…", as the format's specification has it.
 cat >npy.py <<'PY'
@@ -60,12 +66,20 @@ mkfifo pipe.txt
 job=$!
 exec 3>pipe.txt
 cat texts.txt >&3
-ok "rows that are written" wait_for 10 eval 'ls torn.npy.*.tmp >ls 2>&1'
+ok "rows that are written" wait_for 10 eval 'ls torn.npy.tmp >ls 2>&1'
 is "have the name only once all are" "$(ls torn.npy 2>&1 | grep -c 'cannot access')" 1
 kill -9 $job
 exec 3>&-
 wait $job 2>/dev/null
 is "so a kill leaves no array" "$(ls torn.npy 2>&1 | grep -c 'cannot access')" 1
+embed "$pre" texts.txt -o torn.npy && [ "$(python3 npy.py torn.npy | cut -d' ' -f 1)" = 70 ] && [ ! -e torn.npy.tmp ]
+ok "and what it left is in nobody's way" test $? -eq 0
+awk '{ print NR % 2 ? $0 : "" }' texts.txt >half.txt
+embed "$pre" half.txt >half.jsonl
+ok "lines without text are counted" grep -qx 'bert-trainer: half.txt:2: no text, the first of 35 such lines' err
+sed 's/text: .body./text: [label, body]/' tune.yaml >pair.yaml
+timeout 120 "$TRAINER" finetune pair.yaml --run-dir pair >pair.log 2>&1
+ok "no line of two texts for a model of pairs: refused" refuses_last 65 "texts.txt:1: no text (expected two texts with a tab between them), as in all 70 lines" "$TRAINER" embed "$(ckpt pair 2)" texts.txt
 : >none.txt
 ok "no text at all" embed "$pre" none.txt -o none.npy
 is "is an array without rows" "$(python3 npy.py none.npy)" "0 16"
@@ -74,7 +88,7 @@ embed "$pre" long.txt >long.jsonl
 ok "a text that was cut is told of" grep -qx 'bert-trainer: long.txt: 1 texts of more than 32 tokens were cut' err
 [ "$(embed --sequence-length 64 "$pre" long.txt | md5sum)" != "$(md5sum <long.jsonl)" ]
 ok "--sequence-length takes more of it" test $? -eq 0
-ok "as the model has positions" refuses 65 "sequence-length: 65, but .* has max_position_embeddings 64" "$TRAINER" embed --sequence-length 65 "$pre" texts.txt
+ok "as the model has positions" refuses 2 "sequence-length: 65, but .* has max_position_embeddings 64" "$TRAINER" embed --sequence-length 65 "$pre" texts.txt
 ok "a layer that the model lacks" refuses 2 "layer: 3, but .* has 2 layers: expected 0 to 2, or -1 to -3" "$TRAINER" embed --layer 3 "$pre" texts.txt
 ok "from the end, too" refuses 2 "layer: -4, but" "$TRAINER" embed --layer -4 "$pre" texts.txt
 ok "no number" refuses 2 "layer: 'last', expected a whole number" "$TRAINER" embed --layer last "$pre" texts.txt

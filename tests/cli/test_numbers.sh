@@ -91,13 +91,13 @@ bad() { # CODE PATTERN NAME LABEL: of the third line
         ok "$3" refuses "$1" "$2" "$TRAINER" finetune bad.yaml --run-dir bad
         ok "$3: evaluate" refuses "$1" "$2" "$TRAINER" evaluate whole/best.ckpt bad.tsv
 }
-bad 65 "bad.tsv:3: label 'nan' is not a number$" "NaN" nan
-bad 65 "bad.tsv:3: label '-inf' is not a number$" "infinity" -inf
-bad 65 "bad.tsv:3: empty label" "an empty label" ""
-bad 65 "bad.tsv:3: label ' ' is not a number$" "a blank one" " "
-bad 65 "bad.tsv:3: label 'three' is not a number$" "a word" three
-bad 65 "bad.tsv:3: label '0x10' is not a number$" "a hexadecimal number" 0x10
-bad 65 "bad.tsv:3: label '2,5' is not a number$" "a decimal comma" 2,5
+bad 65 "bad.tsv:3: label 'nan' is not a number; expected a decimal number such as 1.5$" "NaN" nan
+bad 65 "bad.tsv:3: label '-inf' is not a number; expected a decimal number such as 1.5$" "infinity" -inf
+bad 65 "bad.tsv:3: empty label; expected a decimal number such as 1.5" "an empty label" ""
+bad 65 "bad.tsv:3: label ' ' is not a number; expected a decimal number such as 1.5$" "a blank one" " "
+bad 65 "bad.tsv:3: label 'three' is not a number; expected a decimal number such as 1.5$" "a word" three
+bad 65 "bad.tsv:3: label '0x10' is not a number; expected a decimal number such as 1.5$" "a hexadecimal number" 0x10
+bad 65 "bad.tsv:3: label '2,5' is not a number; expected a decimal number such as 1.5$" "a decimal comma" 2,5
 bad 65 "bad.tsv:3: label '1e39' is beyond fp32's numbers" "a number that is too large" 1e39
 refuses_line() { # PATTERN NAME LINE: of jsonl
         { head -n 2 train.jsonl; printf '%s\n' "$3"; } >bad.jsonl
@@ -109,7 +109,7 @@ refuses_line "bad.jsonl:3: key score is not a number" "NaN" '{"text": "the page"
 refuses_line "bad.jsonl:3: key score is missing; expected a number" "no label" '{"text": "the page"}'
 refuses_line "bad.jsonl:3: label 'true' is not a number" "true" '{"text": "the page", "score": true}'
 sed 's/label: score/text: [1], label: 2/' tune.yaml >header.yaml
-ok "a header that is not said" refuses 65 "train.tsv:1: label 'score' is not a number: is this row a header (header: true)?" "$TRAINER" finetune header.yaml --run-dir bad
+ok "a header that is not said" refuses 65 "train.tsv:1: label 'score' is not a number; expected a decimal number such as 1.5: is this row a header (header: true)?" "$TRAINER" finetune header.yaml --run-dir bad
 spec() { sed "s/labels: number/$1/" tune.yaml >bad.yaml; }
 spec "labels: numbers"
 ok "another word" refuses 78 "bad.yaml:4: data.labels: 'numbers' is not number; expected that or a list" "$TRAINER" finetune bad.yaml --run-dir bad

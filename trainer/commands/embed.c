@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
@@ -51,7 +52,9 @@ struct embed {
         bool npy;
         char *temporary; /* its name until it is whole */
         FILE *to;
-        uint64_t rows, n_cut; /* written; that were longer than the model's length */
+        uint64_t rows, n_cut;        /* written; that were longer than the model's length */
+        uint64_t n_none, first_none; /* lines without text, and the first's number */
+        char none[128];              /* its reason */
         struct text_model model;
         struct text_findings bytes;
         uint64_t invalid[TEXT_MODEL_BATCH]; /* bytes left out of each text at hand */
@@ -85,12 +88,18 @@ static int open_output(struct embed *f, struct error *error) {
         int r = file_check_writable(f->output, error);
         if (r < 0)
                 return r;
-        f->temporary = format_string("%s.%d.tmp", f->output, (int) getpid());
-        if (!f->temporary)
+        cleanup_free char *temporary = format_string("%s.tmp", f->output);
+        if (!temporary)
                 return error_errno(error, ENOMEM, "%s", f->output);
-        int fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         f->to = fd >= 0 ? fdopen(fd, "w") : NULL;
         if (!f->to)
+                return error_output(error, errno, f->output);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return error_input(error, BERTD_EXIT_IO, "%s: another process writes it; wait until it ends",
+                                   f->output);
+        f->temporary = steal_pointer(&temporary);
+        if (ftruncate(fd, 0) < 0) /* of one that was killed */
                 return error_output(error, errno, f->output);
         return f->npy ? write_header(f, error) : 0;
 }
@@ -189,6 +198,10 @@ static int write_none(struct embed *f, const char *path, const struct record *re
                 return error_input(error, BERTD_EXIT_DATA,
                                    "%s:%" PRIu64 ": no text (%s), so no row of %s; FILE.jsonl has null for it", path,
                                    record->line, text, f->output);
+        if (f->n_none++ == 0) {
+                f->first_none = record->line;
+                (void) snprintf(f->none, sizeof(f->none), "%.120s", text);
+        }
         int r = run_texts(f, error); /* those before it */
         return r < 0 ? r
                      : write_line(f, json_pack("{s:n, s:s}", "embedding", "reason", text), record->n_invalid, error);
@@ -286,10 +299,16 @@ static int run_all(struct embed *f, const char *path, const char *file, struct e
                 r = open_output(f, error);
         if (r >= 0)
                 r = run_file(f, file, shown, error);
+        if (r >= 0 && f->n_none > 0 && f->rows == 0)
+                r = error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no text (%s), as in all %" PRIu64 " lines",
+                                shown, f->first_none, f->none, f->n_none);
         if (r >= 0)
                 r = finish_output(f, error);
         if (r < 0)
                 return r;
+        if (f->n_none > 0)
+                (void) fprintf(stderr, "bert-trainer: %s:%" PRIu64 ": no text, the first of %" PRIu64 " such lines\n",
+                               shown, f->first_none, f->n_none);
         text_findings_print(&f->bytes, stderr);
         texts_print_unknown(f->model.texts, shown, stderr);
         if (f->n_cut > 0)

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
@@ -46,7 +47,8 @@ static int print_file(const struct pairs_options *options, struct texts *texts, 
 
         int r = records_open(path, &how, &records, error);
         while (r >= 0 && (r = records_next(records, &record, error)) > 0)
-                r = take_record(options, texts, path, &record, error);
+                r = take_record(options, texts, strcmp(path, SPEC_STDIN) == 0 ? "standard input" : path, &record,
+                                error);
         if (r >= 0)
                 r = records_finish(records, &findings, error);
         if (r >= 0)

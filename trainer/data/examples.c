@@ -238,9 +238,10 @@ static int take_target(struct texts *t, const char *path, const struct record *r
                 return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is beyond fp32's numbers",
                                    path, record->line, record->label);
         if (r < 0)
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": label '%.64s' is not a number%s", path,
-                                   record->line, record->label,
-                                   record->first ? ": is this row a header (header: true)?" : "");
+                return error_input(
+                        error, BERTD_EXIT_DATA,
+                        "%s:%" PRIu64 ": label '%.64s' is not a number; expected a decimal number such as 1.5%s", path,
+                        record->line, record->label, record->first ? ": is this row a header (header: true)?" : "");
         return 0;
 }
 

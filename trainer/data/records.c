@@ -276,8 +276,9 @@ int records_next(struct records *r, struct record *ret, struct error *error) {
             (pair && is_blank(r->text.data + r->second, r->text.n - r->second)))
                 size = r->text.n = 0;
         else if (ret->label && ret->label[0] == '\0')
-                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty label", r->row.path,
-                                   r->row.first_line);
+                return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": empty label%s", r->row.path,
+                                   r->row.first_line,
+                                   r->options.numbers ? "; expected a decimal number such as 1.5" : "");
         if (csv_append(&r->text, "", 1) < 0)
                 return error_errno(error, ENOMEM, "%s", r->row.path);
         ret->text = r->text.data;

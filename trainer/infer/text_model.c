@@ -41,6 +41,9 @@ static int take_columns(struct task *task, const struct text_model_options *opti
         for (uint32_t i = 0; r >= 0 && i < options->n_text; i++)
                 r = labels_add(&task->columns, options->text[i], error);
         task->pair = task->pair && !joined;
+        if (r >= 0 && task->pair && strcmp(task->columns.name[0], task->columns.name[1]) == 0)
+                return error_input(error, BERTD_EXIT_USAGE, "--text: '%.64s' is given twice; a pair has two columns",
+                                   task->columns.name[0]);
         if (r < 0 || !options->label)
                 return r;
         free(task->label);
@@ -102,7 +105,7 @@ static int set_length(struct bundle *b, uint32_t sequence_length, struct error *
                 return 0;
         b->lengths.sequence_length = sequence_length;
         return fit_length(checkpoint_path(b->checkpoint), &b->config, "--sequence-length", sequence_length,
-                          BERTD_EXIT_DATA, error);
+                          BERTD_EXIT_USAGE, error);
 }
 
 int text_model_open(struct text_model *m, const char *path, const struct text_model_options *options,

@@ -137,7 +137,7 @@ static void print_line(struct progress *progress, uint64_t step, double loss, do
         char text[48] = "no token is masked: no loss";
 
         if (!isnan(loss))
-                (void) snprintf(text, sizeof(text), "loss %.4f", loss);
+                (void) snprintf(text, sizeof(text), loss < 1e9 ? "loss %.4f" : "loss %.6g", loss);
         (void) fprintf(stderr, "%sstep %" PRIu64 "/%" PRIu64 "  %s  %.1f samples/s%s", progress->terminal ? "\r" : "",
                        step, progress->steps, text, rate, progress->terminal ? "\033[K" : "\n");
         (void) fflush(stderr);

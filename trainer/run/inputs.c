@@ -294,6 +294,11 @@ static int check_spec(const struct run *run, struct error *error) {
                                  .vouched = true, /* by the spec */
                                  .exit = BERTD_EXIT_CONFIG };
         int r = fit_vocabulary(&fit, error);
+        if (r >= 0 && run->job->whole->train.fast_gelu && run->job->config.hidden_act != ACT_GELU)
+                return error_input(
+                        error, BERTD_EXIT_CONFIG,
+                        "%s: train.fast_gelu: has no effect: %s has another hidden_act than gelu; leave it out",
+                        run->options->spec_path, spec_model_path(run->job->whole));
         return r < 0 ? r : run_check_stages(run, error);
 }
 
