@@ -1,8 +1,8 @@
 # A bed of hosts h1 (this one), h2, h3, h4 without systemd or sshd, for the tests of gangs: a network and a host name each, one PID and mount
 # namespace for all, which ends with the test. `ssh` of the bed runs a command there over TCP (gang_host.py); `bertctl` there is a host that always lends.
 # Sourced before lib.sh. The file $bed/fake/HOST.WORD changes a host: away, forbidden, busy, draining, bare (without the files).
-if [[ $(id -u) != 0 ]] || ! command -v ip >/dev/null || ! unshare --mount --uts --net --pid --fork true 2>/dev/null; then
-  echo "1..0 # SKIP needs root, iproute2 and namespaces"
+if [[ $(id -u) != 0 ]] || ! command -v ip >/dev/null || ! unshare --mount --uts --net --pid --fork ip link set lo up 2>/dev/null; then
+  echo "1..0 # SKIP needs root, iproute2, and namespaces whose network it may set up"
   exit 0
 fi
 [[ ${GANG_BED:-} == inside ]] || exec env GANG_BED=inside unshare --mount --uts --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
