@@ -342,6 +342,25 @@ static void test_peak(void **state) {
         }
 }
 
+/* A V100: no bf16, no tf32, and attention on plain cores. */
+static void test_old_gpu(void **state) {
+        const struct ops *ops;
+        char text[CUDA_TEXT_MAX];
+
+        (void) setenv("EMULATED_SM", "70", 1);
+        assert_int_equal(module_load()->open(CUDA_BF16, 0, &ops, text, sizeof(text)), -ENOSYS);
+        assert_string_equal(text,
+                            "train.precision: bf16 needs compute capability 8.0, emulated has 7.0; use fp16 there");
+        assert_int_equal(module_load()->open(CUDA_TF32, 0, &ops, text, sizeof(text)), -ENOSYS);
+        struct outcome half = run(CUDA_FP16), single = run(CUDA_FP32);
+        (void) unsetenv("EMULATED_SM");
+        struct outcome later = run(CUDA_FP16);
+        assert_true(half.ended && single.ended && later.ended);
+        assert_true(half.counts.plain_attentions > 0 && half.counts.mma_attentions == 0);
+        assert_true(later.counts.plain_attentions == 0 && later.counts.mma_attentions > 0);
+        assert_true(is_close_to(&half, &single) && is_close_to(&half, &later));
+}
+
 static void *break_it(void *text) {
         emulated_break_as(text);
         return NULL;
@@ -375,6 +394,7 @@ int main(void) {
                 cmocka_unit_test(test_broken_product), cmocka_unit_test(test_dead_rank),
                 cmocka_unit_test(test_large_download), cmocka_unit_test(test_kinds_of_graphs),
                 cmocka_unit_test(test_peak),           cmocka_unit_test(test_first_of_threads),
+                cmocka_unit_test(test_old_gpu),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

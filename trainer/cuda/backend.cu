@@ -122,11 +122,11 @@ static int check_precision(enum cuda_precision precision, const struct cudaDevic
 
         if (has >= needed)
                 return 0;
-        snprintf(text, size, "train.precision: %s needs compute capability %d.%d, %s has %d.%d",
+        snprintf(text, size, "train.precision: %s needs compute capability %d.%d, %s has %d.%d%s",
                  precision == CUDA_BF16   ? "bf16"
                  : precision == CUDA_TF32 ? "tf32"
                                           : "it",
-                 needed / 10, needed % 10, p->name, p->major, p->minor);
+                 needed / 10, needed % 10, p->name, p->major, p->minor, has >= 70 ? "; use fp16 there" : "");
         return -ENOSYS;
 }
 

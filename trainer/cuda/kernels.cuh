@@ -19,14 +19,19 @@ typedef __half fp16;
 constexpr uint32_t WARP = 32, ALL_LANES = 0xffffffffu;
 constexpr uint32_t VECTOR = 8; /* elements that a lane handles at a time */
 
-#ifdef __CUDACC__
+#if defined(__CUDACC_RTC__) /* kernels alone: tests/gpu/nvrtc.py */
+#define START(...) (void) 0
+#elif defined(__CUDACC__)
 #define START(kernel, grid, block, shared, ...) kernel<<<grid, block, shared, cuda_backend.stream>>>(__VA_ARGS__)
+#else
+#define START(kernel, grid, block, shared, ...) \
+        emulate(grid, block, shared, [=, arguments = std::make_tuple(__VA_ARGS__)] { std::apply(kernel, arguments); })
+#endif
+#ifdef __CUDACC__
 #define DYNAMIC_SHARED(type, name)             \
         extern __shared__ float4 name##_raw[]; \
         type *name = (type *) name##_raw
 #else
-#define START(kernel, grid, block, shared, ...) \
-        emulate(grid, block, shared, [=, arguments = std::make_tuple(__VA_ARGS__)] { std::apply(kernel, arguments); })
 #define DYNAMIC_SHARED(type, name) type *name = (type *) emulated_shared()
 #endif
 

@@ -39,12 +39,13 @@ static inline HOST_DEVICE struct dropout dropout_new(double probability, uint64_
         uint32_t threshold = (uint32_t) (probability * 65536.0 + 0.5);
         if (threshold > 65535)
                 threshold = 65535;
-        return (struct dropout) {
+        struct dropout d = {
                 .seed = seed,
                 .site = philox_site(PHILOX_DROPOUT, stage, layer, (uint32_t) place),
                 .threshold = threshold,
                 .scale = 65536.0 / (65536.0 - threshold),
         };
+        return d;
 }
 
 static inline HOST_DEVICE uint32_t dropout_hidden_block(uint32_t position, uint32_t hidden_size) {

@@ -51,7 +51,8 @@ static inline HOST_DEVICE struct philox philox(uint64_t key, uint32_t block, uin
                 k0 += 0x9E3779B9u;
                 k1 += 0xBB67AE85u;
         }
-        return (struct philox) { { c0, c1, c2, c3 } };
+        struct philox random = { { c0, c1, c2, c3 } };
+        return random;
 }
 
 /* Uniform in [0, n), n > 0, from one 32-bit word by multiplication: bias below n / 2^32. */

@@ -171,8 +171,9 @@ static inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version 
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
         EMULATED_CALL(cudaGetDeviceProperties);
         memcpy(p->name, "emulated", sizeof("emulated"));
-        p->major = 9;
-        p->minor = 0;
+        const char *sm = getenv("EMULATED_SM"); /* 70 for compute capability 7.0 */
+        p->major = sm ? atoi(sm) / 10 : 9;
+        p->minor = sm ? atoi(sm) % 10 : 0;
         return cudaSuccess;
 }
 
