@@ -50,8 +50,8 @@ def folder_of_wheels(folder):
         return next(iter(sorted(folder.rglob(name))), None)
 
     if not find("libnvrtc.so.12"):
-        r = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-input", "--target", str(folder), *WHEELS],
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=240)
+        r = subprocess.run(["timeout", "240", sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-input", "--target", str(folder), *WHEELS],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if r.returncode:
             print("no wheels:", (r.stderr.strip().splitlines() or ["pip failed"])[-1])
             return None
