@@ -19,9 +19,9 @@ last_line() { # last_line FILE PATTERN
         tail -n 1 "$1" | grep -q -x -e "$2"
 }
 
-mkdir -p "$work/tree/scripts" "$work/tree/trainer/cuda" "$work/tree/tests/bench" "$work/python"
+mkdir -p "$work/tree/scripts" "$work/tree/trainer/ops/cuda" "$work/tree/tests/bench" "$work/python"
 cp "$source_dir/scripts/gpu-check" "$work/tree/scripts"
-touch "$work/tree/trainer/cuda/flat.cu" "$work/python/torch.py"
+touch "$work/tree/trainer/ops/cuda/flat.cu" "$work/python/torch.py"
 carry=$work/tree/build-gpu/carry
 cat >"$work/tree/tests/bench/bench_torch_gpu.py" <<'END'
 import os, sys
@@ -58,8 +58,8 @@ if [ "$name" = resume ]; then
 fi
 case $name in large-*) exec sleep 30 ;; esac
 END
-mkdir -p "$carry/bin/cuda"
-touch "$carry/bin/cuda/bert-trainer-cuda.so"
+mkdir -p "$carry/bin/ops/cuda"
+touch "$carry/bin/ops/cuda/bert-trainer-cuda.so"
 echo abc1234 >"$carry/commit"
 
 ok "all is well: exit code 0" checks 0 tests ""
@@ -75,13 +75,13 @@ done
 ok "what failed is run again, launch by launch, and its log comes back" test -s "$work/logs/racecheck-again.log"
 ok "other bits after kill -9: exit code 1" checks 1 tests bits
 ok "and the last line names it" last_line "$work/said" 'gpu-check: failed: resume'
-echo bad >"$carry/bin/cuda/bert-trainer-cuda.so"
+echo bad >"$carry/bin/ops/cuda/bert-trainer-cuda.so"
 ok "a packed module that does not load is built there" checks 0 tests ""
-echo bad >"$carry/bin/cuda/bert-trainer-cuda.so"
+echo bad >"$carry/bin/ops/cuda/bert-trainer-cuda.so"
 ok "the module does not compile: exit code 1" checks 1 tests nvcc
 ok "and the last line names it" last_line "$work/said" 'gpu-check: failed: CUDA module.*'
 ok "and why it does not is said" grep -q 'it fails' "$work/said"
-: >"$carry/bin/cuda/bert-trainer-cuda.so"
+: >"$carry/bin/ops/cuda/bert-trainer-cuda.so"
 
 ok "speed: exit code 0" checks 0 speed ""
 ok "and the last line says so" last_line "$work/said" 'gpu-check: every step passed'

@@ -98,8 +98,8 @@ cp "$TRAINER" bin/
 if [ -e /usr/local/libexec/bertd/bert-trainer-cuda.so ]; then skip "without the module" "it is installed"; else
         ok "device: cuda without the CUDA module: 78" refuses 78 "device: cuda: built without the CUDA module" bin/bert-trainer pretrain cuda.yaml --run-dir new
 fi
-mkdir bin/cuda
-: >bin/cuda/bert-trainer-cuda.so
+mkdir -p bin/ops/cuda
+: >bin/ops/cuda/bert-trainer-cuda.so
 if python3 -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null; then skip "without a driver" "there is one"; else
         ok "with it but without a driver: 1" refuses 1 "device: cuda: no NVIDIA driver on this host" bin/bert-trainer pretrain cuda.yaml --run-dir new
         sed -i 's/device: cuda/device: auto/' cuda.yaml

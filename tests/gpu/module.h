@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "trainer/cuda/cuda.h"
+#include "trainer/ops/cuda/cuda.h"
 
 #define SKIPPED 77 /* meson's code for a test that cannot run here */
 

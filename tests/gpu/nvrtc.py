@@ -107,7 +107,7 @@ def main():
     nvrtc = Nvrtc(library)
     print("| source | architecture | kernels | most registers | bytes spilled, all kernels together |\n|---|---|---|---|---|")
     for source, arch in itertools.product(SOURCES, ARCHITECTURES):
-        path = next(root.glob(f"trainer/**/cuda/{source}.cu"))
+        path = next(root.glob(f"trainer/ops/cuda/{source}.cu"))
         kernels = list(instances(source, path.read_text()))
         ptx = nvrtc.ptx(path.read_text(), path.name, kernels, [
             f"--gpu-architecture=compute_{arch}", "--std=c++20", "--device-as-default-execution-space", f"-I{root}", f"-I{root}/include",

@@ -3,9 +3,9 @@
 # two ranks, a checkpoint that the CPU goes on with. Rates are high enough for the losses to show what an update did: one that is a quarter
 # off moves them by 5 % in pretraining, 4 % in a classifier, ten times what rounding does. TAP.
 . "$SOURCE_DIR/tests/cli/trainer-lib.sh"
-mkdir -p bin/cuda
+mkdir -p bin/ops/cuda
 cp "$TRAINER" bin/bert-trainer
-cp "$EMULATED_MODULE" bin/cuda/bert-trainer-cuda.so
+cp "$EMULATED_MODULE" bin/ops/cuda/bert-trainer-cuda.so
 cp "$EMULATED_DRIVER" bin/libcuda.so.1
 cp "$EMULATED_NCCL" bin/libnccl.so.2
 make_inputs

@@ -13,7 +13,7 @@
 
 #include "tests/gpu/module.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/cuda/sizes.h"
+#include "trainer/ops/cuda/sizes.h"
 #include "trainer/model/room.h"
 #include "trainer/ops/planned.h"
 

@@ -14,7 +14,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "tests/ops/model_helpers.h"
-#include "trainer/cuda/cuda.h"
+#include "trainer/ops/cuda/cuda.h"
 #include "trainer/model/optimizer.h"
 
 enum { TOKENS = 4096 }; /* a micro-batch's */

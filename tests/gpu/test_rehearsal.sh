@@ -4,11 +4,11 @@
 . "$SOURCE_DIR/tests/cli/trainer-lib.sh"
 diagnose() { cat said logs/*again.log 2>/dev/null; }
 make_inputs
-mkdir -p tree/scripts tree/build-gpu/carry/bin/cuda tree/build-gpu/carry/lib tree/build-gpu/carry/configs bin
+mkdir -p tree/scripts tree/build-gpu/carry/bin/ops/cuda tree/build-gpu/carry/lib tree/build-gpu/carry/configs bin
 cp "$SOURCE_DIR/scripts/gpu-check" tree/scripts
 carry=tree/build-gpu/carry
 cp "$TRAINER" "$BUILD_DIR/tests/gpu/gpu_ops" "$BUILD_DIR/tests/gpu/gpu_model" "$BUILD_DIR/tests/bench_ops" $carry/bin
-cp "$EMULATED_MODULE" $carry/bin/cuda/bert-trainer-cuda.so
+cp "$EMULATED_MODULE" $carry/bin/ops/cuda/bert-trainer-cuda.so
 cp "$EMULATED_DRIVER" $carry/lib/libcuda.so.1
 for name in bert-tiny bert-base-uncased bert-large-uncased bert-large-tanh albert-base-v1; do cp tiny.json $carry/configs/$name.json; done
 cp vocab.txt $carry

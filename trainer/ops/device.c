@@ -12,7 +12,7 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/executable.h"
-#include "trainer/cuda/cuda.h"
+#include "trainer/ops/cuda/cuda.h"
 #include "trainer/ops/ops.h"
 
 #define MODULE "bert-trainer-cuda.so"
@@ -61,7 +61,7 @@ static int choose_mig_device(uint32_t *local_rank, struct error *error) {
 
 /* The exit codes of device.h: 78 for what this build cannot do, 1 for what this host lacks. */
 static int load_module(struct device *device, struct error *error) {
-        cleanup_free char *path = executable_beside("cuda/" MODULE, BERTD_LIBEXECDIR "/" MODULE);
+        cleanup_free char *path = executable_beside("ops/cuda/" MODULE, BERTD_LIBEXECDIR "/" MODULE);
 
         if (!path)
                 return error_errno(error, ENOMEM, "device: cuda");

@@ -1,7 +1,7 @@
 /* See planned.h. Owns nothing. */
 #include "trainer/ops/planned.h"
 
-#include "trainer/cuda/sizes.h"
+#include "trainer/ops/cuda/sizes.h"
 #include "trainer/ops/ops.h"
 
 static size_t kept_bytes(const struct ops_shape *shape) { return cuda_kept_bytes(DTYPE_BF16, CUDA_MMA_SM, shape); }

@@ -4,7 +4,7 @@
  * its GELU has the error of the GPU's tanh.approx; and where the caller lets it, sums of parts are added in the type of
  * D.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 #include <cublasLt.h>
 

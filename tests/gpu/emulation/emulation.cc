@@ -4,7 +4,7 @@
  * warps take turns at barriers only. ucontext makes a fiber's stack; turns are taken by setjmp and longjmp, since
  * swapcontext calls the kernel each time.
  */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 #include <setjmp.h>
 #include <ucontext.h>

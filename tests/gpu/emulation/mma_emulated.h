@@ -1,9 +1,10 @@
-/* trainer/cuda/mma.cuh on the host: who has which element as its comment says. A warp's lanes show each other theirs.
+/* trainer/ops/cuda/mma.cuh on the host: who has which element as its comment says. A warp's lanes show each other
+ * theirs.
  */
 #ifndef EMULATION_MMA_EMULATED_H
 #define EMULATION_MMA_EMULATED_H
 
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 struct emulated_mma {
         const uint32_t *a, *b;

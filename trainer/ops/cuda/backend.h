@@ -11,8 +11,8 @@
 extern "C" {
 #include "trainer/ops/ops.h"
 }
-#include "trainer/cuda/cuda.h"
-#include "trainer/cuda/sizes.h"
+#include "trainer/ops/cuda/cuda.h"
+#include "trainer/ops/cuda/sizes.h"
 
 /* Columns of a norm: two sums for each in the shared memory of a block (48 KiB). Columns of a head of attention. */
 constexpr uint32_t CUDA_WIDTH_MAX = 4096, CUDA_HEAD_MAX = 128;

@@ -1,5 +1,5 @@
 /* The module's face: which GPU, what it can do, and the table. See backend.h. */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -11,7 +11,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 typedef __nv_bfloat16 bf16;
 typedef __half fp16;

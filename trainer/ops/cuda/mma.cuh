@@ -16,7 +16,7 @@
 #ifndef TRAINER_CUDA_MMA_CUH
 #define TRAINER_CUDA_MMA_CUH
 
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 #ifdef __CUDACC__
 

@@ -3,7 +3,7 @@
  * and then over chunks in order. An update of all tensors is one launch for AdamW and three for LAMB: a block finds its tensor and
  * its chunk of it in a table of first chunks.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 namespace {
 constexpr uint32_t THREADS = 256, CHUNK_ELEMENTS = 65536;

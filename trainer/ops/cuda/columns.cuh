@@ -2,7 +2,7 @@
 #ifndef TRAINER_CUDA_COLUMNS_CUH
 #define TRAINER_CUDA_COLUMNS_CUH
 
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 /* Where sums go that were taken side by side: up to three runs of as many columns. */
 struct column_sums {

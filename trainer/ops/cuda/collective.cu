@@ -5,7 +5,7 @@
  *
  * libnccl.so.2 is loaded when there are ranks to sum over: one GPU needs none, and neither does a build.
  */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 #include <dlfcn.h>
 #include <errno.h>

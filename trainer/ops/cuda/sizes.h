@@ -4,7 +4,7 @@
 #ifndef TRAINER_CUDA_SIZES_H
 #define TRAINER_CUDA_SIZES_H
 
-#include "trainer/cuda/cuda.h"
+#include "trainer/ops/cuda/cuda.h"
 #include "trainer/ops/ops.h"
 
 /* Taken when the module is opened. */

@@ -14,8 +14,8 @@
  *   ds = p' (scale k dp − delta'), delta' being dcontext · context · scale / r;   dq = Σ ds k, dk = Σ ds q
  * as in ops.h. Positions behind a sample's end are looked for in its last tile alone, or have lse' = ∞, so p' = 0.
  */
-#include "trainer/cuda/attention.cuh"
-#include "trainer/cuda/mma.cuh"
+#include "trainer/ops/cuda/attention.cuh"
+#include "trainer/ops/cuda/mma.cuh"
 
 namespace {
 constexpr uint32_t WARPS = 4, THREADS = WARPS * WARP; /* of a block */

@@ -4,7 +4,7 @@
  * become a new graph: one of the same kind that was made before takes over its grids and arguments, which costs the host microseconds a
  * kernel. Where a recording fails, none is tried again and the caller does the operations one by one.
  */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 /* Kinds: other algorithms of cuBLASLt have other kernels, more of them, or clusters of other sizes. */
 constexpr unsigned MADE_MAX = 8;

@@ -2,7 +2,7 @@
 #ifndef TRAINER_CUDA_ATTENTION_CUH
 #define TRAINER_CUDA_ATTENTION_CUH
 
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 template <class T> struct attention {
         view<T> qkv, context, dcontext, dqkv;

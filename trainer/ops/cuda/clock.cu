@@ -1,5 +1,5 @@
 /* The device's clock: events in the stream, which the host runs ahead of, or in a graph. */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 static cudaEvent_t stamps[OPS_STAMPS];
 

@@ -3,7 +3,7 @@
  * what they make. Where cuBLASLt has no algorithm (the two columns of the sentence head, rows that are not aligned) plain kernels do
  * the product: an output a thread, in the order of the sum.
  */
-#include "trainer/cuda/columns.cuh"
+#include "trainer/ops/cuda/columns.cuh"
 
 namespace {
 constexpr uint32_t SIDE = 16;        /* of a block of outputs */

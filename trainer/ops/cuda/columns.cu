@@ -3,7 +3,7 @@
  * added up here, PART_THREADS threads a column, each every so many-th of them, in ascending order. A gradient that nobody else makes (of q, k and v, and
  * of what cuBLASLt's GELU has made) is read once more, by sum_rows.
  */
-#include "trainer/cuda/columns.cuh"
+#include "trainer/ops/cuda/columns.cuh"
 
 namespace {
 constexpr uint32_t PART_THREADS = 16; /* of a column */

@@ -6,7 +6,7 @@
  * descriptions: lengths of micro-batches repeat. None adds parts of a sum in 16 bits. What the library refuses, by its heuristic or when it
  * is asked for it, is the caller's to do otherwise; that it refused what its heuristic had found is counted.
  */
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 #include <cublasLt.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
  * Softmax cross-entropy: a block a row, which reads its logits twice and writes their gradient over them. Losses of rows go to the
  * workspace and are added up by one block in a fixed order.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 namespace {
 constexpr uint32_t THREADS = 256; /* of a block */

@@ -4,7 +4,7 @@
  * 32 positions at a time, a position a lane: scores and probabilities never reach memory. Softmax is taken as it comes, with a running
  * maximum; backward makes the probabilities again from lse. Nothing is added by two warps, so no order is left to chance.
  */
-#include "trainer/cuda/attention.cuh"
+#include "trainer/ops/cuda/attention.cuh"
 
 namespace {
 constexpr uint32_t WARPS = 8;                           /* of a block */

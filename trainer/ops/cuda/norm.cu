@@ -3,7 +3,7 @@
  * columns a thread and ROWS_AHEAD rows at a time: each keeps its rows in registers, so each tensor is read and written once. The column sums
  * dgamma, dbeta and dbias are taken by each thread for its columns, then over blocks of ROWS rows, always in that order.
  */
-#include "trainer/cuda/columns.cuh"
+#include "trainer/ops/cuda/columns.cuh"
 
 /* Where x comes from: given; residual + dropout(x); the sum of three rows of tables. */
 enum kind { PLAIN, ADD, EMBED };

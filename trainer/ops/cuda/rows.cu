@@ -5,7 +5,7 @@
  * chunks of CHUNK_TOKENS. First each token that is the first of its index in its chunk, its head there, adds up the chunk's tokens of that
  * index; then each head that has no head before it adds up those of the later chunks and adds the sum to the table.
  */
-#include "trainer/cuda/kernels.cuh"
+#include "trainer/ops/cuda/kernels.cuh"
 
 namespace {
 constexpr uint32_t THREADS = 128;      /* of a block */

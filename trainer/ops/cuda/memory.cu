@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "trainer/cuda/backend.h"
+#include "trainer/ops/cuda/backend.h"
 
 namespace {
 constexpr unsigned SLOTS = 64;
