@@ -126,7 +126,7 @@ fake h3 'sleep 1000'
 start=$SECONDS
 waits "a host that hangs" "h3: does not answer"
 ok "for a bounded time" test $((SECONDS - start)) -lt $((25 * patience))
-ok "and no ssh is left" not pgrep -f "$work/bin/ssh"
+ok "and no ssh is left" wait_for 10 not pgrep -f "$work/bin/ssh"
 fake h3 'echo Welcome; echo "to {this} host"'
 waits_for_nothing() { [[ -n $(bertctl submit job.yaml 2>said) && ! -s said ]]; }
 ok "a shell that greets does no harm" waits_for_nothing
