@@ -14,6 +14,7 @@ tap_start() { # makes the folder $work; KEEP=1 leaves it
   trap tap_end EXIT
 }
 tap_end() {
+  [ "${BASHPID:-$$}" = $$ ] || exit 99 # bash runs the trap in a child, too, that a signal meets right after its fork
   if [ "$tap_finished" -eq 0 ]; then echo "Bail out! The test ended before its end."; fi
   cleanup
   [ -n "${KEEP:-}" ] || rm -rf "$work"
