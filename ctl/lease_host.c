@@ -29,6 +29,7 @@
 #include "common/input_hash.h"
 #include "common/json_read.h"
 #include "common/leash.h"
+#include "common/network.h"
 #include "common/utf8.h"
 #include "ctl/format.h"
 
@@ -108,21 +109,6 @@ static void ask_resolver(int fd, const char *own, const char *of, const json_t *
         answer(fd, json_pack("{so}", "resolves", names));
 }
 
-/* "10.0.0.0/24" or the name of an interface. */
-static bool is_in_network(const struct ifaddrs *i, const char *network) {
-        const struct sockaddr_in *address = (const struct sockaddr_in *) (const void *) i->ifa_addr;
-        char base[INET_ADDRSTRLEN];
-        struct in_addr net;
-        unsigned bits;
-
-        if (strcmp(i->ifa_name, network) == 0)
-                return true;
-        if (sscanf(network, "%15[0-9.]/%2u", base, &bits) != 2 || bits > 32 || inet_pton(AF_INET, base, &net) != 1)
-                return false;
-        uint32_t mask = bits == 0 ? 0 : htonl(UINT32_MAX << (32 - bits));
-        return (address->sin_addr.s_addr & mask) == (net.s_addr & mask);
-}
-
 static void ask_network(int fd, const char *network) {
         struct ifaddrs *all = NULL;
         json_t *found = NULL;
@@ -133,7 +119,7 @@ static void ask_network(int fd, const char *network) {
         if (getifaddrs(&all) < 0)
                 all = NULL;
         for (const struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
-                if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !is_in_network(i, network))
+                if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !network_has(network, i))
                         continue;
                 const struct sockaddr_in *address = (const struct sockaddr_in *) (const void *) i->ifa_addr;
                 (void) inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text));

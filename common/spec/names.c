@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/file.h"
 #include "common/hosts.h"
+#include "common/network.h"
 #include "common/paths.h"
 #include "common/spec/reader.h"
 
@@ -117,16 +118,6 @@ int spec_read_names(struct spec_reader *reader, const struct field *field, const
 
 /* ---- checks ---- */
 
-/* An interface, or an address with the length of its prefix. */
-static bool is_network(const char *text) {
-        const char *slash = strchr(text, '/');
-
-        if (slash)
-                return strspn(text, "0123456789.") == (size_t) (slash - text) && slash > text &&
-                       strspn(slash + 1, "0123456789") == strlen(slash + 1) && slash[1] && atoi(slash + 1) <= 32;
-        return strlen(text) < 16 && host_is_name(text);
-}
-
 /* "HOST:DIR" stays; a folder becomes absolute. */
 static int resolve_copy(struct spec_reader *reader, struct spec *spec) {
         static const char key[] = "checkpoint.copy_to";
@@ -177,7 +168,7 @@ int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
                                            "this out");
         if (r->use > r->n_hosts)
                 return spec_refuse(reader, "resources.use", "%u, but resources.hosts has %u", r->use, r->n_hosts);
-        if (r->network && !is_network(r->network))
+        if (r->network && !network_is_valid(r->network))
                 return spec_refuse(reader, "resources.network",
                                    "'%.64s': expected an interface, e.g. eth1, or a network, e.g. 10.0.0.0/24",
                                    r->network);

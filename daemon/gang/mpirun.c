@@ -28,6 +28,7 @@
 #include "common/file.h"
 #include "common/hosts.h"
 #include "common/inherited.h"
+#include "common/network.h"
 #include "daemon/gang/gang.h"
 
 #define VERSION_LIMIT_USEC (10 * USEC_PER_SEC)
@@ -113,24 +114,6 @@ static bool address_towards(const char *peer, char text[INET_ADDRSTRLEN]) {
                inet_ntop(AF_INET, &own.sin_addr, text, INET_ADDRSTRLEN);
 }
 
-static bool is_on(const struct ifaddrs *interface, const char *network) {
-        char text[INET_ADDRSTRLEN];
-        struct in_addr base;
-        unsigned bits = 32;
-
-        if (!network)
-                return true;
-        const char *slash = strchr(network, '/');
-        if (!slash)
-                return strcmp(interface->ifa_name, network) == 0;
-        (void) snprintf(text, sizeof(text), "%.*s", (int) (slash - network), network);
-        if (inet_pton(AF_INET, text, &base) != 1 || sscanf(slash + 1, "%u", &bits) != 1 || bits > 32)
-                return false;
-        uint32_t mask = bits == 0 ? 0 : UINT32_MAX << (32 - bits);
-        uint32_t own = ntohl(((const struct sockaddr_in *) (const void *) interface->ifa_addr)->sin_addr.s_addr);
-        return (own & mask) == (ntohl(base.s_addr) & mask);
-}
-
 /* What another host knows this one by. */
 static bool address_there(const struct gang *gang, const struct gang_host *host, char text[INET_ADDRSTRLEN]) {
         const json_t *resolves = json_object_get(host->line, "resolves");
@@ -153,7 +136,7 @@ static bool own_address(const struct gang *gang, char text[INET_ADDRSTRLEN]) {
                 return false;
         for (const struct ifaddrs *p = interfaces; p && !found; p = p->ifa_next)
                 if (p->ifa_addr && p->ifa_addr->sa_family == AF_INET && (p->ifa_flags & IFF_UP) &&
-                    !(p->ifa_flags & IFF_LOOPBACK) && is_on(p, gang->plan.network)) {
+                    !(p->ifa_flags & IFF_LOOPBACK) && (!gang->plan.network || network_has(gang->plan.network, p))) {
                         const struct sockaddr_in *own = (const struct sockaddr_in *) (const void *) p->ifa_addr;
                         found = inet_ntop(AF_INET, &own->sin_addr, text, INET_ADDRSTRLEN) != NULL;
                 }

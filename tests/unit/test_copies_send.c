@@ -18,11 +18,12 @@
 
 #include "common/copies.h"
 #include "common/file.h"
+#include "tests/unit/folder.h"
 
 #define BYTES ((size_t) 1 << 20)
 #define ASKED_MAX 4096
 
-static char root[] = "/tmp/bertd-test.XXXXXX";
+static char *root;
 static char source[64], rest[64], folder[64];
 
 struct pipes {
@@ -86,7 +87,8 @@ static int setup(void **state) {
         char *data = malloc(BYTES);
 
         (void) signal(SIGPIPE, SIG_IGN);
-        if (!mkdtemp(root) || !data)
+        root = make_folder();
+        if (!data)
                 return -1;
         for (size_t i = 0; i < BYTES; i++)
                 data[i] = (char) (i * 31 >> 3);
@@ -99,10 +101,8 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-        char command[64];
-
-        (void) snprintf(command, sizeof(command), "rm -r %s", root);
-        return system(command);
+        remove_folder(root);
+        return 0;
 }
 
 static void test_stored_then_there(void **state) {

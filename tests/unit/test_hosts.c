@@ -1,5 +1,7 @@
 /* common/hosts.h, daemon/rules/hosts.h and the plan of a gang: lists of hosts, which are chosen, and when. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,11 +18,44 @@
 #include "common/file.h"
 #include "common/gang_file.h"
 #include "common/hosts.h"
+#include "common/network.h"
 #include "daemon/rules/hosts.h"
 #include "tests/unit/folder.h"
 
 #define S USEC_PER_SEC
 #define NOW (UINT64_C(1000000) * S)
+
+/* ---- networks ---- */
+
+static void test_networks(void **state) {
+        static const struct {
+                const char *network;
+                bool valid, has; /* eth1 with 10.1.2.3 */
+        } rows[] = { { "eth1", true, true },
+                     { "eth0", true, false },
+                     { "10.1.2.3/32", true, true },
+                     { "10.1.2.4/32", true, false },
+                     { "10.1.99.0/16", true, true },
+                     { "10.2.0.0/16", true, false },
+                     { "0.0.0.0/0", true, true },
+                     { "10.1.0.0/33", false, false },
+                     { "10.1.0.0/4294967312", false, false },
+                     { "10.1.0.0/", false, false },
+                     { "10.1.0.0/16x", false, false },
+                     { "10.1/16", false, false },
+                     { "999.1.0.0/16", false, false },
+                     { "/16", false, false },
+                     { "an-interface-too-long", false, false },
+                     { "", false, false } };
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a010203) };
+        char name[] = "eth1";
+        const struct ifaddrs interface = { .ifa_name = name, .ifa_addr = (struct sockaddr *) &address };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                if (network_is_valid(rows[i].network) != rows[i].valid ||
+                    network_has(rows[i].network, &interface) != rows[i].has)
+                        fail_msg("%s", rows[i].network);
+}
 
 /* ---- lists ---- */
 
@@ -283,7 +318,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_lists), cmocka_unit_test(test_long_names), cmocka_unit_test(test_files),
                 cmocka_unit_test(test_texts), cmocka_unit_test(test_choices),    cmocka_unit_test(test_cool_down),
-                cmocka_unit_test(test_plan),
+                cmocka_unit_test(test_plan),  cmocka_unit_test(test_networks),
         };
         return cmocka_run_group_tests(tests, enter, leave);
 }

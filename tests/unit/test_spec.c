@@ -51,6 +51,9 @@ static const struct bad bad[] = {
           "job.yaml:3: resources.use: has no effect without resources.hosts; set that or leave this out" },
         { COMMAND "resources: {hosts: [h1], network: 10.0.0.0/33}\n",
           "job.yaml:3: resources.network: '10.0.0.0/33': expected an interface, e.g. eth1, or a network, e.g. ..." },
+        { COMMAND "resources: {hosts: [h1], network: 10.0.0.0/4294967320}\n",
+          "job.yaml:3: resources.network: '10.0.0.0/4294967320': expected an interface, e.g. eth1, or a network, e.g. "
+          "..." },
         { COMMAND "resources: {hosts: [h1], environment: [A, B-C]}\n",
           "job.yaml:3: resources.environment: 'B-C' is not the name of a variable" },
         { COMMAND "resources: {hosts: [h1], environment: [SSH_AUTH_SOCK]}\n",

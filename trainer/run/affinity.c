@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/parse.h"
 
 /* A file of one line that is a list of CPUs. */
 static int read_list(const char *path, struct cpu_list *ret) {
@@ -130,8 +131,10 @@ int affinity_set(const struct cpu_list *cpus) {
 
         if (!threads)
                 return -errno;
-        for (struct dirent *entry; r >= 0 && (entry = readdir(threads));)
-                if (entry->d_name[0] != '.')
-                        r = set_thread((pid_t) atoi(entry->d_name), cpus);
+        for (struct dirent *entry; r >= 0 && (entry = readdir(threads));) {
+                uint64_t thread;
+                if (parse_u64(entry->d_name, 1, INT32_MAX, &thread) == 0)
+                        r = set_thread((pid_t) thread, cpus);
+        }
         return r;
 }
