@@ -195,22 +195,8 @@ CASES = [forced_key, drained, stopped, refusals, away, fewer, alone]
 
 
 def main():
-    names = sys.argv[1:]
     with beds.Bed(3) as bed:
-        for case in CASES:
-            if names and case.__name__ not in names:
-                continue
-            beds.note(case.__name__)
-            try:
-                case(bed)
-            except beds.Failed as problem:
-                ok(case.__name__, False, problem)
-                bed.join(2)
-                for job in bed.run(1, "bertctl", "list", "--json").stdout and short.json.loads(bed.run(1, "bertctl", "list", "--json").stdout):
-                    beds.Job(bed, 1, job["id"]).cancel()
-            beds.wait(lambda: not bed.gang(), f"{case.__name__}: processes are left", 60)
-    print(f"1..{short.points}")
-    return short.failed > 0
+        return short.run(bed, CASES, sys.argv[1:])
 
 
 if __name__ == "__main__":

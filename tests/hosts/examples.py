@@ -107,24 +107,11 @@ CASES = [torchrun, pause, huggingface, lightning]
 
 
 def main():
-    names = sys.argv[1:]
     with beds.Bed(4) as bed:
         for host in range(1, 5):
             for file in [*(beds.ROOT / "examples/python").glob("*.py"), *(beds.ROOT / "python").glob("*.py")]:
                 bed.write(host, f"{WORK}/{file.name}", file.read_text())
-        for case in CASES:
-            if names and case.__name__ not in names:
-                continue
-            beds.note(case.__name__)
-            try:
-                case(bed)
-            except beds.Failed as problem:
-                ok(case.__name__, False, problem)
-                for job in short.json.loads(bed.run(1, "bertctl", "list", "--json").stdout):
-                    beds.Job(bed, 1, job["id"]).cancel()
-            beds.wait(lambda: not bed.gang(), f"{case.__name__}: processes are left", 60)
-    print(f"1..{short.points}")
-    return short.failed > 0
+        return short.run(bed, CASES, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -56,6 +56,25 @@ def short(bed):
     ok("and no process is left", not bed.gang(), "\n".join(map(str, bed.gang())))
 
 
+def run(bed, cases, names):
+    """Each of the cases, or those of these names; the status that the program ends with."""
+    for case in cases:
+        if names and case.__name__ not in names:
+            continue
+        beds.note(case.__name__)
+        try:
+            case(bed)
+        except beds.Failed as problem:
+            ok(case.__name__, False, problem)
+            for host in range(2, bed.count + 1):
+                bed.join(host)
+            for job in json.loads(bed.run(1, "bertctl", "list", "--json").stdout):
+                beds.Job(bed, 1, job["id"]).cancel()
+        beds.wait(lambda: not bed.gang(), f"{case.__name__}: processes are left", 60)
+    print(f"1..{points}")
+    return failed > 0
+
+
 def main():
     start = time.monotonic()
     try:
