@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "bertd/exit.h"
@@ -144,6 +145,16 @@ static int temporary_of(const char *path, char **ret, struct error *error) {
                 return error_errno(error, ENOMEM, "%s", path);
         (void) unlink(*ret);
         return 0;
+}
+
+int file_claim(int fd, const char *temporary) {
+        struct stat opened, named;
+
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &opened) < 0)
+                return -errno;
+        if (stat(temporary, &named) < 0 || named.st_ino != opened.st_ino || named.st_dev != opened.st_dev)
+                return -EWOULDBLOCK;
+        return ftruncate(fd, 0) < 0 ? -errno : 0;
 }
 
 int file_check_writable(const char *path, struct error *error) {

@@ -31,6 +31,10 @@ bool file_is_sqlite(const char *path);
  * unchanged. Refuses other kinds of files (a device, a folder). */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct error *error);
 
+/* For a file that is written under a temporary name until it is whole: locks the open file and empties it. 0;
+ * −EWOULDBLOCK: another process writes it, or has just renamed it; −errno. */
+int file_claim(int fd, const char *temporary);
+
 /* Checks in advance whether it can be written, for long computations. */
 int file_check_writable(const char *path, struct error *error);
 

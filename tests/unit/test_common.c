@@ -29,6 +29,7 @@
 #include "common/paths.h"
 #include "common/proc_files.h"
 #include "common/utf8.h"
+#include "tests/unit/folder.h"
 
 static void test_arrays(void **state) {
         uint32_t *items = NULL;
@@ -168,6 +169,29 @@ static void test_file_replacement(void **state) {
         cleanup_free char *a = format_string("%s/a", folder);
         assert_int_equal(rmdir(a), 0);
         assert_int_equal(rmdir(folder), 0);
+}
+
+/* One process writes a file at a time, and what it has renamed is not emptied by another that had opened it before. */
+static void test_claimed_file(void **state) {
+        char *folder = make_folder(), *data;
+        cleanup_free char *temporary = format_string("%s/x.tmp", folder), *whole = format_string("%s/x", folder);
+        struct error error = {};
+        size_t size;
+
+        int first = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        assert_int_equal(write_all(first, "left by one that was killed", 27), 0);
+        assert_int_equal(file_claim(first, temporary), 0);
+        int second = open(temporary, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(file_claim(second, temporary), -EWOULDBLOCK);
+        assert_int_equal(pwrite(first, "whole", 5, 0), 5);
+        assert_int_equal(rename(temporary, whole), 0);
+        assert_int_equal(close(first), 0);
+        assert_int_equal(file_claim(second, temporary), -EWOULDBLOCK);
+        assert_int_equal(close(second), 0);
+        assert_int_equal(file_read(whole, 100, &data, &size, &error), 0);
+        assert_string_equal(data, "whole");
+        free(data);
+        remove_folder(folder);
 }
 
 static void test_paths_are_normalised(void **state) {
@@ -442,6 +466,7 @@ int main(void) {
                 cmocka_unit_test(test_error_keeps_the_first),
                 cmocka_unit_test(test_error_is_one_harmless_line),
                 cmocka_unit_test(test_file_replacement),
+                cmocka_unit_test(test_claimed_file),
                 cmocka_unit_test(test_paths_are_normalised),
                 cmocka_unit_test(test_home),
                 cmocka_unit_test(test_nearest),

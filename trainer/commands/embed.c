@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
@@ -82,25 +81,28 @@ static int write_header(struct embed *f, struct error *error) {
 }
 
 static int open_output(struct embed *f, struct error *error) {
-        f->to = stdout;
-        if (!f->output)
+        if (!f->output) {
+                f->to = stdout;
                 return 0;
+        }
         int r = file_check_writable(f->output, error);
         if (r < 0)
                 return r;
         cleanup_free char *temporary = format_string("%s.tmp", f->output);
         if (!temporary)
                 return error_errno(error, ENOMEM, "%s", f->output);
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-        f->to = fd >= 0 ? fdopen(fd, "w") : NULL;
-        if (!f->to)
-                return error_output(error, errno, f->output);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        cleanup_close int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        r = fd < 0 ? -errno : file_claim(fd, temporary);
+        if (r == -EWOULDBLOCK)
                 return error_input(error, BERTD_EXIT_IO, "%s: another process writes it; wait until it ends",
                                    f->output);
-        f->temporary = steal_pointer(&temporary);
-        if (ftruncate(fd, 0) < 0) /* of one that was killed */
+        if (r < 0)
+                return error_output(error, -r, f->output);
+        f->to = fdopen(fd, "w");
+        if (!f->to)
                 return error_output(error, errno, f->output);
+        (void) steal_fd(&fd);
+        f->temporary = steal_pointer(&temporary);
         return f->npy ? write_header(f, error) : 0;
 }
 
@@ -318,10 +320,10 @@ static int run_all(struct embed *f, const char *path, const char *file, struct e
 }
 
 static void release(struct embed *f) {
+        if (f->temporary) /* still locked */
+                (void) unlink(f->temporary);
         if (f->output && f->to)
                 (void) fclose(f->to);
-        if (f->temporary)
-                (void) unlink(f->temporary);
         free(f->temporary);
         free(f->vector);
         text_model_close(&f->model);

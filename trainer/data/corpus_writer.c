@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include "common/file.h"
 #include "trainer/data/corpus_format.h"
@@ -34,17 +32,6 @@ struct corpus_writer {
         uint64_t n_documents, n_sentences, n_tokens, document_begin;
 };
 
-/* Locks and empties it. A file that was renamed between open and lock is another's finished work. */
-static int lock_file(int fd, const char *path) {
-        struct stat opened, named;
-
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &opened) < 0)
-                return -errno;
-        if (stat(path, &named) < 0 || named.st_ino != opened.st_ino || named.st_dev != opened.st_dev)
-                return -EWOULDBLOCK;
-        return ftruncate(fd, 0) < 0 ? -errno : 0;
-}
-
 static int output_open(struct output *output, const char *prefix, const char *suffix, struct error *error) {
         output->path = format_string("%s%s", prefix, suffix);
         char *temporary = format_string("%s%s.tmp", prefix, suffix);
@@ -53,7 +40,7 @@ static int output_open(struct output *output, const char *prefix, const char *su
                 return error_errno(error, ENOMEM, "%s", prefix);
         }
         cleanup_close int fd = open(temporary, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-        int r = fd < 0 ? -errno : lock_file(fd, temporary);
+        int r = fd < 0 ? -errno : file_claim(fd, temporary);
         if (r == -EWOULDBLOCK)
                 (void) error_set(error, EBUSY, "%s: another prepare writes it now", temporary);
         else if (r < 0)
