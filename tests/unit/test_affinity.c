@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -107,28 +106,15 @@ static int teardown(void **state) {
         return 0;
 }
 
-static void write_file(const char *root, const char *name, const char *text) {
-        cleanup_free char *path = format_string("%s/%s", root, name);
-
-        for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-                *slash = '\0';
-                (void) mkdir(path, 0700);
-        }
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        (void) fputs(text, f);
-        (void) fclose(f);
-}
-
 static void test_kernels_files(void **state) {
         const char *root = *state;
         struct cpu_list near;
         char text[64];
 
-        write_file(root, "bus/pci/devices/0000:3b:00.0/local_cpulist", "0-1,8-9\n");
-        write_file(root, "bus/pci/devices/0000:af:00.0/local_cpulist", "\n");
-        write_file(root, "bus/pci/devices/0000:b0:00.0/local_cpulist", "");
-        write_file(root, "bus/pci/devices/0000:b1:00.0/local_cpulist", "0-99999\n");
+        write_text(root, "bus/pci/devices/0000:3b:00.0/local_cpulist", "0-1,8-9\n");
+        write_text(root, "bus/pci/devices/0000:af:00.0/local_cpulist", "\n");
+        write_text(root, "bus/pci/devices/0000:b0:00.0/local_cpulist", "");
+        write_text(root, "bus/pci/devices/0000:b1:00.0/local_cpulist", "0-99999\n");
         assert_int_equal(affinity_near(root, "0000:3b:00.0", &near), 0);
         assert_string_equal(cpu_list_write(&near, text, sizeof(text)), "0-1,8-9");
         assert_int_equal(affinity_near(root, "0000:af:00.0", &near), -EINVAL);
@@ -144,10 +130,10 @@ static void test_cores(void **state) {
         struct affinity_cores cores;
         struct cpu_list cpus;
 
-        write_file(root, "devices/system/cpu/cpu1/topology/thread_siblings_list", "1,5\n");
-        write_file(root, "devices/system/cpu/cpu5/topology/thread_siblings_list", "1,5\n");
-        write_file(root, "devices/system/cpu/cpu6/topology/thread_siblings_list", "2,3\n"); /* not its own */
-        write_file(root, "devices/system/cpu/cpu7/topology/thread_siblings_list", "nonsense\n");
+        write_text(root, "devices/system/cpu/cpu1/topology/thread_siblings_list", "1,5\n");
+        write_text(root, "devices/system/cpu/cpu5/topology/thread_siblings_list", "1,5\n");
+        write_text(root, "devices/system/cpu/cpu6/topology/thread_siblings_list", "2,3\n"); /* not its own */
+        write_text(root, "devices/system/cpu/cpu7/topology/thread_siblings_list", "nonsense\n");
         assert_int_equal(cpu_list_read("0-1,5-7", &cpus), 0);
         affinity_read_cores(root, &cpus, &cores);
         for (uint32_t c = 0; c < 10; c++)

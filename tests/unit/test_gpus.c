@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -131,19 +130,6 @@ static void test_listed_mig(void **state) {
                 assert_null(gpus_listed(&answer, none[i]));
 }
 
-static void write_file(const char *root, const char *name, const char *text) {
-        cleanup_free char *path = format_string("%s/%s", root, name);
-
-        for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-                *slash = '\0';
-                (void) mkdir(path, 0700);
-        }
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        (void) fputs(text, f);
-        (void) fclose(f);
-}
-
 /* Without NVML the kernel's files say what there is; GPUs that are divided are left out. */
 static void test_driver_folder(void **state) {
         char *root = make_folder();
@@ -152,13 +138,13 @@ static void test_driver_folder(void **state) {
 
         (void) setenv("BERTD_NVML", "/nonexistent/libnvidia-ml.so.1", 1);
         (void) setenv("BERTD_NVIDIA_PROC", root, 1);
-        write_file(root, "gpus/0000:3b:00.0/information",
+        write_text(root, "gpus/0000:3b:00.0/information",
                    "Model: \t\t NVIDIA A100\nGPU UUID: \t GPU-b\nDevice Minor: \t 0\n");
-        write_file(root, "gpus/0000:5e:00.0/information", "GPU UUID: \t GPU-a\n");
-        write_file(root, "gpus/0000:af:00.0/information", "GPU UUID: \t GPU-c\nDevice Minor: \t 2\n");
-        write_file(root, "gpus/0000:d8:00.0/information", "Model: \t Unknown\n");
-        write_file(root, "capabilities/gpu0/mig/gi7/access", "");
-        write_file(root, "capabilities/gpu2/mig/config", "");
+        write_text(root, "gpus/0000:5e:00.0/information", "GPU UUID: \t GPU-a\n");
+        write_text(root, "gpus/0000:af:00.0/information", "GPU UUID: \t GPU-c\nDevice Minor: \t 2\n");
+        write_text(root, "gpus/0000:d8:00.0/information", "Model: \t Unknown\n");
+        write_text(root, "capabilities/gpu0/mig/gi7/access", "");
+        write_text(root, "capabilities/gpu2/mig/config", "");
         assert_int_equal(gpus_find(NULL, &gpus, &error), 0);
         assert_int_equal(gpus.n, 2);
         assert_string_equal(gpus.names[0], "GPU-a");
