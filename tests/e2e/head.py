@@ -379,8 +379,12 @@ def of_lease(name, ident):
     raise AssertionError(f"no {name} of job {ident}")
 
 
+def status(*words):
+    return json.loads(subprocess.run([BERTCTL, "status", "--json", *words], stdout=subprocess.PIPE, check=True).stdout)
+
+
 def job(ident):
-    return json.loads(subprocess.run([BERTCTL, "status", "--json", str(ident)], stdout=subprocess.PIPE, check=True).stdout)
+    return status(str(ident))
 
 
 def becomes(ident, state):
@@ -496,7 +500,7 @@ def cancelled_there():
 
 def held():
     """Another head is told by whom, and gets it when it is free."""
-    head = Head(extra=["--ranks", str(os.cpu_count())])
+    head = Head(extra=["--ranks", str(status()["daemon"]["slots"])])
     other = Head(take=False)
     other.get("host")
     other.put(type="take")
