@@ -232,7 +232,7 @@ const struct field spec_fields[] = {
         IN(train, micro_batch, NUMBER(FIELD_U64, 1, 1 << 24, "32"), .kinds = TRAINING),
         IN(train, steps, NUMBER(FIELD_U64, 1, COUNT_MAX, NULL), .optional = true, .kinds = TRAINING),
         IN(train, epochs, NUMBER(FIELD_DOUBLE, 0.001, 1e6, NULL), .optional = true, .kinds = FINETUNE),
-        IN(train, precision, CHOICE(precision_names, "fp32"), .kinds = TRAINING),
+        IN(train, precision, CHOICE(precision_names, "auto"), .kinds = TRAINING),
         IN(train, recompute_activations, TRUTH("false"), .kinds = TRAINING),
         IN(train, fast_gelu, TRUTH("false"), .kinds = TRAINING),
         IN(train, seed, NUMBER(FIELD_U64, 0, SEED_MAX, "42"), .kinds = TRAINING),

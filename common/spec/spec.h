@@ -58,9 +58,17 @@ enum bias_correction { BIAS_CORRECTION_CONTINUE, BIAS_CORRECTION_RESTART, BIAS_C
 #define SPEC_SEGMENTS_MAX 64 /* of a text */
 #define SPEC_TASKS_MAX 32    /* of a run */
 #define SPEC_STAGES_MAX 16   /* four bits in the random numbers' keys */
-enum precision { PRECISION_FP32, PRECISION_FP64, PRECISION_TF32, PRECISION_BF16, PRECISION_FP16, PRECISION_MAX };
+enum precision {
+        PRECISION_AUTO,
+        PRECISION_FP32,
+        PRECISION_FP64,
+        PRECISION_TF32,
+        PRECISION_BF16,
+        PRECISION_FP16,
+        PRECISION_MAX
+};
 #define PRECISION_NAMES \
-        { "fp32", "fp64", "tf32", "bf16", "fp16" }
+        { "auto", "fp32", "fp64", "tf32", "bf16", "fp16" }
 enum device_kind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA, DEVICE_KIND_MAX };
 #define DEVICE_KIND_NAMES \
         { "auto", "cpu", "cuda" }
@@ -171,7 +179,7 @@ struct spec_optimizer {
 struct spec_train {
         uint64_t global_batch, micro_batch, steps; /* samples, samples of full length, updates; 32, 32, required */
         double epochs;                             /* finetune: instead of steps, which are then 0 */
-        enum precision precision;   /* fp32; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
+        enum precision precision;   /* auto; fp64 is the CPU's reference, tf32, bf16 and fp16 need a GPU */
         bool recompute_activations; /* false; less memory for more work */
         bool fast_gelu;             /* false; gelu is computed as gelu_new */
         uint64_t seed;              /* 42 */

@@ -97,6 +97,42 @@ EMULATED_FAIL=cublasLtMatmul:20:14 train 1 bf16.yaml --run-dir broken >broken.lo
 [ $? -ne 0 ] && grep -q "CUDA: cuBLASLt: emulated status 14: (.*), bf16" broken.log
 ok "a product that breaks ends the run, and which it was is said" test $? -eq 0
 
+# train.precision: auto, which is what a spec that names none has
+auto() { # auto SM RUN_DIR: two more steps on a GPU of that compute capability
+        EMULATED_SM=$1 train 1 auto.yaml --run-dir "$2" >auto.log 2>&1
+}
+made_in() { "$TRAINER" inspect "$(ckpt "$1" 6)" | sed -n 's/^precision *//p'; }
+spec auto.yaml cuda auto
+sed -i 's/precision: auto, //' auto.yaml
+auto 70 old
+[ $? -eq 0 ] && [ "$(made_in old)" = fp16 ] && grep -q "^bert-trainer: train.precision: auto: fp16, as this GPU has no bf16 (emulated/sm_70/" auto.log && apart old cpu "<= $(bound_of fp16)"
+ok "a GPU without bf16 computes in fp16 unless it is told otherwise" test $? -eq 0
+auto 90 new
+[ $? -eq 0 ] && [ "$(made_in new)" = fp32 ] && ! grep -q "train.precision" auto.log
+ok "another in fp32" test $? -eq 0
+rm "$(ckpt old 6)" "$(ckpt new 6)"
+auto 90 old && [ "$(made_in old)" = fp16 ] && auto 70 new && [ "$(made_in new)" = fp32 ] && "$TRAINER" diff "$(ckpt new 6)" "$(ckpt fp32 6)" >/dev/null
+ok "a run that continues keeps what it was begun in, on any GPU" test $? -eq 0
+rm "$(ckpt old 6)"
+truncate -s 100 "$(ckpt old 4)"
+auto 90 old && grep -q "trying an older one" auto.log && [ "$(made_in old)" = fp16 ]
+ok "its newest checkpoint is torn: all the same" test $? -eq 0
+rm "$(ckpt old 6)"
+sed 's/device: cuda/device: cpu/' auto.yaml >auto-cpu.yaml
+train 1 auto-cpu.yaml --run-dir old >auto.log 2>&1
+[ $? -eq 78 ] && grep -q "train.precision: fp16 needs a GPU" auto.log
+ok "and is not continued on the CPU" test $? -eq 0
+for precision in bf16 tf32; do
+        spec refused.yaml cuda $precision
+        EMULATED_SM=70 train 1 refused.yaml --run-dir refused >refused.log 2>&1
+        [ $? -eq 78 ] && grep -q "train.precision: $precision needs compute capability 8.0, emulated has 7.0; use fp16 there$" refused.log
+        ok "a GPU without $precision refuses it, with what to use" test $? -eq 0
+        sed "s/device: cuda/device: auto/" refused.yaml >refused-auto.yaml
+        EMULATED_SM=70 train 1 refused-auto.yaml --run-dir refused >refused.log 2>&1
+        [ $? -eq 78 ] && [ "$(grep -c . refused.log)" -eq 1 ] && grep -q "train.precision: $precision needs a GPU; train.precision: $precision needs compute capability 8.0, " refused.log
+        ok "also where the device is left open" test $? -eq 0
+done
+
 # memory: told before anything is allocated, with what fits, which then does; and not more
 spec full.yaml cuda bf16
 sed -i 's/micro_batch: 2/micro_batch: 9000/' full.yaml

@@ -239,7 +239,7 @@ static const struct bad bad[] = {
           "train: {steps: 1, recompute_activations: 1}\n",
           "job.yaml:4: train.recompute_activations: '1' is not false or true" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, precision: bf8}\n",
-          "job.yaml:4: train.precision: 'bf8' is not fp32, fp64, tf32, bf16 or fp16" },
+          "job.yaml:4: train.precision: 'bf8' is not auto, fp32, fp64, tf32, bf16 or fp16" },
         { "kind: pretrain\nmodel: {config: c, vocab: v}\ndata: {train: [x]}\ntrain: {steps: 1, seed: "
           "9223372036854775808}\n",
           "job.yaml:4: train.seed: 9223372036854775808 is not between 0 and 9223372036854775807" },
@@ -357,7 +357,7 @@ static const struct bad bad_stages[] = {
           "job.yaml:11: stages[1].data.max_predictions: 17 is greater than data.sequence_length, 16" },
         { STAGED "- train: {steps: 5, seed: 8}\n", "job.yaml:10: stages[1].train.seed: 8, but the first stage has 7" },
         { STAGED "- train: {steps: 5, precision: fp64}\n",
-          "job.yaml:10: stages[1].train.precision: fp64, but the first stage has fp32" },
+          "job.yaml:10: stages[1].train.precision: fp64, but the first stage has auto" },
         { STAGED "- train: {steps: 5}\n  data: {train: []}\n", "job.yaml:11: stages[1].data.train: too few entries" },
         { STAGED "- train: {steps: 5}\n  tasks:\n  - {task: a}\n  - {task: b, label: [c]}\n",
           "job.yaml:13: stages[1].tasks[1].label: expected one value, not a list" },
@@ -470,7 +470,7 @@ static void test_defaults(void **state) {
                     s->optimizer.beta2 == 0.999);
         assert_true(s->optimizer.epsilon == 1e-6 && s->optimizer.weight_decay == 0.01 && s->optimizer.clip_norm == 1);
         assert_true(s->train.global_batch == 32 && s->train.micro_batch == 32 && s->train.steps == 10);
-        assert_true(s->device == DEVICE_AUTO && s->train.precision == PRECISION_FP32 && s->train.seed == 42 &&
+        assert_true(s->device == DEVICE_AUTO && s->train.precision == PRECISION_AUTO && s->train.seed == 42 &&
                     s->train.evaluate_every == 0);
         assert_true(s->train.evaluate_samples == 512 && s->train.log_every == 1 && !s->train.recompute_activations);
         assert_true(s->optimizer.clip_by == CLIP_BY_GLOBAL && s->optimizer.decay_from == DECAY_FROM_START);

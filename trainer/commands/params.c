@@ -15,6 +15,7 @@
 #include "trainer/model/count.h"
 #include "trainer/model/room.h"
 #include "trainer/ops/ops.h"
+#include "trainer/ops/device.h"
 #include "trainer/ops/planned.h"
 
 static const char HELP[] = "usage: bert-trainer params [OPTION...] CONFIG.json\n\n"
@@ -51,8 +52,6 @@ struct fit {
         uint64_t micro_batch[2][2];
         uint64_t most; /* that was tried */
 };
-
-static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
 static const char *const part_names[MODEL_PART_MAX] = {
         [PART_EMBEDDINGS] = "embeddings",       [PART_MAPPING] = "mapping", [PART_ATTENTION] = "attention",
@@ -98,7 +97,8 @@ static void print_memory(const struct request *request, const struct model_memor
         };
 
         printf("\nmemory of a rank %sin %s, micro-batches of %" PRIu64 " x %" PRIu64 " tokens%s\n",
-               on_gpu(request) ? "on a GPU " : "", precision_names[MAX(request->precision, 0)], request->micro_batch,
+               on_gpu(request) ? "on a GPU " : "",
+               precision_names[request->precision < 0 ? PRECISION_FP32 : request->precision], request->micro_batch,
                request->sequence_length, request->recompute ? ", activations recomputed" : "");
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 if (rows[i].bytes > 0)
@@ -173,7 +173,7 @@ static int parse_number(const char *name, const char *text, uint64_t max, uint64
 static int parse_precision(const char *text, int *ret, struct error *error) {
         int precision = parse_choice(text, precision_names, PRECISION_MAX);
 
-        if (precision < 0 || precision == PRECISION_FP64)
+        if (precision < 0 || precision == PRECISION_AUTO || precision == PRECISION_FP64)
                 return error_input(error, BERTD_EXIT_USAGE, "--precision: '%.64s', expected fp32, tf32, bf16 or fp16",
                                    text);
         *ret = precision;

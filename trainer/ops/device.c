@@ -22,9 +22,10 @@ struct device {
         void *handle;    /* NULL: the CPU */
         const struct cuda_module *module;
         const struct ops *ops;
+        enum precision precision;
 };
 
-static const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
+const char *const precision_names[PRECISION_MAX] = PRECISION_NAMES;
 
 /* Looked for first: without it there is nothing to load the module's large libraries for. */
 static int find_driver(struct error *error) {
@@ -84,10 +85,8 @@ static int load_module(struct device *device, struct error *error) {
 
 static int open_cuda(struct device *device, enum precision precision, uint32_t local_rank, struct error *error) {
         static const enum cuda_precision precisions[PRECISION_MAX] = {
-                [PRECISION_FP32] = CUDA_FP32,
-                [PRECISION_TF32] = CUDA_TF32,
-                [PRECISION_BF16] = CUDA_BF16,
-                [PRECISION_FP16] = CUDA_FP16,
+                [PRECISION_AUTO] = CUDA_AUTO, [PRECISION_FP32] = CUDA_FP32, [PRECISION_TF32] = CUDA_TF32,
+                [PRECISION_BF16] = CUDA_BF16, [PRECISION_FP16] = CUDA_FP16,
         };
         char text[CUDA_TEXT_MAX] = "";
 
@@ -100,12 +99,14 @@ static int open_cuda(struct device *device, enum precision precision, uint32_t l
         if (r < 0)
                 return r;
         r = device->module->open(precisions[precision], local_rank, &device->ops, text, sizeof(text));
+        if (r == -ENOSYS)
+                return error_input(error, BERTD_EXIT_CONFIG, "%s", text);
         return r < 0 ? error_set(error, -r, "device: cuda: %s", text) : 0;
 }
 
 static int open_cpu(struct device *device, enum precision precision, const struct error *why_not_cuda,
                     struct error *error) {
-        if (precision != PRECISION_FP32 && precision != PRECISION_FP64)
+        if (precision != PRECISION_AUTO && precision != PRECISION_FP32 && precision != PRECISION_FP64)
                 return error_input(error, why_not_cuda->exit > 0 ? why_not_cuda->exit : BERTD_EXIT_FAILURE,
                                    "train.precision: %s needs a GPU%s%s", precision_names[precision],
                                    why_not_cuda->text[0] ? "; " : "", why_not_cuda->text);
@@ -136,15 +137,18 @@ int device_open(enum device_kind kind, enum precision precision, uint32_t local_
                 *error = why;
                 return r;
         }
-        if (r < 0 && device->has_driver)
-                (void) fprintf(stderr, "bert-trainer: %s: computing on the CPU\n", why.text);
         if (r < 0) {
                 if (kind == DEVICE_CPU)
                         why = (struct error) { .exit = BERTD_EXIT_CONFIG };
                 r = open_cpu(device, precision, &why, error);
+                if (r >= 0 && device->has_driver)
+                        (void) fprintf(stderr, "bert-trainer: %s: computing on the CPU\n", why.text);
         }
         if (r < 0)
                 return r;
+        device->precision = precision;
+        if (precision == PRECISION_AUTO)
+                device->precision = device->ops->dtype == DTYPE_FP16 ? PRECISION_FP16 : PRECISION_FP32;
         *ret = steal_pointer(&device);
         return 0;
 }
@@ -159,3 +163,4 @@ void device_close(struct device *device) {
 }
 
 const struct ops *device_ops(const struct device *device) { return device->ops; }
+enum precision device_precision(const struct device *device) { return device->precision; }

@@ -15,11 +15,15 @@
 struct ops;
 struct device;
 
+extern const char *const precision_names[PRECISION_MAX];
+
 /* `local_rank`: of the ranks on this host, which takes the GPU of that index. Errors: exit 78 where spec or build cannot have
- * what is asked for, 1 where this host lacks the driver or a GPU (it may come back). One device a process. */
+ * what is asked for, 1 where this host lacks the driver or a GPU (it may come back). One device a process.
+ * PRECISION_AUTO: fp16 on a GPU that has no bf16 (V100, T4), else fp32. */
 int device_open(enum device_kind kind, enum precision precision, uint32_t local_rank, struct device **ret,
                 struct error *error);
 void device_close(struct device *device); /* after everything that the operations allocated was released */
 const struct ops *device_ops(const struct device *device);
+enum precision device_precision(const struct device *device); /* that it computes in: never PRECISION_AUTO */
 
 #endif

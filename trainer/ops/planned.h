@@ -11,7 +11,7 @@
 
 struct ops;
 
-const struct ops *ops_planned(enum precision precision); /* fp64: the CPU's */
+const struct ops *ops_planned(enum precision precision); /* fp64: the CPU's; not PRECISION_AUTO */
 
 /* Bytes that a rank can allocate on a card that it has for itself, by the size that the card reports or is sold with. */
 uint64_t ops_planned_room(uint64_t bytes);

@@ -15,11 +15,13 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/parse.h"
 #include "trainer/checkpoint/description.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/hf/folder.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/heads.h"
+#include "trainer/ops/device.h"
 #include "trainer/run/run.h"
 
 static const char *const kinds[] = { "param", "moment1", "moment2" };
@@ -152,6 +154,27 @@ static int restore_newest(struct run *run, struct error *error) {
                 (void) fprintf(stderr, "bert-trainer: %s: trying an older one\n", why.text);
         }
         return r;
+}
+
+/* The newest one that can be read: which of them restores is not known yet, and a run has one precision. */
+enum precision run_restored_precision(const struct run *run) {
+        cleanup_checkpoint struct checkpoint *c = NULL;
+        cleanup_free uint64_t *steps = NULL;
+        struct error ignored = {};
+        size_t n = 0;
+
+        if (run->options->resume)
+                (void) checkpoint_open(run->options->resume, &c, &ignored);
+        else
+                (void) rundir_list(run->out.rundir, &steps, &n, &ignored);
+        while (!c && n-- > 0) {
+                cleanup_free char *path = rundir_checkpoint_path(run->out.rundir, steps[n]);
+                if (path)
+                        (void) checkpoint_open(path, &c, &ignored);
+        }
+        const char *name = c ? checkpoint_meta_get(checkpoint_meta(c), "precision") : NULL;
+        int precision = name ? parse_choice(name, precision_names, PRECISION_MAX) : -1;
+        return precision < 0 ? PRECISION_AUTO : (enum precision) precision;
 }
 
 static void say_cuts(const struct run *run) {

@@ -72,7 +72,8 @@ struct run {
         struct run_outputs out;
 
         const struct ops *ops;
-        struct device *device; /* owns `ops` */
+        struct device *device;    /* owns `ops` */
+        enum precision precision; /* of the device: never PRECISION_AUTO */
         struct model *model;
         struct buckets *buckets; /* NULL: gradients are summed by the exchange, after backward */
         struct prefetch *prefetch;
@@ -157,6 +158,8 @@ int run_head_rows(const struct run *run, const struct checkpoint *checkpoint, in
 
 /* restore.c: finds a checkpoint, checks that it fits, gives it to all ranks. Collective. */
 int run_restore(struct run *run, struct error *error);
+/* What the checkpoint to continue from was made in; PRECISION_AUTO: there is none. Rank 0 alone. */
+enum precision run_restored_precision(const struct run *run);
 /* Rank 0's parameters (n_runs 1), or those and both moments (3), to all ranks. Collective. */
 int run_broadcast(struct run *run, uint32_t n_runs, struct error *error);
 

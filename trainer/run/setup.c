@@ -42,20 +42,27 @@ static int check_ranks(const struct run *run, struct error *error) {
         return 0;
 }
 
-static int open_device(struct run *run, struct error *error) {
+/* What the spec leaves open is the device's choice for a new run. One that continues keeps what it was begun in, on whatever GPU. */
+static enum precision asked_precision(const struct run *run) {
         enum precision precision = run->job->whole->train.precision;
 
+        if (precision == PRECISION_AUTO && run->ranks.own == 0)
+                precision = run_restored_precision(run);
+        exchange_broadcast(run->ranks.exchange, &precision, sizeof(precision));
+        return precision;
+}
+
+static int open_device(struct run *run, enum precision precision, struct error *error) {
         int r = device_open(run->job->whole->device, precision, exchange_local_rank(run->ranks.exchange), &run->device,
                             error);
         if (r < 0)
                 return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
         run->ops = device_ops(run->device);
-        run->state.loss_scale = loss_scale_new(precision == PRECISION_FP16);
         return 0;
 }
 
 /* Ranks on different backends would wait for each other in different exchanges. */
-static int agree_device(struct run *run, struct error *error) {
+static int agree_device(struct run *run, enum precision precision, struct error *error) {
         bool on_cpu = run->ops->host_memory;
         bool any_cpu = exchange_or(run->ranks.exchange, on_cpu) != 0,
              any_gpu = exchange_or(run->ranks.exchange, !on_cpu) != 0;
@@ -70,10 +77,26 @@ static int agree_device(struct run *run, struct error *error) {
         if (!on_cpu) {
                 device_close(run->device);
                 run->device = NULL;
-                r = device_open(DEVICE_CPU, run->job->whole->train.precision, 0, &run->device, error);
+                r = device_open(DEVICE_CPU, precision, 0, &run->device, error);
                 run->ops = r < 0 ? NULL : device_ops(run->device);
         }
         return exchange_agree(run->ranks.exchange, r, error);
+}
+
+static int choose_device(struct run *run, struct error *error) {
+        enum precision precision = asked_precision(run);
+
+        int r = exchange_agree(run->ranks.exchange, open_device(run, precision, error), error);
+        if (r >= 0)
+                r = agree_device(run, precision, error);
+        if (r < 0)
+                return r;
+        run->precision = device_precision(run->device);
+        run->state.loss_scale = loss_scale_new(run->precision == PRECISION_FP16);
+        if (precision == PRECISION_AUTO && run->precision != PRECISION_FP32 && run->ranks.own == 0)
+                (void) fprintf(stderr, "bert-trainer: train.precision: auto: %s, as this GPU has no bf16 (%s)\n",
+                               precision_names[run->precision], run->ops->variant());
+        return run_compare_backend(run, error);
 }
 
 static int make_model(struct run *run, struct error *error) {
@@ -117,11 +140,7 @@ int run_setup(struct run *run, struct error *error) {
         r = exchange_agree(run->ranks.exchange, r, error);
         if (r < 0)
                 return r;
-        r = exchange_agree(run->ranks.exchange, open_device(run, error), error);
-        if (r >= 0)
-                r = agree_device(run, error);
-        if (r >= 0)
-                r = run_compare_backend(run, error);
+        r = choose_device(run, error);
         if (r >= 0)
                 run_bind(run);
         if (r >= 0)

@@ -21,6 +21,7 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/infer/fit.h"
 #include "trainer/model/heads.h"
+#include "trainer/ops/device.h"
 #include "trainer/run/run.h"
 
 /* The last two are of keys that an older checkpoint lacks: it had none; or is not compared. */
@@ -185,7 +186,7 @@ static void fill_optimizer(struct checkpoint_meta *m, const struct spec *spec) {
 }
 
 static void fill_machine(struct checkpoint_meta *m, const struct run *run) {
-        SET(m, "precision", run->spec, "train.precision");
+        checkpoint_meta_set(m, "precision", "%s", precision_names[run->precision]);
         if (run->spec->train.fast_gelu)
                 checkpoint_meta_set(m, "gelu", "tanh");
         checkpoint_meta_set(m, "ranks", "%u", run->ranks.n);

@@ -117,16 +117,20 @@ static int choose_device(uint32_t local_rank, char *text, size_t size) {
 }
 
 /* Tensor cores take fp16 from compute capability 7.0, bf16 and tf32 from 8.0. */
-static int check_precision(enum cuda_precision precision, const struct cudaDeviceProp *p, char *text, size_t size) {
-        int needed = precision == CUDA_BF16 || precision == CUDA_TF32 ? 80 : 70, has = 10 * p->major + p->minor;
+static int settle_precision(enum cuda_precision *precision, const struct cudaDeviceProp *p, char *text, size_t size) {
+        int has = 10 * p->major + p->minor;
 
-        if (has >= needed)
+        if (has < 70)
+                snprintf(text, size, "device: cuda needs compute capability 7.0, %s has %d.%d", p->name, p->major,
+                         p->minor);
+        else if (has < 80 && (*precision == CUDA_BF16 || *precision == CUDA_TF32))
+                snprintf(text, size, "train.precision: %s needs compute capability 8.0, %s has %d.%d; use fp16 there",
+                         *precision == CUDA_BF16 ? "bf16" : "tf32", p->name, p->major, p->minor);
+        else {
+                if (*precision == CUDA_AUTO)
+                        *precision = has < 80 ? CUDA_FP16 : CUDA_FP32;
                 return 0;
-        snprintf(text, size, "train.precision: %s needs compute capability %d.%d, %s has %d.%d%s",
-                 precision == CUDA_BF16   ? "bf16"
-                 : precision == CUDA_TF32 ? "tf32"
-                                          : "it",
-                 needed / 10, needed % 10, p->name, p->major, p->minor, has >= 70 ? "; use fp16 there" : "");
+        }
         return -ENOSYS;
 }
 
@@ -156,8 +160,8 @@ static int open_backend(enum cuda_precision precision, uint32_t local_rank, cons
         }
         cuda_backend.device = (int) local_rank;
         cuda_backend.sm = 10 * p.major + p.minor;
+        r = settle_precision(&precision, &p, text, size);
         cuda_backend.precision = precision;
-        r = check_precision(precision, &p, text, size);
         if (r >= 0)
                 r = cuda_memory_open(text, size);
         if (r >= 0)

@@ -13,7 +13,7 @@ struct ops;
 #define CUDA_MODULE_SYMBOL "bert_trainer_cuda"
 #define CUDA_TEXT_MAX 256 /* of a message */
 
-enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION_MAX };
+enum cuda_precision { CUDA_FP32, CUDA_TF32, CUDA_BF16, CUDA_FP16, CUDA_PRECISION_MAX, CUDA_AUTO };
 
 /* Which ways were taken, since open: what is slower is right, too, and would not be noticed. */
 struct cuda_counts {
@@ -28,8 +28,8 @@ struct cuda_counts {
 struct cuda_module {
         const char *version; /* BERTD_VERSION: the operations table is not a stable interface */
 
-        /* The GPU of index `local_rank` among the visible ones. −ENODEV: no driver, no such GPU; −ENOSYS: one that cannot compute in
-         * this precision; −ENOMEM; −EIO. `text`: the reason, in one line. */
+        /* The GPU of index `local_rank` among the visible ones. −ENODEV: no driver, no such GPU; −ENOSYS: one that cannot compute, or not in
+         * this precision; −ENOMEM; −EIO. `text`: the reason, in one line. CUDA_AUTO: fp16 on a GPU without bf16, else fp32. */
         int (*open)(enum cuda_precision precision, uint32_t local_rank, const struct ops **ret, char *text,
                     size_t size);
         void (*close)(void);
