@@ -216,12 +216,34 @@ template <class T, class D> static void multiply(const struct product &p) {
                 }
 }
 
+static void touch_matrix(const void *data, const struct emulated_layout &l, int64_t ld, bool writes) {
+        for (uint64_t c = 0; c < l.columns; c++)
+                emulated_touch((const char *) data + c * (size_t) ld * size_of(l.type), l.rows * size_of(l.type),
+                               writes);
+}
+
+/* As if each matrix went once between the memory and the GPU. */
+static void watch(const struct product &p) {
+        const struct emulated_operation &o = p.operation;
+
+        emulated_watcher->begin("products");
+        touch_matrix(p.a, p.la, p.la.ld, false);
+        touch_matrix(p.b, p.lb, p.lb.ld, false);
+        if (p.beta != 0)
+                touch_matrix(p.d, p.ld, p.ld.ld, false);
+        touch_matrix(p.d, p.ld, p.ld.ld, true);
+        if (has_gelu(&o))
+                touch_matrix(o.saved, p.ld, o.saved_ld, o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS);
+}
+
 /* A kernel of its own, as a graph sees it, with and without clusters. */
 template <bool CLUSTERS> struct kernel {
         struct product p;
 
         void operator()(void) const {
-                if (p.la.type == CUDA_R_16BF)
+                if (emulated_watcher) /* what is in the matrices does not matter then */
+                        watch(p);
+                else if (p.la.type == CUDA_R_16BF)
                         p.ld.type == CUDA_R_16BF ? multiply<bf16, bf16>(p) : multiply<bf16, float>(p);
                 else if (p.la.type == CUDA_R_16F)
                         p.ld.type == CUDA_R_16F ? multiply<fp16, fp16>(p) : multiply<fp16, float>(p);

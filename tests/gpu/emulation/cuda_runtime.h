@@ -22,7 +22,9 @@
 #include <tuple>
 
 #define __global__
+#ifndef __device__
 #define __device__
+#endif
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(threads)
@@ -64,6 +66,16 @@ extern bool emulated_dry;
 extern size_t emulated_used_bytes;
 size_t emulated_all_bytes(void);
 size_t emulated_free_bytes(void);
+
+/* Told of what is done, and of the device's memory that this reads and writes, as far as it is not the kernels' own
+ * code, which traffic.cc listens to itself. NULL: nobody is told. */
+struct emulated_watcher {
+        void (*begin)(const char *what); /* the mangled name of who launches, or a word */
+        void (*touch)(const void *p, size_t size, bool writes);
+};
+extern const struct emulated_watcher *emulated_watcher;
+void emulated_touch(const void *p, size_t size, bool writes); /* tells it, if there is one */
+void *emulated_block_of(const void *p, size_t *ret_size);     /* of cudaMalloc; NULL: not in one */
 
 /* The status that this call fails with (fail.h), 0: it works. One that breaks the device, 700 and up, is every later
  * call's too, until EMULATED_FAIL changes. */
@@ -215,7 +227,14 @@ static inline cudaError_t cudaMemGetInfo(size_t *unused, size_t *all) {
 static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t stream) {
         EMULATED_CALL(cudaMemsetAsync);
         if (!emulated_dry)
-                emulated_do([=] { memset(p, value, size); }, stream);
+                emulated_do(
+                        [=] {
+                                if (emulated_watcher)
+                                        emulated_watcher->begin("zeroing");
+                                emulated_touch(p, size, true);
+                                memset(p, value, size);
+                        },
+                        stream);
         return cudaSuccess;
 }
 

@@ -26,6 +26,7 @@ bool emulated_dry;
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 bool emulated_busy;
+const struct emulated_watcher *emulated_watcher;
 
 /* ---- failures ---- */
 
@@ -113,6 +114,21 @@ void emulated_give_back(void *p) {
         free(p);
 }
 
+void *emulated_block_of(const void *p, size_t *ret_size) {
+        const std::lock_guard<std::mutex> guard(taken_lock);
+        auto after = taken.upper_bound((void *) p);
+
+        if (after == taken.begin() || (--after, (const char *) p >= (char *) after->first + after->second))
+                return NULL;
+        *ret_size = after->second;
+        return after->first;
+}
+
+void emulated_touch(const void *p, size_t size, bool writes) {
+        if (emulated_watcher)
+                emulated_watcher->touch(p, size, writes);
+}
+
 static std::map<const char *, size_t> pinned; /* from where, how much */
 static std::mutex pinned_lock;
 
@@ -141,7 +157,15 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
                 fprintf(stderr, "emulation: a download of %zu bytes to memory that is not pinned\n", size);
                 abort();
         }
-        emulated_do([=] { memcpy(to, from, size); }, stream);
+        emulated_do(
+                [=] {
+                        if (emulated_watcher)
+                                emulated_watcher->begin("copies");
+                        emulated_touch(from, size, false);
+                        emulated_touch(to, size, true);
+                        memcpy(to, from, size);
+                },
+                stream);
         return cudaSuccess;
 }
 
@@ -246,6 +270,7 @@ void emulated_gather(uint64_t bits, uint64_t all[WARP]) {
 }
 
 static void do_copy(const struct copy &copy) {
+        emulated_touch(copy.from, 16, false);
         if (copy.from)
                 memcpy(copy.to, copy.from, 16);
         else
@@ -385,6 +410,8 @@ static void run_kernel(dim3 grid, dim3 block, size_t shared, const std::function
         blockDim = block;
         gridDim = grid;
         body = &kernel;
+        if (emulated_watcher)
+                emulated_watcher->begin(kernel.target_type().name());
         prepare_fibers(block.x * block.y * block.z);
         for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
                 for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
