@@ -71,10 +71,11 @@ static int unknown_command(const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
                 names[i] = commands[i].name;
         const char *nearest = nearest_of(name, names, ELEMENTSOF(names));
-        if (nearest)
+        if (nearest && name[0] != '-')
                 (void) fprintf(stderr, "bert-trainer: no command %s: did you mean %s?\n", name, nearest);
         else
-                (void) fprintf(stderr, "bert-trainer: no command %s (bert-trainer --help lists them)\n", name);
+                (void) fprintf(stderr, "bert-trainer: no %s %s (bert-trainer --help lists them)\n",
+                               name[0] == '-' ? "option" : "command", name[0] ? name : "''");
         return BERTD_EXIT_USAGE;
 }
 

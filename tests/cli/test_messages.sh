@@ -60,7 +60,8 @@ if mount -t tmpfs -o size=64k tmpfs small 2>/dev/null; then
 else
         skip "read only and full disks" "cannot mount a tmpfs"
 fi
-for f in "tokenize --vocab vocab.txt text.txt" "inspect some.ckpt" "inspect --json some.ckpt" "evaluate $tuned rows.tsv" "evaluate --json $tuned rows.tsv" "predict $tuned rows.tsv" \
+for i in $(seq 100); do cat rows.tsv; done >many.tsv # more than is kept until the end
+for f in "tokenize --vocab vocab.txt text.txt" "inspect some.ckpt" "inspect --json some.ckpt" "evaluate $tuned rows.tsv" "evaluate --json $tuned rows.tsv" "predict $tuned rows.tsv" "predict $tuned many.tsv" "embed $tuned many.tsv" \
         "params tiny.json" "fill-mask some.ckpt [MASK]" "diff some.ckpt some.ckpt" --help "vocab --help"; do
         ok "standard output is full: $f" refuses 74 "standard output: No space left on device" sh -c "\"\$0\" $f >/dev/full" "$TRAINER"
 done

@@ -107,6 +107,9 @@ bad 78 "bad.yaml:4: data.truncation: head_tail: not for a pair" "head and tail" 
 bad 78 "bad.yaml:4: data.join: false: a pair has two columns, but data.text has 3" "a pair of three" 's/hypothesis./hypothesis, index], join: false/'
 bad 78 "bad.yaml:4: data.join: 'maybe' is not auto, false or true" "another word" 's/hypothesis./hypothesis], join: maybe/'
 bad 65 "no column 'hypotheses' in the header; it has index, premise, hypothesis, label" "a column that is not there" 's/hypothesis.,/hypotheses],/'
+bad 65 "rte.tsv: 'premise' and '2' are the same column; a pair has two" "one column by name and number" 's/premise, hypothesis./premise, 2]/'
+bad 65 "no column '5' in the header; it has index, premise, hypothesis, label" "a number beyond the header" 's/hypothesis.,/5],/'
+ok "predict, too" refuses 65 "rte-dev.tsv:1: no column '9' in the header" "$TRAINER" predict --text premise --text 9 rte/best.ckpt rte-dev.tsv
 sed 's/"type_vocab_size": 2/"type_vocab_size": 1/' tiny.json >flat.json
 bad 78 "bad.yaml: data.text: a pair of texts needs a type_vocab_size of 2, but .*flat.json has 1" "a model of one segment" 's/tiny.json/flat.json/'
 awk -F'\t' -v OFS='\t' 'NR == 4 { $3 = "" } { print }' rte.tsv >holes.tsv

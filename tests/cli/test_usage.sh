@@ -94,6 +94,7 @@ ok "evaluate --format xml" refuses 2 "^bert-trainer: --format: 'xml', expected" 
 ok "bert-trainer alone" refuses 2 "^bert-trainer: COMMAND: missing; see bert-trainer --help\$" "$TRAINER"
 ok "one that is nearly a command" refuses 2 "^bert-trainer: no command pretrian: did you mean pretrain?\$" "$TRAINER" pretrian
 ok "an option that is nearly one" refuses 2 "^bert-trainer: --rundir: unknown option: did you mean --run-dir?; see bert-trainer pretrain --help\$" "$TRAINER" pretrain --rundir x
+ok "an option where a command belongs" refuses 2 "^bert-trainer: no option --verbose (bert-trainer --help lists them)\$" "$TRAINER" --verbose
 ok "an unknown command" refuses 2 "^bert-trainer: no command frobnicate (bert-trainer --help lists them)\$" "$TRAINER" frobnicate
 
 ok "bertd --help fits 80 columns" eval '"$BERTD" --help >out && ! grep -E "^.{81}" out && grep -q "^  bertd --detach" out'

@@ -97,6 +97,21 @@ EMULATED_FAIL=cublasLtMatmul:20:14 train 1 bf16.yaml --run-dir broken >broken.lo
 [ $? -ne 0 ] && grep -q "CUDA: cuBLASLt: emulated status 14: (.*), bf16" broken.log
 ok "a product that breaks ends the run, and which it was is said" test $? -eq 0
 
+awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
+        for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
+sed 's/"initializer_range": 0.02/"initializer_range": 0.2/' tiny.json >tune.json
+tune_spec() { # tune_spec FILE DEVICE PRECISION [RATE]
+        cat >"$1" <<SPEC
+kind: finetune
+device: $2
+checkpoint: {every_steps: 2, every_sec: 0, keep: 100}
+model: {config: tune.json, vocab: vocab.txt}
+data: {train: [parts.tsv], validation: [parts.tsv], text: [2], label: 1, sequence_length: 32}
+optimizer: {learning_rate: ${4:-5.0e-3}}
+train: {global_batch: 8, micro_batch: 4, steps: 6, precision: $3}
+SPEC
+}
+
 # train.precision: auto, which is what a spec that names none has
 auto() { # auto SM RUN_DIR: two more steps on a GPU of that compute capability
         EMULATED_SM=$1 train 1 auto.yaml --run-dir "$2" >auto.log 2>&1
@@ -105,7 +120,7 @@ made_in() { "$TRAINER" inspect "$(ckpt "$1" 6)" | sed -n 's/^precision *//p'; }
 spec auto.yaml cuda auto
 sed -i 's/precision: auto, //' auto.yaml
 auto 70 old
-[ $? -eq 0 ] && [ "$(made_in old)" = fp16 ] && grep -q "^bert-trainer: train.precision: auto: fp16, as this GPU has no bf16 (emulated/sm_70/" auto.log && apart old cpu "<= $(bound_of fp16)"
+[ $? -eq 0 ] && [ "$(made_in old)" = fp16 ] && grep -q "^bert-trainer: train.precision: auto: fp16, as this GPU has no bf16 (rank 0 has emulated/sm_70/" auto.log && apart old cpu "<= $(bound_of fp16)"
 ok "a GPU without bf16 computes in fp16 unless it is told otherwise" test $? -eq 0
 auto 90 new
 [ $? -eq 0 ] && [ "$(made_in new)" = fp32 ] && ! grep -q "train.precision" auto.log
@@ -120,8 +135,20 @@ ok "its newest checkpoint is torn: all the same" test $? -eq 0
 rm "$(ckpt old 6)"
 sed 's/device: cuda/device: cpu/' auto.yaml >auto-cpu.yaml
 train 1 auto-cpu.yaml --run-dir old >auto.log 2>&1
-[ $? -eq 78 ] && grep -q "train.precision: fp16 needs a GPU" auto.log
+[ $? -eq 78 ] && grep -q "auto-cpu.yaml: the run was begun in fp16 (a new one can take its weights: model.init): train.precision: fp16 needs a GPU$" auto.log
 ok "and is not continued on the CPU" test $? -eq 0
+if have_ranks 2; then
+        sed 's/micro_batch: 2/micro_batch: 1/' auto.yaml >mixed.yaml
+        mpirun --oversubscribe -n 1 -x EMULATED_SM=90 "$TRAINER" pretrain mixed.yaml --run-dir mixed : -n 1 -x EMULATED_SM=70 "$TRAINER" pretrain mixed.yaml --run-dir mixed >mixed.log 2>&1
+        [ $? -eq 0 ] && [ "$(made_in mixed)" = fp16 ] && grep -q "auto: fp16, as a GPU has no bf16 (rank 0 has emulated/sm_90/" mixed.log && apart mixed cpu "<= $(bound_of fp16)"
+        ok "where one of two GPUs has no bf16 both compute in fp16" test $? -eq 0
+fi
+tune_spec prices.yaml cuda auto 1.0e-2
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "%d\tthe old %s reads it\n", 100000 + 12345 * i, i % 2 ? "kernel" : "socket" }' >prices.tsv
+sed -i 's/parts.tsv/prices.tsv/g; s/label: 1,/label: 1, labels: number,/; s/, precision: auto//; s/steps: 6/steps: 400/' prices.yaml
+EMULATED_SM=70 timeout 120 "$TRAINER" finetune prices.yaml --run-dir prices >prices.log 2>&1
+[ $? -eq 77 ] && grep -q "not finite.*; a new run with train.precision: fp32 has more range$" prices.log
+ok "what fp16 cannot hold ends with what can" test $? -eq 0
 for precision in bf16 tf32; do
         spec refused.yaml cuda $precision
         EMULATED_SM=70 train 1 refused.yaml --run-dir refused >refused.log 2>&1
@@ -261,20 +288,6 @@ if have_ranks 2; then
 fi
 unset EMULATED_VISIBLE
 
-awk 'BEGIN { srand(3); split("kernel memory page device", a); split("network socket packet signal", b)
-        for (i = 0; i < 40; i++) { w = int(rand() * 4) + 1; printf "%s\tthe old %s reads it\n", i % 2 ? "core" : "net", i % 2 ? a[w] : b[w] } }' >parts.tsv
-sed 's/"initializer_range": 0.02/"initializer_range": 0.2/' tiny.json >tune.json
-tune_spec() { # tune_spec FILE DEVICE PRECISION [RATE]
-        cat >"$1" <<SPEC
-kind: finetune
-device: $2
-checkpoint: {every_steps: 2, every_sec: 0, keep: 100}
-model: {config: tune.json, vocab: vocab.txt}
-data: {train: [parts.tsv], validation: [parts.tsv], text: [2], label: 1, sequence_length: 32}
-optimizer: {learning_rate: ${4:-5.0e-3}}
-train: {global_batch: 8, micro_batch: 4, steps: 6, precision: $3}
-SPEC
-}
 tune_spec tune-cpu.yaml cpu fp32
 timeout 120 "$TRAINER" finetune tune-cpu.yaml --run-dir tune-cpu >tune-cpu.log 2>&1
 ok "a classifier on the CPU" test $? -eq 0

@@ -19,6 +19,7 @@
 #include "common/usage.h"
 #include "trainer/commands/commands.h"
 #include "trainer/commands/file_arguments.h"
+#include "trainer/commands/json_line.h"
 
 #define NPY_HEADER 128 /* bytes; a multiple of 64, so that the rows are aligned */
 
@@ -120,17 +121,15 @@ static int finish_output(struct embed *f, struct error *error) {
         return r < 0 ? error_output(error, -r, f->output) : 0;
 }
 
-static int write_failed(const struct embed *f, struct error *error) {
-        return f->output ? error_output(error, EIO, f->output) : error_errno(error, EIO, "standard output");
+static int write_failed(const struct embed *f, int code, struct error *error) {
+        return f->output ? error_output(error, code, f->output) : error_errno(error, code, "standard output");
 }
 
 static int write_line(struct embed *f, json_t *line, uint64_t invalid, struct error *error) {
         if (invalid > 0)
                 (void) json_object_set_new(line, "invalid_bytes", json_integer((json_int_t) invalid));
-        int r = line ? json_dumpf(line, f->to, JSON_COMPACT | JSON_REAL_PRECISION(9)) : -1;
-
-        json_decref(line);
-        return r < 0 || putc('\n', f->to) == EOF ? write_failed(f, error) : 0;
+        int r = json_line(line, JSON_COMPACT | JSON_REAL_PRECISION(9), f->to);
+        return r < 0 ? write_failed(f, -r, error) : 0;
 }
 
 static int write_vector(struct embed *f, uint64_t invalid, struct error *error) {
@@ -142,7 +141,7 @@ static int write_vector(struct embed *f, uint64_t invalid, struct error *error) 
                 if (numbers)
                         (void) json_array_append_new(numbers, json_real((double) number));
                 else if (fwrite(&number, sizeof(number), 1, f->to) != 1)
-                        return write_failed(f, error);
+                        return write_failed(f, errno, error);
         }
         return numbers ? write_line(f, json_pack("{s:o}", "embedding", numbers), invalid, error) : 0;
 }
@@ -268,8 +267,8 @@ static int take(void *context, int option, struct error *error) {
         case 'n':
                 if (parse_u64(optarg, TEXTS_LENGTH_MIN, INT32_MAX, &length) < 0)
                         return error_input(error, BERTD_EXIT_USAGE,
-                                           "--sequence-length: '%.64s', expected a number of tokens, %d or more",
-                                           optarg, TEXTS_LENGTH_MIN);
+                                           "--sequence-length: '%.64s', expected %d to %d tokens", optarg,
+                                           TEXTS_LENGTH_MIN, INT32_MAX);
                 f->options.sequence_length = (uint32_t) length;
                 return 0;
         default:

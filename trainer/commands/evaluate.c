@@ -16,6 +16,7 @@
 #include "common/usage.h"
 #include "trainer/commands/commands.h"
 #include "trainer/commands/file_arguments.h"
+#include "trainer/commands/json_line.h"
 #include "trainer/infer/correlation.h"
 #include "trainer/infer/scores.h"
 
@@ -189,9 +190,7 @@ static int print_figures_json(const struct evaluate *f, double accuracy, double 
         json_t *all = json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "accuracy", accuracy,
                                 "error_percent", 100 * (1 - accuracy), "macro_f1", macro, "loss",
                                 f->loss / (double) f->n, "classes", classes, "confusion", confusion);
-        int r = all ? json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : -1;
-        json_decref(all);
-        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+        return json_line(all, JSON_INDENT(1) | JSON_REAL_PRECISION(9), stdout);
 }
 
 /* ---- figures of numbers ---- */
@@ -206,10 +205,8 @@ static json_t *number_or_null(double v) { return isnan(v) ? json_null() : json_r
 static int print_numbers_json(const struct evaluate *f, double mse, double pearson, double spearman) {
         json_t *all = json_pack("{s:I, s:f, s:o, s:o}", "texts", (json_int_t) f->n, "mse", mse, "pearson",
                                 number_or_null(pearson), "spearman", number_or_null(spearman));
-        int r = all ? json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : -1;
 
-        json_decref(all);
-        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
+        return json_line(all, JSON_INDENT(1) | JSON_REAL_PRECISION(9), stdout);
 }
 
 static int report_numbers(const struct evaluate *f, bool json, struct error *error) {
@@ -225,7 +222,7 @@ static int report_numbers(const struct evaluate *f, bool json, struct error *err
         else
                 (void) printf("texts     %" PRIu64 "\nMSE       %.6g\nPearson   %s\nSpearman  %s\n", f->n, mse,
                               format_correlation(pearson, p), format_correlation(spearman, s));
-        errno = EIO;
+        errno = r < 0 ? -r : EIO;
         if (r < 0 || fflush(stdout) == EOF)
                 return error_errno(error, errno, "standard output");
         if (isnan(pearson))
@@ -249,7 +246,7 @@ static int report(const struct evaluate *f, bool json, struct error *error) {
                 r = print_figures_json(f, accuracy, macro);
         else
                 print_figures(f, accuracy, macro);
-        errno = EIO;
+        errno = r < 0 ? -r : EIO;
         if (r < 0 || fflush(stdout) == EOF)
                 return error_errno(error, errno, "standard output");
         report_zero_divisions(f);

@@ -346,11 +346,10 @@ static int take(void *context, int option, struct error *error) {
                 x->truncation = usage_choice("--truncation", optarg, sides, ELEMENTSOF(sides), error);
                 return MIN(x->truncation, 0);
         default:
-                if (parse_u64(optarg, LENGTH_MIN, UINT32_MAX, &x->sequence_length) >= 0)
+                if (parse_u64(optarg, LENGTH_MIN, INT32_MAX, &x->sequence_length) >= 0)
                         return 0;
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
-                                   LENGTH_MIN);
+                return error_input(error, BERTD_EXIT_USAGE, "--sequence-length: '%.64s', expected %d to %d tokens",
+                                   optarg, LENGTH_MIN, INT32_MAX);
         }
 }
 

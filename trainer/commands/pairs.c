@@ -9,6 +9,7 @@
 
 #include "bertd/exit.h"
 #include "common/cleanup.h"
+#include "trainer/commands/json_line.h"
 #include "trainer/data/records.h"
 #include "trainer/text/encoder.h"
 
@@ -23,9 +24,8 @@ static int print_pair(const struct pairs_options *options, const struct texts *t
                 (void) json_array_append_new(types, json_integer(i >= second));
         }
         json_t *line = json_pack("{s:o, s:o}", options->ids ? "input_ids" : "tokens", tokens, "token_type_ids", types);
-        int r = line ? json_dumpf(line, stdout, JSON_COMPACT) : -1;
-        json_decref(line);
-        return r < 0 || putchar('\n') == EOF ? error_errno(error, EIO, "standard output") : 0;
+        int r = json_line(line, JSON_COMPACT, stdout);
+        return r < 0 ? error_errno(error, -r, "standard output") : 0;
 }
 
 static int take_record(const struct pairs_options *options, struct texts *texts, const char *path,

@@ -14,6 +14,7 @@
 #include "common/usage.h"
 #include "trainer/commands/commands.h"
 #include "trainer/commands/file_arguments.h"
+#include "trainer/commands/json_line.h"
 #include "trainer/infer/scores.h"
 
 static const char HELP[] =
@@ -42,12 +43,7 @@ struct predict {
 
 /* ---- answers ---- */
 
-static int print_line(json_t *line) {
-        int r = line ? json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) : -1;
-
-        json_decref(line);
-        return r < 0 || putchar('\n') == EOF ? -EIO : 0;
-}
+static int print_line(json_t *line) { return json_line(line, JSON_COMPACT | JSON_REAL_PRECISION(9), stdout); }
 
 static void say_invalid(json_t *line, const struct answer *answer) {
         if (answer->n_invalid > 0)
@@ -94,7 +90,7 @@ static int answer(void *context, uint64_t index, double *row, struct error *erro
 
         int r = number ? print_number(f, row[0])
                        : print_prediction(f, row, scores_softmax(row, f->model.task.labels.n));
-        return r < 0 ? error_errno(error, EIO, "standard output") : 0;
+        return r < 0 ? error_errno(error, -r, "standard output") : 0;
 }
 
 static int run_texts(struct predict *f, struct error *error) {
@@ -105,7 +101,9 @@ static int run_texts(struct predict *f, struct error *error) {
                 return r;
         r = print_unanswered(f);
         f->n_answers = f->n_said = 0;
-        return r < 0 || fflush(stdout) == EOF ? error_errno(error, errno, "standard output") : 0;
+        if (r >= 0 && fflush(stdout) == EOF)
+                r = -errno;
+        return r < 0 ? error_errno(error, -r, "standard output") : 0;
 }
 
 /* ---- lines ---- */

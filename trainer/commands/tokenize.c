@@ -196,9 +196,8 @@ static int take(void *context, int option, struct error *error) {
         else if (option == 'i')
                 arguments->ids = true;
         else if (parse_u64(optarg, TEXTS_LENGTH_MIN, INT32_MAX, &arguments->sequence_length) < 0)
-                return error_input(error, BERTD_EXIT_USAGE,
-                                   "--sequence-length: '%.64s', expected a number of tokens, %d or more", optarg,
-                                   TEXTS_LENGTH_MIN);
+                return error_input(error, BERTD_EXIT_USAGE, "--sequence-length: '%.64s', expected %d to %d tokens",
+                                   optarg, TEXTS_LENGTH_MIN, INT32_MAX);
         return 0;
 }
 

@@ -92,7 +92,7 @@ static int find_column(const struct records *r, const char *name, bool header, u
                         *ret = i;
                         return 0;
                 }
-        if (parse_u64(name, 1, CSV_FIELDS_MAX, &number) < 0)
+        if (parse_u64(name, 1, CSV_FIELDS_MAX, &number) < 0 || (header && number > r->row.n_fields))
                 return no_column(r, name, error);
         *ret = (uint32_t) number - 1;
         return 0;
@@ -125,6 +125,10 @@ static int find_columns(struct records *r, struct error *error) {
         r->columns_line = r->row.first_line;
         for (uint32_t i = 0; code > 0 && i < o->n_text; i++)
                 code = find_column(r, o->text[i], header, &r->column[i], error) < 0 ? -EINVAL : 1;
+        if (code > 0 && o->pair && r->column[0] == r->column[1])
+                return error_input(error, BERTD_EXIT_DATA,
+                                   "%s: '%.40s' and '%.40s' are the same column; a pair has two", r->row.path,
+                                   o->text[0], o->text[1]);
         if (code > 0 && o->label)
                 code = find_column(r, o->label, header, &r->label, error) < 0 ? -EINVAL : 1;
         return code < 0 ? code : 0;

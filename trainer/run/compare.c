@@ -17,7 +17,6 @@
 #include "common/file.h"
 #include "common/hex.h"
 #include "common/parse.h"
-#include "trainer/ops/device.h"
 #include "trainer/run/fingerprint.h"
 #include "trainer/run/run.h"
 #include "trainer/text/content.h"
@@ -197,7 +196,6 @@ int run_compare_backend(struct run *run, struct error *error) {
         if (run->ranks.n == 1)
                 return 0;
         fingerprint_add(&f, FINGERPRINT_BACKEND, backend_of(run));
-        fingerprint_add(&f, "train.precision", precision_names[run->precision]);
         int r = fingerprint_compare(&f, run->ranks.exchange, error);
         fingerprint_free(&f);
         return r;

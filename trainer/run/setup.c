@@ -55,10 +55,21 @@ static enum precision asked_precision(const struct run *run) {
 static int open_device(struct run *run, enum precision precision, struct error *error) {
         int r = device_open(run->job->whole->device, precision, exchange_local_rank(run->ranks.exchange), &run->device,
                             error);
+        if (r < 0 && precision != run->job->whole->train.precision)
+                r = error_prefix(error, "the run was begun in %s (a new one can take its weights: model.init)",
+                                 precision_names[precision]);
         if (r < 0)
                 return error->exit == BERTD_EXIT_CONFIG ? error_prefix(error, "%s", run->options->spec_path) : r;
         run->ops = device_ops(run->device);
         return 0;
+}
+
+static int open_another(struct run *run, enum device_kind kind, enum precision precision, struct error *error) {
+        device_close(run->device);
+        run->device = NULL;
+        int r = device_open(kind, precision, exchange_local_rank(run->ranks.exchange), &run->device, error);
+        run->ops = r < 0 ? NULL : device_ops(run->device);
+        return r;
 }
 
 /* Ranks on different backends would wait for each other in different exchanges. */
@@ -74,12 +85,21 @@ static int agree_device(struct run *run, enum precision precision, struct error 
                 (void) fprintf(
                         stderr,
                         "bert-trainer: device: auto: there are fewer GPUs than ranks, so all compute on the CPU\n");
-        if (!on_cpu) {
-                device_close(run->device);
-                run->device = NULL;
-                r = device_open(DEVICE_CPU, precision, 0, &run->device, error);
-                run->ops = r < 0 ? NULL : device_ops(run->device);
-        }
+        if (!on_cpu)
+                r = open_another(run, DEVICE_CPU, precision, error);
+        return exchange_agree(run->ranks.exchange, r, error);
+}
+
+/* Where one GPU of several has no bf16, what it chose is for all. */
+static int agree_precision(struct run *run, enum precision asked, struct error *error) {
+        bool half = asked == PRECISION_AUTO && device_precision(run->device) == PRECISION_FP16;
+
+        if (!exchange_or(run->ranks.exchange, half))
+                return 0;
+        int r = half ? 0 : open_another(run, run->job->whole->device, PRECISION_FP16, error);
+        if (run->ranks.own == 0 && r >= 0)
+                (void) fprintf(stderr, "bert-trainer: train.precision: auto: fp16, as %s has no bf16 (rank 0 has %s)\n",
+                               run->ranks.n > 1 ? "a GPU" : "this GPU", run->ops->variant());
         return exchange_agree(run->ranks.exchange, r, error);
 }
 
@@ -89,13 +109,12 @@ static int choose_device(struct run *run, struct error *error) {
         int r = exchange_agree(run->ranks.exchange, open_device(run, precision, error), error);
         if (r >= 0)
                 r = agree_device(run, precision, error);
+        if (r >= 0)
+                r = agree_precision(run, precision, error);
         if (r < 0)
                 return r;
         run->precision = device_precision(run->device);
         run->state.loss_scale = loss_scale_new(run->precision == PRECISION_FP16);
-        if (precision == PRECISION_AUTO && run->precision != PRECISION_FP32 && run->ranks.own == 0)
-                (void) fprintf(stderr, "bert-trainer: train.precision: auto: %s, as this GPU has no bf16 (%s)\n",
-                               precision_names[run->precision], run->ops->variant());
         return run_compare_backend(run, error);
 }
 

@@ -253,11 +253,12 @@ static int not_finite(struct run *run, const struct batches *batches, const stru
         uint32_t rank = run->ranks.n > 1 ? find_culprit(run, batches, plan, &found) : 0;
         const char *name = found.tensor >= 0 ? model_tensor(run->model, (uint32_t) found.tensor)->name : NULL;
 
-        (void) error_input(error, BERTD_EXIT_NAN,
-                           "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64
-                           " to %" PRIu64 ")",
-                           row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
-                           name ? name : "", row->first_k, row->last_k);
+        (void) error_input(
+                error, BERTD_EXIT_NAN,
+                "step %" PRIu64 ": loss %g, gradient norm %g: not finite%s%s (samples %" PRIu64 " to %" PRIu64 ")%s",
+                row->step, row->losses.loss, row->gradient_norm, name ? ", first in the gradient of " : "",
+                name ? name : "", row->first_k, row->last_k,
+                run->precision == PRECISION_FP16 ? "; a new run with train.precision: fp32 has more range" : "");
         return rank < run->ranks.n ? exchange_blame(run->ranks.exchange, rank, error) : -error->code;
 }
 
