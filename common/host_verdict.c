@@ -61,7 +61,7 @@ static const struct ssh_words {
         { "Host key verification failed", HOST_REFUSED, "its host key is not known here; run once: ssh HOST true" },
         { "host key is known for", HOST_REFUSED, "its host key is not known here; run once: ssh HOST true" },
         { "Temporary failure in name resolution", HOST_WAITS,
-          "its name cannot be resolved now; check the name server" },
+          "its name cannot be resolved now; check it and the name server: getent hosts HOST" },
         { "Could not resolve hostname", HOST_REFUSED, "unknown host; check its name: getent hosts HOST" },
         { "Name or service not known", HOST_REFUSED, "unknown host; check its name: getent hosts HOST" },
         { "Permission denied", HOST_REFUSED,
@@ -95,7 +95,8 @@ static const char *last_line(const char *said, char buffer[SAID_MAX + 1]) {
         return buffer;
 }
 
-static void say_named(struct host_verdict *ret, const char *host, const struct ssh_words *words) {
+static void say_named(struct host_verdict *ret, const char *host, enum host_grade grade,
+                      const struct ssh_words *words) {
         char text[HOST_VERDICT_MAX];
         size_t n = 0;
 
@@ -105,7 +106,7 @@ static void say_named(struct host_verdict *ret, const char *host, const struct s
                                        named ? host : p);
                 p += named ? 4 : 1;
         }
-        say(ret, host, words->grade, "%s", text);
+        say(ret, host, grade, "%s", text);
 }
 
 static bool is_not_found(const struct host_end *end) {
@@ -119,7 +120,8 @@ void host_judge_end(const char *host, const struct host_end *end, struct host_ve
         *ret = (struct host_verdict) {};
         for (size_t i = 0; i < ELEMENTSOF(ssh_table); i++)
                 if (strstr(said, ssh_table[i].words)) {
-                        say_named(ret, host, &ssh_table[i]);
+                        bool unknown = end->at_submit && strstr(said, "Could not resolve hostname");
+                        say_named(ret, host, unknown ? HOST_REFUSED : ssh_table[i].grade, &ssh_table[i]);
                         return;
                 }
         if (end->late)

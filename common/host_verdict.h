@@ -23,6 +23,7 @@ struct host_end {
         bool late;        /* it was killed: its time was over */
         const char *said; /* its standard error; "": nothing */
         bool ran;         /* the job has run before: programs on a late mount may return */
+        bool at_submit;   /* somebody waits for the answer and can ask again: a name must be known now */
 };
 
 /* Borrowed for the call. */

@@ -301,7 +301,7 @@ static void judge_all(struct hosts_probe *probe, const struct hosts_asked *asked
         for (uint32_t i = 0; i < probe->n; i++) {
                 struct host_probed *h = &probe->hosts[i];
                 const struct host_facts facts = { .host = h->name,
-                                                  .end = { h->status, h->late, h->said, asked->ran },
+                                                  .end = { h->status, h->late, h->said, asked->ran, !asked->ran },
                                                   .line = h->line,
                                                   .refused = h->refused,
                                                   .head = probe->hosts[0].line,

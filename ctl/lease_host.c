@@ -112,7 +112,7 @@ static void ask_resolver(int fd, const char *own, const char *of, const json_t *
 static void ask_network(int fd, const char *network) {
         struct ifaddrs *all = NULL;
         json_t *found = NULL;
-        char text[INET_ADDRSTRLEN];
+        char text[INET_ADDRSTRLEN], problem[160];
 
         if (!network)
                 return;
@@ -127,10 +127,12 @@ static void ask_network(int fd, const char *network) {
                                               : json_pack("{ss}", "problem", "the interface is down");
         }
         freeifaddrs(all);
-        if (!found)
-                found = json_pack(
-                        "{ss}", "problem",
-                        "no interface of this host is in it; compare resources.network with `ip address` there");
+        if (!found) {
+                (void) snprintf(problem, sizeof(problem),
+                                "no interface of this host is %s%.64s; compare it with `ip address` there",
+                                strchr(network, '/') ? "in " : "", network);
+                found = json_pack("{ss}", "problem", problem);
+        }
         answer(fd, json_pack("{so}", "network", found));
 }
 

@@ -145,13 +145,14 @@ static int resolve_copy(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* A job of many hosts is started by mpirun, or by Slurm, already. */
+/* A job of many hosts is started by mpirun, or by Slurm, already. Debian's mpirun is a link to mpirun.openmpi. */
 static bool starts_ranks(const char *program) {
         static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun", "srun" };
-        const char *slash = strrchr(program, '/');
+        const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
+        size_t n = strcspn(name, ".");
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (strcmp(slash ? slash + 1 : program, names[i]) == 0)
+                if (strlen(names[i]) == n && strncmp(name, names[i], n) == 0)
                         return true;
         return false;
 }

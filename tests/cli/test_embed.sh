@@ -51,6 +51,14 @@ is "of the embeddings, [CLS] is the same in every text" "$(embed --layer 0 --poo
 is "a text's neighbours do not count" "$(sed -n 9p texts.txt | embed "$pre")" "$(sed -n 9p all.jsonl)"
 is "a classifier's columns are its own" "$(embed "$tuned" rows.csv | wc -l)" 10
 is "or those that are named" "$(embed "$tuned" --text label rows.csv | sort -u | wc -l)" 2
+sed 's/sequence_length: 16/sequence_length: 8, truncation: segments, max_segments: 3/; s/, steps: 2/, steps: 1/' tune.yaml >parts.yaml
+timeout 120 "$TRAINER" finetune parts.yaml --run-dir parts >parts.log 2>&1 || { cat parts.log; exit 99; }
+parts=$(ckpt parts 1)
+for p in cls mean; do
+        embed --pooling $p "$parts" texts.txt --text 1 >parts.jsonl
+        is "texts in segments: a vector for each text, $p" "$(jq -c '.embedding | length' parts.jsonl | sort | uniq -c | tr -s ' ')" " 70 16"
+        is "texts in segments: neighbours do not count, $p" "$(for i in 1 9 33 70; do sed -n ${i}p texts.txt | embed --pooling $p "$parts" --text 1; done | md5sum)" "$(sed -n '1p;9p;33p;70p' parts.jsonl | md5sum)"
+done
 is "those of a pair are one sequence" "$(embed "$pre" --text label --text body rows.csv | md5sum)" "$(tail -n +2 rows.csv | awk -F'["]' '{ split($1, a, ","); print a[2] "\t" $2 }' | embed "$pre" --text 1 --text 2 | md5sum)"
 is "a row for each line: null without text" "$(printf 'the page\n\nthe lock\n' | embed "$pre" | jq -c '.embedding | length' | tr '\n' ' ')" "16 0 16 "
 is "with the reason" "$(printf '\n' | embed "$pre")" '{"embedding":null,"reason":"empty"}'

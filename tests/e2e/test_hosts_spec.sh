@@ -41,6 +41,7 @@ ok "an option of ssh is not a host" refuses 2 "not a host name" bertctl submit -
 ok "nor is what a terminal obeys" refuses 2 "^bertctl: --hosts: 'a?b': not a host name" bertctl submit --hosts "$head,a"$'\033'"b" -- true
 ok "it uses no more hosts than it has" refuses 2 "^bertctl: --use: 3, but resources.hosts has 2" bertctl submit --hosts "$head,h2" --use 3 -- true
 ok "bertd starts the ranks" refuses 2 "command: mpirun: bertd starts the ranks; give the program alone" bertctl submit --hosts "$head,h2" -- mpirun -n 2 true
+ok "by its longer name, too" refuses 2 "command: .*/mpirun.openmpi: bertd starts the ranks" bertctl submit --hosts "$head,h2" -- /usr/bin/mpirun.openmpi -n 2 true
 printf '# ours\n%s slots=2\nh2 slots=1\n' "$head" >hosts
 cat >file.yaml <<SPEC
 kind: command
@@ -134,7 +135,7 @@ fake h3 'yes | head -c 50000000; exit 1'
 waits "one that floods" "h3: ssh ended without an answer"
 rm fake/h3
 sed -i 's/unmanaged: true/unmanaged: true, network: 10.99.0.0\/16/' job.yaml
-refused "no interface in the network" "h2: network: no interface of this host is in it"
+refused "no interface in the network" "h2: network: no interface of this host is "
 sed -i "s/network: [0-9./]*/network: lo/" job.yaml
 fake h3 'bash -c "$command" | sed -u "s/\"listen\":[0-9]*/\"listen\":1/"; exit 0'
 refused "no TCP between two" "$head: no TCP to h3 at 127.0.0.1: Connection refused; open the firewall"

@@ -26,7 +26,7 @@ static const struct {
         { "ssh: Could not resolve hostname h3: Name or service not known\r\n", EXITED(255), false, HOST_REFUSED,
           "h3: unknown host; check its name: getent hosts h3" },
         { "ssh: Could not resolve hostname h3: Temporary failure in name resolution\r\n", EXITED(255), false,
-          HOST_WAITS, "h3: its name cannot be resolved now; check the name server" },
+          HOST_WAITS, "h3: its name cannot be resolved now; check it and the name server: getent hosts h3" },
         { "Host key verification failed.\r\n", EXITED(255), false, HOST_REFUSED,
           "h3: its host key is not known here; run once: ssh h3 true" },
         { "No ED25519 host key is known for h3 and you have requested strict checking.\r\nHost key verification "
@@ -211,6 +211,13 @@ static void test_hostile(void **state) {
         const struct host_end end = { .status = EXITED(255), .said = text };
         host_judge_end("h3", &end, &v);
         assert_true(strlen(v.text) < HOST_VERDICT_MAX && !strpbrk(v.text, "\033\n"));
+        const struct host_end no_names = {
+                .status = EXITED(255),
+                .said = "ssh: Could not resolve hostname h3: Temporary failure in name resolution",
+                .at_submit = true
+        };
+        host_judge_end("h3", &no_names, &v);
+        assert_int_equal(v.grade, HOST_REFUSED);
         const struct host_end late_mount = { .status = EXITED(127), .said = "", .ran = true };
         host_judge_end("h3", &late_mount, &v);
         assert_int_equal(v.grade, HOST_WAITS);

@@ -123,6 +123,10 @@ static void test_long_names(void **state) {
         assert_false(host_is_name(name));
         assert_false(host_is_name(""));
         assert_false(host_is_name(".h"));
+        assert_false(host_is_name("5"));
+        assert_false(host_is_name("10.1"));
+        assert_true(host_is_name("10.77.0.2"));
+        assert_true(host_is_name("5a"));
         cleanup_hosts struct host_list list = {};
         struct error error = {};
         assert_true(hosts_add(&list, name, &error) < 0);

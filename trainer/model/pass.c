@@ -111,7 +111,7 @@ static void check_batch(const struct model *model, const struct batch *batch, co
         for (uint32_t i = 0; i < batch->n_sequences; i++)
                 assert(batch->cu_seqlens[i] < batch->cu_seqlens[i + 1]);
         if (!pass->classify) {
-                for (uint32_t i = 0; i < batch->n_sequences; i++)
+                for (uint32_t i = 0; i < batch->n_samples; i++)
                         assert(batch->sentence_labels[i] < 2);
                 return;
         }
@@ -139,7 +139,7 @@ static void upload_batch(struct model *model, const struct batch *from) {
         ops->upload(to->sample_k, from->sample_k, 2 * b);
         ops->upload(to->masked_rows, from->masked_rows, m);
         ops->upload(to->masked_labels, from->masked_labels, m);
-        ops->upload(to->sentence_labels, from->sentence_labels, b);
+        ops->upload(to->sentence_labels, from->sentence_labels, from->n_samples * sizeof(int32_t));
         ops->upload(model->row_k, model->host_row_k, 2 * t);
 }
 
