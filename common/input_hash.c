@@ -12,8 +12,8 @@
 #include "common/file.h"
 #include "common/hex.h"
 
-#define END_BYTES ((off_t) 32 << 20) /* hashed of each end of a larger file */
 #define READ_BYTES ((size_t) 1 << 20)
+#define PIECES 32 /* of READ_BYTES: what is hashed of a larger file */
 
 static int hash_range(XXH64_state_t *hash, int fd, off_t from, off_t size) {
         cleanup_free char *buffer = malloc(READ_BYTES);
@@ -46,21 +46,13 @@ static int hash_file(XXH64_state_t *hash, const char *path, uint64_t *bytes) {
         uint64_t size = (uint64_t) st.st_size;
         (void) XXH64_update(hash, &size, sizeof(size));
         *bytes += size;
-        if (st.st_size <= 2 * END_BYTES)
+        const off_t piece = (off_t) READ_BYTES;
+        if (st.st_size <= PIECES * piece)
                 return hash_range(hash, fd, 0, st.st_size);
-        int r = hash_range(hash, fd, 0, END_BYTES);
-        return r < 0 ? r : hash_range(hash, fd, st.st_size - END_BYTES, END_BYTES);
-}
-
-static int add_size(XXH64_state_t *hash, const char *path, uint64_t *bytes) {
-        struct stat st;
-
-        if (stat(path, &st) < 0 || access(path, R_OK) < 0)
-                return -errno;
-        uint64_t size = (uint64_t) st.st_size;
-        (void) XXH64_update(hash, &size, sizeof(size));
-        *bytes += size;
-        return 0;
+        int r = 0;
+        for (off_t i = 0, last = st.st_size - piece; r >= 0 && i < PIECES; i++)
+                r = hash_range(hash, fd, i == PIECES - 1 ? last : last / (PIECES - 1) * i, piece);
+        return r;
 }
 
 static int look(XXH64_state_t *hash, const char *path, struct input_hash *ret) {
@@ -72,7 +64,7 @@ static int look(XXH64_state_t *hash, const char *path, struct input_hash *ret) {
         if (!ret->corpus)
                 return hash_file(hash, path, &ret->bytes);
         int r = hash_file(hash, idx, &ret->bytes);
-        return r < 0 ? r : add_size(hash, bin, &ret->bytes);
+        return r < 0 ? r : hash_file(hash, bin, &ret->bytes);
 }
 
 void input_look(const char *path, struct input_hash *ret) {

@@ -1,7 +1,7 @@
 /*
  * What an input of a job is on this host, to be compared with another host's: a corpus' prefix (PREFIX.idx and .bin), a
- * file, or a folder. Bounded: of a large file its two ends are hashed, with its size. Ranks compare what they read
- * themselves; this finds a wrong copy before a start.
+ * file, or a folder. Bounded: of a large file its size and pieces are hashed, from its begin to its end. Ranks compare
+ * what they read themselves; this finds a wrong copy before a start.
  */
 #ifndef COMMON_INPUT_HASH_H
 #define COMMON_INPUT_HASH_H
@@ -17,8 +17,7 @@ enum input_state { INPUT_OK, INPUT_MISSING, INPUT_UNREADABLE, INPUT_STATE_MAX };
 
 struct input_hash {
         enum input_state state;
-        char hash[HEX_64_SIZE]; /* XXH64, hex digits; of a corpus: of its index, then the size of its .bin; "" for a
-                                   folder */
+        char hash[HEX_64_SIZE]; /* XXH64, hex digits; of a corpus: of its index, then of its .bin; "" for a folder */
         bool corpus;            /* PREFIX.idx and PREFIX.bin */
         uint64_t bytes;         /* of all its files; of a folder 0 */
         int code;               /* errno of INPUT_UNREADABLE */

@@ -5,7 +5,7 @@
 #include "ctl/command.h"
 
 int command_drain(struct ctl *ctl, int argc, char **argv) {
-        const char *reason = "drained by the administrator";
+        const char *reason = "";
         bool move = false;
         const struct option_spec options[] = {
                 { .name = "reason",

@@ -135,6 +135,17 @@ static void number_cell(struct table *table, const json_t *job, const char *key,
                 table_cell(table, style, "%s", "");
 }
 
+/* Of each host, and the hosts: as in list. */
+static void ranks_cell(struct table *table, const json_t *job) {
+        json_int_t hosts = json_integer_value(json_object_get(job, "use"));
+
+        if (hosts > 1)
+                table_cell(table, STYLE_NONE, "%" JSON_INTEGER_FORMAT "x%" JSON_INTEGER_FORMAT,
+                           json_integer_value(json_object_get(job, "ranks")), hosts);
+        else
+                number_cell(table, job, "ranks", STYLE_NONE);
+}
+
 static void add_row(struct table *table, const char *host, const json_t *job) {
         table_cell(table, STYLE_BOLD, "%s", host);
         number_cell(table, job, "id", STYLE_BOLD);
@@ -143,7 +154,7 @@ static void add_row(struct table *table, const char *host, const json_t *job) {
         table_cell(table, STYLE_NONE, "%s", text_at(job, "state"));
         number_cell(table, job, "step", STYLE_NONE);
         number_cell(table, job, "loss", STYLE_NONE);
-        number_cell(table, job, "ranks", STYLE_NONE);
+        ranks_cell(table, job);
         number_cell(table, job, "gpus", STYLE_NONE);
         table_cell(table, STYLE_DIM, "%s", text_at(job, "reason"));
 }

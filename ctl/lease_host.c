@@ -18,6 +18,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <systemd/sd-id128.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -248,15 +249,18 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                    const json_t *refused) {
         struct utsname name = {};
         struct sysinfo memory = {};
+        sd_id128_t boot = {};
 
         (void) uname(&name);
+        (void) sd_id128_get_boot(&boot);
         (void) sysinfo(&memory);
         json_t *host = leash_line(LEASH_HOST);
         json_t *facts =
-                json_pack("{si,ss,ss,ss,ss,ss,sI,sI,sI,so,ss}", "version", LEASH_VERSION, "host", name.nodename,
-                          "bertd", daemon ? text_of(daemon->version) : "", "trainer", "", "mpi", "", "launcher",
-                          daemon ? text_of(daemon->launcher) : "", "cpus", (json_int_t) sysconf(_SC_NPROCESSORS_ONLN),
-                          "memory", (json_int_t) ((uint64_t) memory.totalram * memory.mem_unit), "slots",
+                json_pack("{si,ss,ss,ss,ss,ss,ss,sI,sI,sI,so,ss}", "version", LEASH_VERSION, "host", name.nodename,
+                          "boot", SD_ID128_TO_UUID_STRING(boot), "bertd", daemon ? text_of(daemon->version) : "",
+                          "trainer", "", "mpi", "", "launcher", daemon ? text_of(daemon->launcher) : "", "cpus",
+                          (json_int_t) sysconf(_SC_NPROCESSORS_ONLN), "memory",
+                          (json_int_t) ((uint64_t) memory.totalram * memory.mem_unit), "slots",
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);

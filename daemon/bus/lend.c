@@ -153,6 +153,11 @@ static void ask_to_move(struct node *node) {
         }
 }
 
+/* Without a reason that of before stays. */
+static const char *reason_of(const struct node_drain *drain, const char *given) {
+        return given[0] ? given : drain->since > 0 ? drain->reason : "drained by the administrator";
+}
+
 int act_drain(struct act *a, const char *reason, bool move) {
         struct error error = {};
         char value[BERTD_DRAIN_REASON_MAX + 64];
@@ -160,7 +165,8 @@ int act_drain(struct act *a, const char *reason, bool move) {
         if (!text_is_line(reason) || strlen(reason) > BERTD_DRAIN_REASON_MAX)
                 return act_refuse(a, BERTD_ERROR_INVALID_SPEC, "reason: expected one line of at most %d bytes",
                                   BERTD_DRAIN_REASON_MAX);
-        (void) snprintf(value, sizeof(value), "%" PRIu64 " %d %s", loop_realtime(), move, reason);
+        (void) snprintf(value, sizeof(value), "%" PRIu64 " %d %s", loop_realtime(), move,
+                        reason_of(&a->node->drain, reason));
         int r = store_set_setting(a->node->store, DRAIN_KEY, value, &error);
         return r < 0 ? act_refuse(a, BERTD_ERROR_STORAGE, "%s: nothing was changed", error.text) : 0;
 }
@@ -168,10 +174,11 @@ int act_drain(struct act *a, const char *reason, bool move) {
 void act_drained(struct act *a, const char *reason, bool move) {
         struct node_drain *drain = &a->node->drain;
 
-        drain->since = loop_realtime();
         drain->move = move;
-        (void) snprintf(drain->reason, sizeof(drain->reason), "%s", reason);
-        log_info("drained by uid %u: %s", (unsigned) a->uid, reason);
+        if (reason[0] || drain->since == 0)
+                (void) snprintf(drain->reason, sizeof(drain->reason), "%s", reason_of(drain, reason));
+        drain->since = loop_realtime();
+        log_info("drained by uid %u: %s", (unsigned) a->uid, drain->reason);
         if (move)
                 ask_to_move(a->node);
         node_plan_soon(a->node);

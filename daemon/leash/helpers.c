@@ -67,23 +67,26 @@ static bool has_rank(const struct procs *procs, const int *ranks, pid_t pid) {
 }
 
 /* A rank's own processes inherit its variables: the topmost gets the signal, and those below a shell, which would not
- * pass it on. `caught`: those that handle it get it, and no other. */
+ * pass it on. `caught`: those that handle it get it, and no other. All are chosen before the first gets it: a shell
+ * that has ended is not known as one. */
 static void signal_ranks(pid_t leash, int number, bool caught) {
         struct procs procs = {};
 
         if (procs_read_ours(&procs, mark_commands, &leash) < 0)
                 return;
         cleanup_free int *ranks = calloc(procs.n + 1, sizeof(int));
+        cleanup_free bool *chosen = calloc(procs.n + 1, sizeof(bool));
         for (size_t i = 0; ranks && i < procs.n; i++)
                 ranks[i] = proc_rank(procs.list[i].pid);
-        for (size_t i = 0; ranks && i < procs.n; i++) {
+        for (size_t i = 0; ranks && chosen && i < procs.n; i++) {
                 const struct proc *p = &procs.list[i];
-                if (ranks[i] < 0)
-                        continue;
                 bool inside = has_rank(&procs, ranks, p->parent);
-                if (caught ? proc_catches(p->pid, number) : !inside || proc_is_shell(p->parent))
-                        (void) proc_signal(p, number);
+                chosen[i] =
+                        ranks[i] >= 0 && (caught ? proc_catches(p->pid, number) : !inside || proc_is_shell(p->parent));
         }
+        for (size_t i = 0; chosen && i < procs.n; i++)
+                if (chosen[i])
+                        (void) proc_signal(&procs.list[i], number);
         procs_free(&procs);
 }
 

@@ -102,6 +102,7 @@ static void on_status(struct shim *shim, const json_t *line) {
         if (shim->progress.ready)
                 return;
         take_text(shim->progress.status, sizeof(shim->progress.status), line, "text");
+        shim->gang.gave_status = true;
         shim_bus_changed(shim, true);
 }
 

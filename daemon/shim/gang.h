@@ -27,6 +27,7 @@ struct shim_gang {
         char *in_use;           /* names, the head first; NULL: not yet */
         char *oom;              /* names of hosts where the kernel killed a process; NULL: none */
         bool judged, weak;      /* `verdict` is bertd-gang's */
+        bool gave_status;       /* progress.status is */
         struct exit_verdict verdict;
         char drain[EXIT_RECORD_REASON_MAX]; /* why the attempt moves away; "" = it does not */
         unsigned stacks_due;                /* hosts whose stacks are awaited */

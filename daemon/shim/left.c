@@ -32,6 +32,7 @@ static_assert(NAMED_MAX * (NAME_BYTES + 1) + sizeof(" and others") <= sizeof(((s
 
 struct name {
         char text[NAME_BYTES];
+        bool of_rank; /* known of command lines alone */
 };
 
 /* ---- names ---- */
@@ -55,7 +56,7 @@ static void write_commands(int fd, const struct procs *procs, size_t n, pid_t pa
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 return;
         for (size_t i = 0; i < n; i++) {
-                struct name name;
+                struct name name = { .of_rank = proc_rank(procs->list[i].pid) >= 0 };
                 read_name(procs->list[i].pid, "cmdline", &name);
                 (void) write_all(fd, &name, sizeof(name));
         }
@@ -120,26 +121,44 @@ static void list_names(const struct name *names, size_t n, bool more, char *buff
                 (void) snprintf(buffer + used, size - used, " and others");
 }
 
-static void name_all(struct shim *shim, const struct procs *procs) {
-        struct shim_left *left = &shim->left;
-        struct name names[LEFT_LOOKED_AT_MAX], commands[LEFT_LOOKED_AT_MAX];
-        size_t n = MIN(procs->n, (size_t) LEFT_LOOKED_AT_MAX);
+/* Of a gang's processes its ranks', if there are any: what starts them ends with it, and says nothing to a user.
+ * Returns their number. */
+static size_t keep_ranks(struct name *names, struct name *commands, size_t n) {
+        size_t kept = 0;
 
         for (size_t i = 0; i < n; i++)
+                if (commands[i].of_rank) {
+                        names[kept] = names[i];
+                        commands[kept++] = commands[i];
+                }
+        return kept > 0 ? kept : n;
+}
+
+static void name_all(struct shim *shim, const struct procs *procs) {
+        struct shim_left *left = &shim->left;
+        struct name names[LEFT_LOOKED_AT_MAX], commands[LEFT_LOOKED_AT_MAX], read[LEFT_LOOKED_AT_MAX];
+        size_t n = MIN(procs->n, (size_t) LEFT_LOOKED_AT_MAX);
+
+        for (size_t i = 0; i < n; i++) {
                 read_name(procs->list[i].pid, "comm", &names[i]);
-        for (size_t i = 0; i < n; i++)
+                names[i].of_rank = false;
                 if (!names[i].text[0])
                         (void) snprintf(names[i].text, sizeof(names[i].text),
                                         "?"); /* the process may have cleared its name */
+        }
         memcpy(commands, names, sizeof(*names) * n);
-        struct name read[LEFT_LOOKED_AT_MAX];
         size_t got = read_commands(procs, n, read);
-        for (size_t i = 0; i < got; i++)
+        for (size_t i = 0; i < got; i++) {
+                commands[i].of_rank = read[i].of_rank;
                 if (read[i].text[0])
                         commands[i] = read[i];
+        }
+        bool more = procs->n > n;
         left->n = procs->n;
-        list_names(names, n, procs->n > n, left->names, sizeof(left->names));
-        list_names(commands, n, procs->n > n, left->commands, sizeof(left->commands));
+        if (shim->gang.is)
+                n = keep_ranks(names, commands, n);
+        list_names(names, n, more, left->names, sizeof(left->names));
+        list_names(commands, n, more, left->commands, sizeof(left->commands));
 }
 
 /* ---- the reason ---- */

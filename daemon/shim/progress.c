@@ -128,7 +128,15 @@ static void note_number(const char *text, double *to) {
                 *to = isfinite(v) ? v : NAN;
 }
 
+static void note_status(struct shim *shim, const char *text) {
+        (void) shim_clean_text(shim->progress.status, sizeof(shim->progress.status), text, strlen(text));
+        shim->gang.gave_status = false;
+}
+
+/* A program that reports steps has started, whether it has a status of its own or not. */
 static void note_step(struct shim *shim, uint64_t step) {
+        if (shim->gang.gave_status)
+                note_status(shim, "");
         shim->progress.step = step;
         shim->progress.busy = false;
         shim_hang_step(shim, step);
@@ -179,7 +187,7 @@ static void note_line(struct shim *shim, pid_t sender, char *line, struct told *
         if (is_key(line, n, "READY"))
                 p->ready = p->ready || strcmp(value, "1") == 0;
         else if (is_key(line, n, "STATUS"))
-                (void) shim_clean_text(p->status, sizeof(p->status), value, strlen(value));
+                note_status(shim, value);
         else if (is_key(line, n, BERTD_NOTIFY_STEP) && parse_u64(value, 0, BERTD_STEPS_MAX, &number) == 0)
                 note_step(shim, number);
         else if (is_key(line, n, BERTD_NOTIFY_STEPS) && parse_u64(value, 0, BERTD_STEPS_MAX, &number) == 0)

@@ -22,11 +22,16 @@ is "the job still waits" "$(field "$job" state)" queued
 ok "what ran still does" state_is "$runs" running
 ok "another drain replaces its reason" "$BERTCTL" drain --move --reason 'disk'
 ok "so it does" says "^drained for [0-9]*s: disk"
+ok "a drain without a reason" "$BERTCTL" drain --move
+ok "keeps the one of before" says "^drained for [0-9]*s: disk"
 ok "a reason is one line" refuses 2 "reason: expected one line" "$BERTCTL" drain --reason $'a\nb'
 ok "of a bounded length" refuses 2 "at most 256 bytes" "$BERTCTL" drain --reason "$(printf '%300s' x)"
 ok "undrain" "$BERTCTL" undrain
 ok "the job runs" wait_for 20 state_is "$job" done
 ok "nothing is said any more" not says drained
+"$BERTCTL" drain
+ok "the first has one, too" says "^drained for [0-9]*s: drained by the administrator"
+"$BERTCTL" undrain
 ok "undrain again changes nothing" "$BERTCTL" undrain
 kill_bertd
 start_bertd

@@ -50,6 +50,23 @@ ok "a stop" "$BERTCTL" pause "$job"
 ok "ends them" wait_state "$job" paused
 for i in 0 1; do ok "rank $i got the signal" says "$(log_of "$job")" "rank $i got 10"; done
 
+cat >"$work/deaf.py" <<'EOF'
+import os, signal, socket, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.environ["RANK"] == "0":
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(os.environ["NOTIFY_SOCKET"])
+    s.send(b"X_BERTD_STEP=7")
+time.sleep(600)
+EOF
+more_restart=", grace_sec: 2" job=$(submit_on h1,h2 2 python3 "$work/deaf.py")
+more_restart=
+ok "ranks that ignore SIGTERM are up" wait_for 20 step_past "$job" 7
+is "a program without a status of its own is not starting for ever" "$(field "$job" status)" ""
+"$BERTCTL" cancel "$job"
+ok "cancel kills them" wait_state "$job" cancelled
+is "and names them, not what started them" "$(field "$job" reason)" "cancelled; grace time expired, killed: python3 $work/deaf.py"
+
 cat >"$work/steps.py" <<'EOF'
 import os, socket, time
 if os.environ["RANK"] == "0":

@@ -14,7 +14,8 @@ while [[ $1 != -- ]]; do shift; done
 host=$2 command=$3
 export BERTD_SOCKET=$WORK/none
 [[ ! -e $WORK/fake/$host ]] || . "$WORK/fake/$host"
-exec bash -c "$command"
+bash -c "$command" | sed -u "s/\"boot\":\"[^\"]*\"/\"boot\":\"${same:-$host}\"/"
+exit "${PIPESTATUS[0]}"
 SSH
 chmod +x "$work/bin/ssh"
 export WORK=$work PATH=$work/bin:$PATH HOME=$work/home
@@ -137,6 +138,9 @@ rm fake/h3
 sed -i 's/unmanaged: true/unmanaged: true, network: 10.99.0.0\/16/' job.yaml
 refused "no interface in the network" "h2: network: no interface of this host is "
 sed -i "s/network: [0-9./]*/network: lo/" job.yaml
+fake h3 'bash -c "$command" | sed -u "s/\"listen\":[0-9]*/\"listen\":1/"; exit 0'
+fake h3 'same=h2'
+refused "one host by two names" "h3: is the same host as h2 (.*); give one of them"
 fake h3 'bash -c "$command" | sed -u "s/\"listen\":[0-9]*/\"listen\":1/"; exit 0'
 refused "no TCP between two" "$head: no TCP to h3 at 127.0.0.1: Connection refused; open the firewall"
 rm fake/h3
