@@ -121,7 +121,7 @@ static void list_names(const struct name *names, size_t n, bool more, char *buff
                 (void) snprintf(buffer + used, size - used, " and others");
 }
 
-/* Of a gang's processes its ranks', if there are any: what starts them ends with it, and says nothing to a user.
+/* Of a gang's processes its ranks', if there are any: what starts them ends with it, and means nothing to a user.
  * Returns their number. */
 static size_t keep_ranks(struct name *names, struct name *commands, size_t n) {
         size_t kept = 0;

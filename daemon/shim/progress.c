@@ -133,7 +133,7 @@ static void note_status(struct shim *shim, const char *text) {
         shim->gang.gave_status = false;
 }
 
-/* A program that reports steps has started, whether it has a status of its own or not. */
+/* A program that reports steps has started, whether it has its own status or not. */
 static void note_step(struct shim *shim, uint64_t step) {
         if (shim->gang.gave_status)
                 note_status(shim, "");
