@@ -19,9 +19,12 @@
 #include "bertd/exit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/copies.h"
 #include "common/file.h"
 #include "common/json_read.h"
 #include "common/proc.h"
+#include "common/run_file.h"
+#include "ctl/this_host.h"
 
 #define HEARTBEAT "heartbeat"
 #define HEARTBEAT_MAX 4096
@@ -99,9 +102,9 @@ static int time_there(const char *run_dir, uint64_t *ret, struct error *error) {
         return r < 0 ? error_output(error, -r, run_dir) : 0;
 }
 
-/* 1: *ret_age is that of the heartbeat; 0: there is none. */
-static int age_of(const char *run_dir, uint64_t *ret_age, struct error *error) {
-        cleanup_free char *path = format_string("%s/" HEARTBEAT, run_dir);
+/* 1: *ret_age is that of a file of the folder, by when it was written, or put there; 0: there is none. */
+static int age_of(const char *run_dir, const char *name, bool put, uint64_t *ret_age, struct error *error) {
+        cleanup_free char *path = format_string("%s/%s", run_dir, name);
         struct stat st;
         uint64_t now = 0;
 
@@ -110,7 +113,8 @@ static int age_of(const char *run_dir, uint64_t *ret_age, struct error *error) {
         int r = time_there(run_dir, &now, error);
         if (r < 0)
                 return r;
-        *ret_age = now > usec_of(&st.st_mtim) ? now - usec_of(&st.st_mtim) : 0;
+        uint64_t then = usec_of(put ? &st.st_ctim : &st.st_mtim);
+        *ret_age = now > then ? now - then : 0;
         return 1;
 }
 
@@ -153,7 +157,7 @@ int alive_check(const char *run_dir, uint64_t *ret_wait_usec, struct error *erro
         read_heartbeat(run_dir, &heartbeat);
         if (is_locked(run_dir))
                 return refuse(run_dir, &heartbeat, "a trainer holds its lock", 0, error);
-        int r = age_of(run_dir, &age, error);
+        int r = age_of(run_dir, HEARTBEAT, false, &age, error);
         if (r <= 0)
                 return r;
         bool lives = age < limit && (!is_of_this_host(&heartbeat) || is_running(heartbeat.pid));
@@ -162,4 +166,22 @@ int alive_check(const char *run_dir, uint64_t *ret_wait_usec, struct error *erro
         *ret_wait_usec = age < limit ? limit - age : 0;
         (void) snprintf(how, sizeof(how), "its heartbeat is %" PRIu64 " s old", age / USEC_PER_SEC);
         return refuse(run_dir, &heartbeat, how, is_of_this_host(&heartbeat) ? 0 : *ret_wait_usec, error);
+}
+
+void alive_warn_of_copies(const char *run_dir, const struct run_file *file) {
+        cleanup_free char *marker = format_string("%s/" COPIES_MARKER, run_dir);
+        char host[HOST_MAX + 1];
+        struct error ignored = {};
+        uint64_t age = 0;
+
+        take_host(file->host, host);
+        if (!marker || !file_is_there(marker) || !host[0] || this_host_is(host) ||
+            age_of(run_dir, RUN_FILE, true, &age, &ignored) <= 0 || age >= ALIVE_SEC * USEC_PER_SEC)
+                return;
+        (void) fprintf(
+                stderr,
+                "bertctl: %s: copied from %s %" PRIu64
+                " s ago; if the run lives there, two write it now: end that one with `ssh %s bertctl cancel %" PRIu64
+                "`\n",
+                run_dir, host, age / USEC_PER_SEC, host, file->job);
 }

@@ -119,8 +119,12 @@ int past_find(const char *run_dir, struct past *ret, struct error *error) {
         int r = alive_check(run_dir, &ignored, error);
         if (r < 0)
                 return r;
-        if (!path || file_is_there(path))
-                return past_read(run_dir, ret, error);
+        if (!path || file_is_there(path)) {
+                r = past_read(run_dir, ret, error);
+                if (r == 0)
+                        alive_warn_of_copies(run_dir, &ret->file);
+                return r;
+        }
         if (has_files(run_dir))
                 return 0;
         return error_input(error, BERTCTL_EXIT_USAGE,

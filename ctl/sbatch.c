@@ -48,8 +48,30 @@ static int take_setting(struct request *request, const char *text, struct error 
         return 0;
 }
 
+/* Options of a plain submit that sbatch has not, and would not miss. */
+static const char *cure_of(const char *option) {
+        static const struct {
+                const char *name, *cure;
+        } own[] = {
+                { "--hosts", "Slurm chooses the hosts; use sbatch's --nodes or --nodelist" },
+                { "--use", "Slurm chooses the hosts; use sbatch's --nodes" },
+                { "--continue", "a run continues in its run_dir by itself; use --set run_dir=RUN_DIR" },
+        };
+        size_t n = strcspn(option, "=");
+
+        for (size_t i = 0; i < ELEMENTSOF(own); i++)
+                if (strlen(own[i].name) == n && strncmp(option, own[i].name, n) == 0)
+                        return own[i].cure;
+        return NULL;
+}
+
 /* A line of the script is a line. */
 static int take_option(struct request *request, char *text, struct error *error) {
+        const char *cure = cure_of(text);
+
+        if (cure)
+                return error_input(error, BERTCTL_EXIT_USAGE, "submit --slurm: %.*s: %s", (int) strcspn(text, "="),
+                                   text, cure);
         for (const char *p = text; *p; p++)
                 if ((unsigned char) *p < 0x20 || *p == 0x7f)
                         return error_input(error, BERTCTL_EXIT_USAGE,

@@ -83,7 +83,9 @@ ok "and no heartbeat" test ! -e "$work/far/heartbeat"
 rm -r "$work/far"
 saved=$(names "$work/far-copies" | xargs -n 1 | tail -n 1 | tr -dc 0-9)
 make_spec far 1 $((10#$saved + 20))
-job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml")
+jq '.host = "h9" | .job = 71' "$work/far-copies/bertd.json" >"$work/theirs" && cat "$work/theirs" >"$work/far-copies/bertd.json"
+job=$("$BERTCTL" submit --continue "$work/far-copies" "$work/far.yaml" 2>"$work/said")
+ok "copies that another host has just made: a warning" grep -qE "^bertctl: $work/far-copies: copied from h9 [0-9]+ s ago; if the run lives there, .*\`ssh h9 bertctl cancel 71\`\$" "$work/said"
 ok "a run continues from its copies" wait_for 60 state_is "$job" done
 ok "which are its own now" test ! -e "$work/far-copies/.bertd-copies"
 ok "from the newest one" eval 'log_of "$job" | grep -q "resuming from $work/far-copies/.* step $((10#$saved)) of"'

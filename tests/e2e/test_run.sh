@@ -223,6 +223,8 @@ ok "it is submitted" equal "$(PATH=$work/bin:$PATH "$BERTCTL" submit --slurm "$w
 is "as it is printed" "$(cat "$SCONTROL_SAID.script")" "$(script "$work/nodes.yaml")"
 ok "without sbatch: one line" refuses 1 "sbatch is not in PATH" "$BERTCTL" submit --slurm "$work/nodes.yaml"
 make_spec bare 1 10
+ok "--hosts is not sbatch's" refuses 2 "submit --slurm: --hosts: Slurm chooses the hosts; use sbatch's --nodes or --nodelist" "$BERTCTL" submit --slurm --hosts h1,h2 "$work/bare.yaml"
+ok "nor --continue" refuses 2 "submit --slurm: --continue: a run continues in its run_dir" "$BERTCTL" submit --slurm --continue=runs/a "$work/bare.yaml"
 ok "a trainer without run_dir is refused" refuses 2 "run_dir: missing" "$BERTCTL" submit --slurm "$work/bare.yaml"
 ok "so it is by run" refuses 2 "run_dir: missing" "$BERTCTL" run "$work/bare.yaml"
 ok "--print alone is refused" refuses 2 "only with it" "$BERTCTL" submit --print "$work/nodes.yaml"
