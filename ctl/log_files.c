@@ -81,7 +81,7 @@ static void read_dropped(const struct log_file *first, struct log_files *ret) {
 /* Where in the output the oldest file begins, by log.first; UINT64_MAX: that is being changed. */
 static uint64_t find_oldest(const char *path) {
         struct log_files files = {};
-        struct log_file first;
+        struct log_file first = { .fd = -1 };
 
         if (open_one(path, ".busy", &first) == 0) {
                 (void) close(first.fd);
