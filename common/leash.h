@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define LEASH_VERSION 1
+#define LEASH_VERSION 2
 #define LEASH_LINE_MAX ((size_t) 1 << 20)    /* bytes of a line with its newline */
 #define LEASH_QUEUE_MAX ((size_t) 4 << 20)   /* bytes waiting to be sent; beyond them output is dropped */
 #define LEASH_QUEUE_HARD ((size_t) 6 << 20)  /* the same for all other lines: beyond them the connection is given up */

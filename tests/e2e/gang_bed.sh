@@ -41,7 +41,7 @@ inputs=[] # as they are here: all hosts of the bed have the same files
 read -r line
 [[ \$line != *'"paths": ["'* && \$line != *'"paths":["'* ]] || inputs=\$("$BERTCTL" lease --probe --inputs <<<"\$line" 2>/dev/null | head -n 1 | jq -c .inputs)
 [[ ! -e $bed/fake/\$h.bare ]] || inputs=\$(jq -c 'map(.state = "missing")' <<<"\$inputs")
-echo '{"type":"host","version":1,"host":"'\$h'","bertd":"'$version'","trainer":"'$version'","mpi":"'$mpi'","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":'"\$inputs"'}'
+echo '{"type":"host","version":2,"host":"'\$h'","bertd":"'$version'","trainer":"'$version'","mpi":"'$mpi'","clock_usec":0,"launcher":"systemd","cpus":2,"memory":1,"slots":1,"gpus":[],"draining":"","resolves":{},"network":{"interface":"eth0","address":"10.77.0.'\${h#h}'"},"inputs":'"\$inputs"'}'
 [[ " \$* " != *" --probe "* ]] || exit 0
 while read -r line && [[ \$line != *'"take"'* ]]; do :; done
 [[ \$line == *'"take"'* ]] || exit 0

@@ -350,7 +350,7 @@ def host_line():
     head.put(type="inputs", paths=["/etc/passwd", "/not/there"], hosts=["localhost", "-oProxyCommand=x"])
     host = head.get("host")
     head.ended()
-    equal(host["version"], 1)
+    equal(host["version"], 2)
     equal(host["network"], {"interface": "lo", "address": "127.0.0.1"})
     equal([(x["path"], x["state"]) for x in host["inputs"]], [("/etc/passwd", "ok"), ("/not/there", "missing")])
     equal(host["resolves"]["localhost"], "127.0.0.1")

@@ -73,7 +73,7 @@ static void test_ends(void **state) {
 }
 
 #define SAME \
-        "\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\",\"launcher\":\"systemd\",\"slots\":8,\"version\":1"
+        "\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\",\"launcher\":\"systemd\",\"slots\":8,\"version\":2"
 #define HEAD                                                                             \
         "{" SAME ",\"resolves\":{\"h1\":\"127.0.1.1\",\"h3\":\"10.0.0.3\"},\"inputs\":[" \
         "{\"path\":\"/d/a\",\"state\":\"ok\",\"hash\":\"1\",\"corpus\":true},"           \
@@ -94,19 +94,19 @@ static const struct {
           HOST_GOOD, "" },
         { "{" SAME "," BOTH ",\"resolves\":{\"h1\":\"127.0.1.1\"}}", NULL, false, false, HOST_REFUSED,
           "h3: on h3, h1 is 127.0.1.1; give it its own address in /etc/hosts there" },
-        { "{\"version\":2}", NULL, false, false, HOST_WAITS,
-          "h3: its bertctl speaks version 2 of leases, this one 1; install one version" },
-        { "{\"version\":1,\"bertd\":\"1.3\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\"}", NULL, false, false, HOST_WAITS,
+        { "{\"version\":3}", NULL, false, false, HOST_WAITS,
+          "h3: its bertctl speaks version 3 of leases, this one 2; install one version" },
+        { "{\"version\":2,\"bertd\":\"1.3\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\"}", NULL, false, false, HOST_WAITS,
           "h3: bertd 1.3 there, 1.2 here; install one version" },
-        { "{\"version\":1,\"bertd\":\"1.2\",\"trainer\":\"1.3\",\"mpi\":\"4.1.4\"}", NULL, false, false, HOST_WAITS,
+        { "{\"version\":2,\"bertd\":\"1.2\",\"trainer\":\"1.3\",\"mpi\":\"4.1.4\"}", NULL, false, false, HOST_WAITS,
           "h3: bert-trainer 1.3 there, 1.2 here; install one version" },
-        { "{\"version\":1,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"5.0.7\"}", NULL, false, false, HOST_WAITS,
+        { "{\"version\":2,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"5.0.7\"}", NULL, false, false, HOST_WAITS,
           "h3: Open MPI 5.0.7 there, 4.1.4 here; install one version" },
-        { "{\"version\":1,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"\"}", NULL, false, false, HOST_REFUSED,
+        { "{\"version\":2,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"\"}", NULL, false, false, HOST_REFUSED,
           "h3: Open MPI is not installed there; install 4.1.4" },
-        { "{\"version\":1,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"\"}", NULL, true, false, HOST_WAITS,
+        { "{\"version\":2,\"bertd\":\"1.2\",\"trainer\":\"1.2\",\"mpi\":\"\"}", NULL, true, false, HOST_WAITS,
           "h3: Open MPI is not installed there; install 4.1.4" },
-        { "{\"version\":1,\"bertd\":\"\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\"," BOTH "}", NULL, false, true, HOST_GOOD,
+        { "{\"version\":2,\"bertd\":\"\",\"trainer\":\"1.2\",\"mpi\":\"4.1.4\"," BOTH "}", NULL, false, true, HOST_GOOD,
           "" },
         { "{" SAME ",\"launcher\":\"fork\"}", NULL, false, false, HOST_REFUSED,
           "h3: its bertd lends nothing: launcher fork; run bertd there as root under systemd" },
