@@ -20,20 +20,13 @@ void hosts_clear(struct host_list *list) {
 
 static bool is_letter_or_digit(char c) { return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'); }
 
-/* "5" and "10.1", which ssh takes for 0.0.0.5 and 10.0.0.1. */
-static bool is_cut_address(const char *text) {
-        struct in_addr address;
-
-        return text[strspn(text, "0123456789.")] == '\0' && inet_pton(AF_INET, text, &address) != 1;
-}
-
 bool host_is_name(const char *text) {
         size_t n = 0;
 
         for (; text[n]; n++)
                 if (!is_letter_or_digit(text[n]) && (n == 0 || !strchr(".-_", text[n])))
                         return false;
-        return n > 0 && n <= BERTD_HOST_MAX && !is_cut_address(text);
+        return n > 0 && n <= BERTD_HOST_MAX;
 }
 
 bool host_is(const char *a, const char *b) { return strcasecmp(a, b) == 0; }
@@ -48,10 +41,17 @@ static const char *shown(const char *word, size_t n, char buffer[64]) {
         return buffer;
 }
 
+/* "5" and "10.1", which ssh takes for 0.0.0.5 and 10.0.0.1. */
+static bool is_cut_address(const char *text) {
+        struct in_addr address;
+
+        return text[strspn(text, "0123456789.")] == '\0' && inet_pton(AF_INET, text, &address) != 1;
+}
+
 static int add_name(struct host_list *list, const char *name, struct error *error) {
         char text[64];
 
-        if (!host_is_name(name))
+        if (!host_is_name(name) || is_cut_address(name))
                 return error_set(error, EINVAL,
                                  "'%s': not a host name; expected letters, digits, '.', '-' or '_', at most %d",
                                  shown(name, strlen(name), text), BERTD_HOST_MAX);
