@@ -305,6 +305,7 @@ int act_resume(struct act *a, const struct resume_options *o) {
         job->n_history = 0;
         job_set_counters(job, (struct policy_counters) {});
         job->history_from = job->attempt.number;
+        free(steal_pointer(&job->host_state)); /* a host that cooled down may be used at once, too */
         job->exit_code = job->exit_class = -1;
         job->wait = (struct queue_entry) {};
         (void) node_move(a->node, job, EVENT_RESUME, NULL);

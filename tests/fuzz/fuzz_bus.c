@@ -293,15 +293,21 @@ static void check_accounts(const struct node *m) {
         assert(settle_now(m->settle));
 }
 
-static void read_again(struct session *s) {
-        size_t open = 0, again = 0;
+/* Without ended ones: the on_exit that one waits for may begin with the last commit. */
+static size_t count_open(const struct store *store) {
+        size_t n = 0;
 
-        store_release(s->node->store);
-        open = store_count(s->node->store);
+        for (size_t i = 0; i < store_count(store); i++)
+                n += !state_has_ended(store_at(store, i)->state);
+        return n;
+}
+
+static void read_again(struct session *s) {
+        size_t open = count_open(s->node->store);
+
         manager_free(s->node);
         start_manager(s);
-        again = store_count(s->node->store);
-        assert(again == open);
+        assert(count_open(s->node->store) == open);
 }
 
 static void remove_state(const struct session *s) {

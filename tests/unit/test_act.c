@@ -22,7 +22,9 @@ static void test_changes(void **state) {
         assert_int_equal(job_of(f, second)->state, JOB_PAUSED);
         a = about(f, geteuid(), second);
         assert_true(act_rests(&a));
+        a.job->host_state = strdup("h2=9999999999999999:3");
         assert_int_equal(act_resume(&a, &(struct resume_options) { .has_ranks = true, .ranks = 2 }), 0);
+        assert_null(a.job->host_state);
         commit(f, &a);
         assert_true(job_of(f, second)->state == JOB_QUEUED && job_of(f, second)->ranks == 2);
 
