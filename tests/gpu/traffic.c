@@ -1,8 +1,10 @@
 /*
  * The bytes that a step of a model moves between a GPU's memory and the GPU, by what moves them, counted without a GPU
  * (emulation/traffic.cc): of the first micro-batch, of each further one, and of the update. Of a model whose layers are
- * all alike, two layers are counted: the others move what the second does. traffic CONFIG.json LENGTH TOKENS     prints
- * tab-separated: phase, function, launches, bytes read, bytes written
+ * all alike, two layers are counted: the others move what the second does.
+ *
+ *   traffic CONFIG.json LENGTH TOKENS     prints, with tabs between: phase, function, launches, bytes read, bytes
+ * written
  */
 #include <inttypes.h>
 #include <stdint.h>

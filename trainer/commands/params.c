@@ -14,8 +14,8 @@
 #include "common/usage.h"
 #include "trainer/model/count.h"
 #include "trainer/model/room.h"
-#include "trainer/ops/ops.h"
 #include "trainer/ops/device.h"
+#include "trainer/ops/ops.h"
 #include "trainer/ops/planned.h"
 
 static const char HELP[] = "usage: bert-trainer params [OPTION...] CONFIG.json\n\n"

@@ -21,6 +21,7 @@ struct device {
         bool has_driver; /* a GPU may be meant: why it is not used is worth a line */
         void *handle;    /* NULL: the CPU */
         const struct cuda_module *module;
+        uint32_t gpu; /* index among those that are visible */
         const struct ops *ops;
         enum precision precision;
 };
@@ -83,25 +84,28 @@ static int load_module(struct device *device, struct error *error) {
         return 0;
 }
 
-static int open_cuda(struct device *device, enum precision precision, uint32_t local_rank, struct error *error) {
+static int open_backend(struct device *device, enum precision precision, struct error *error) {
         static const enum cuda_precision precisions[PRECISION_MAX] = {
                 [PRECISION_AUTO] = CUDA_AUTO, [PRECISION_FP32] = CUDA_FP32, [PRECISION_TF32] = CUDA_TF32,
                 [PRECISION_BF16] = CUDA_BF16, [PRECISION_FP16] = CUDA_FP16,
         };
         char text[CUDA_TEXT_MAX] = "";
 
-        if (precision == PRECISION_FP64)
-                return error_input(error, BERTD_EXIT_CONFIG,
-                                   "train.precision: fp64 is the CPU's reference, expected fp32, tf32, bf16 or fp16");
-        int r = load_module(device, error);
-        if (r >= 0)
-                r = choose_mig_device(&local_rank, error);
-        if (r < 0)
-                return r;
-        r = device->module->open(precisions[precision], local_rank, &device->ops, text, sizeof(text));
+        int r = device->module->open(precisions[precision], device->gpu, &device->ops, text, sizeof(text));
         if (r == -ENOSYS)
                 return error_input(error, BERTD_EXIT_CONFIG, "%s", text);
         return r < 0 ? error_set(error, -r, "device: cuda: %s", text) : 0;
+}
+
+static int open_cuda(struct device *device, enum precision precision, uint32_t local_rank, struct error *error) {
+        if (precision == PRECISION_FP64)
+                return error_input(error, BERTD_EXIT_CONFIG,
+                                   "train.precision: fp64 is the CPU's reference, expected fp32, tf32, bf16 or fp16");
+        device->gpu = local_rank;
+        int r = load_module(device, error);
+        if (r >= 0)
+                r = choose_mig_device(&device->gpu, error);
+        return r < 0 ? r : open_backend(device, precision, error);
 }
 
 static int open_cpu(struct device *device, enum precision precision, const struct error *why_not_cuda,
@@ -151,6 +155,15 @@ int device_open(enum device_kind kind, enum precision precision, uint32_t local_
                 device->precision = device->ops->dtype == DTYPE_FP16 ? PRECISION_FP16 : PRECISION_FP32;
         *ret = steal_pointer(&device);
         return 0;
+}
+
+int device_change_precision(struct device *device, enum precision precision, struct error *error) {
+        device->module->close();
+        int r = open_backend(device, precision, error);
+        if (r < 0)
+                unload(device);
+        device->precision = precision;
+        return r;
 }
 
 void device_close(struct device *device) {

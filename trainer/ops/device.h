@@ -22,6 +22,8 @@ extern const char *const precision_names[PRECISION_MAX];
  * PRECISION_AUTO: fp16 on a GPU that has no bf16 (V100, T4), else fp32. */
 int device_open(enum device_kind kind, enum precision precision, uint32_t local_rank, struct device **ret,
                 struct error *error);
+/* Of a GPU on which nothing is allocated. */
+int device_change_precision(struct device *device, enum precision precision, struct error *error);
 void device_close(struct device *device); /* after everything that the operations allocated was released */
 const struct ops *device_ops(const struct device *device);
 enum precision device_precision(const struct device *device); /* that it computes in: never PRECISION_AUTO */

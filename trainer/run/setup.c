@@ -64,14 +64,6 @@ static int open_device(struct run *run, enum precision precision, struct error *
         return 0;
 }
 
-static int open_another(struct run *run, enum device_kind kind, enum precision precision, struct error *error) {
-        device_close(run->device);
-        run->device = NULL;
-        int r = device_open(kind, precision, exchange_local_rank(run->ranks.exchange), &run->device, error);
-        run->ops = r < 0 ? NULL : device_ops(run->device);
-        return r;
-}
-
 /* Ranks on different backends would wait for each other in different exchanges. */
 static int agree_device(struct run *run, enum precision precision, struct error *error) {
         bool on_cpu = run->ops->host_memory;
@@ -85,8 +77,12 @@ static int agree_device(struct run *run, enum precision precision, struct error 
                 (void) fprintf(
                         stderr,
                         "bert-trainer: device: auto: there are fewer GPUs than ranks, so all compute on the CPU\n");
-        if (!on_cpu)
-                r = open_another(run, DEVICE_CPU, precision, error);
+        if (!on_cpu) {
+                device_close(run->device);
+                run->device = NULL;
+                r = device_open(DEVICE_CPU, precision, 0, &run->device, error);
+                run->ops = r < 0 ? NULL : device_ops(run->device);
+        }
         return exchange_agree(run->ranks.exchange, r, error);
 }
 
@@ -96,7 +92,7 @@ static int agree_precision(struct run *run, enum precision asked, struct error *
 
         if (!exchange_or(run->ranks.exchange, half))
                 return 0;
-        int r = half ? 0 : open_another(run, run->job->whole->device, PRECISION_FP16, error);
+        int r = half ? 0 : device_change_precision(run->device, PRECISION_FP16, error);
         if (run->ranks.own == 0 && r >= 0)
                 (void) fprintf(stderr, "bert-trainer: train.precision: auto: fp16, as %s has no bf16 (rank 0 has %s)\n",
                                run->ranks.n > 1 ? "a GPU" : "this GPU", run->ops->variant());

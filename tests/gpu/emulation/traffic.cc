@@ -17,12 +17,9 @@
 
 #define SECTOR 32
 
-struct tally {
-        uint64_t launches, read, written; /* bytes */
-};
-static std::map<std::string, struct tally> tallies;
-static struct tally *now; /* NULL: not counting */
-static uint32_t launch;   /* its number: a sector that has it was counted */
+static std::map<std::string, struct traffic> tallies;
+static struct traffic *now; /* NULL: not counting */
+static uint32_t launch;     /* its number: a sector that has it was counted */
 
 /* A block of cudaMalloc: for each sector the last launch that read it, and that wrote it. */
 struct block {
@@ -102,10 +99,8 @@ void traffic_begin(void) {
 void traffic_end(void (*each)(void *userdata, const char *who, const struct traffic *traffic), void *userdata) {
         emulated_watcher = NULL;
         now = NULL;
-        for (const auto &[name, t] : tallies) {
-                const struct traffic traffic = { t.launches, t.read, t.written };
+        for (const auto &[name, traffic] : tallies)
                 each(userdata, name.c_str(), &traffic);
-        }
 }
 
 #define ACCESS(size)                                                         \
