@@ -164,25 +164,19 @@ void host_judge_refused(const char *host, const char *class, const char *reason,
 
 /* ---- the host's line ---- */
 
-static const char *text_at(const json_t *line, const char *key) {
-        const char *text = line ? json_text_at(line, key) : NULL;
-
-        return text ? text : "";
-}
-
 /* bertd there cannot be asked, or would refuse any lease. */
 static bool judge_bertd(const struct host_facts *f, struct host_verdict *ret) {
         const json_t *problem = f->refused ? f->refused : json_object_get(f->line, "problem");
-        const char *draining = text_at(f->line, "draining");
+        const char *draining = json_text_or_empty(f->line, "draining");
 
         if (json_is_object(problem)) {
-                const char *reason = text_at(problem, "reason"), *own = text_at(f->line, "host");
+                const char *reason = json_text_or_empty(problem, "reason"), *own = json_text_or_empty(f->line, "host");
                 size_t n = strcspn(own, "."); /* which names itself */
                 bool named = n > 0 && strncmp(reason, own, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
-                host_judge_refused(f->host, text_at(problem, "class"), named ? reason + n + 2 : reason, ret);
+                host_judge_refused(f->host, json_text_or_empty(problem, "class"), named ? reason + n + 2 : reason, ret);
                 return true;
         }
-        if (strcmp(text_at(f->line, "launcher"), "fork") == 0)
+        if (strcmp(json_text_or_empty(f->line, "launcher"), "fork") == 0)
                 return say(ret, f->host, HOST_REFUSED,
                            "its bertd lends nothing: launcher fork; run bertd there as root under systemd");
         return *draining && say(ret, f->host, HOST_WAITS, "drained: %s; when it is over: bertctl undrain", draining);
@@ -208,7 +202,8 @@ static bool judge_version(const struct host_facts *f, struct host_verdict *ret) 
                            "one version",
                            (long long) lease, LEASH_VERSION);
         for (size_t i = 0; f->head && i < ELEMENTSOF(programs); i++) {
-                const char *theirs = text_at(f->line, programs[i].key), *ours = text_at(f->head, programs[i].key);
+                const char *theirs = json_text_or_empty(f->line, programs[i].key),
+                           *ours = json_text_or_empty(f->head, programs[i].key);
                 bool unmanaged = i == 0 && f->unmanaged && !*theirs;
                 if (!*ours || strcmp(theirs, ours) == 0 || unmanaged)
                         continue;
@@ -225,7 +220,7 @@ static bool is_loopback(const char *address) { return strncmp(address, "127.", 4
 
 /* "gpu3" or "gpu3.example.com" for a host that calls itself so. */
 static bool is_called(const json_t *line, const char *name) {
-        const char *itself = text_at(line, "host");
+        const char *itself = json_text_or_empty(line, "host");
         size_t n = strcspn(name, ".");
 
         return n > 0 && n == strcspn(itself, ".") && strncasecmp(name, itself, n) == 0;
@@ -250,8 +245,8 @@ static bool judge_names(const char *where, const char *own, const json_t *line, 
 }
 
 static bool judge_network(const struct host_facts *f, struct host_verdict *ret) {
-        const char *problem = text_at(json_object_get(f->line, "network"), "problem"),
-                   *ours = text_at(json_object_get(f->head, "network"), "problem");
+        const char *problem = json_text_or_empty(json_object_get(f->line, "network"), "problem"),
+                   *ours = json_text_or_empty(json_object_get(f->head, "network"), "problem");
 
         if (*problem)
                 return say(ret, f->host, HOST_REFUSED, "network: %s", problem);
@@ -276,7 +271,7 @@ static const json_t *find_input(const json_t *line, const char *path) {
 
         for (size_t i = 0; i < json_array_size(inputs); i++) {
                 const json_t *input = json_array_get(inputs, i);
-                if (strcmp(text_at(input, "path"), path) == 0)
+                if (strcmp(json_text_or_empty(input, "path"), path) == 0)
                         return input;
         }
         return NULL;
@@ -284,14 +279,16 @@ static const json_t *find_input(const json_t *line, const char *path) {
 
 /* Whether the host lacks this one of the head's, and how. */
 static const char *lack_of(const struct host_facts *f, const json_t *ours) {
-        const json_t *theirs = find_input(f->line, text_at(ours, "path"));
-        const char *state = theirs ? text_at(theirs, "state") : "missing";
+        const json_t *theirs = find_input(f->line, json_text_or_empty(ours, "path"));
+        const char *state = theirs ? json_text_or_empty(theirs, "state") : "missing";
 
-        if (strcmp(text_at(ours, "state"), "ok") != 0)
+        if (strcmp(json_text_or_empty(ours, "state"), "ok") != 0)
                 return NULL; /* the head's own trouble, which the trainer reports */
         if (strcmp(state, "ok") != 0)
                 return strcmp(state, "unreadable") == 0 ? "cannot be read there" : "missing there";
-        return strcmp(text_at(theirs, "hash"), text_at(ours, "hash")) != 0 ? "differs from this host's" : NULL;
+        return strcmp(json_text_or_empty(theirs, "hash"), json_text_or_empty(ours, "hash")) != 0
+                       ? "differs from this host's"
+                       : NULL;
 }
 
 /* "'it'\''s'", if a shell would not take it as it is. */
@@ -312,11 +309,11 @@ static void put_files(FILE *out, const json_t *input) {
         static const char *const endings[] = { ".idx", ".bin" };
 
         for (size_t i = 0; json_is_true(json_object_get(input, "corpus")) && i < ELEMENTSOF(endings); i++) {
-                cleanup_free char *file = format_string("%s%s", text_at(input, "path"), endings[i]);
+                cleanup_free char *file = format_string("%s%s", json_text_or_empty(input, "path"), endings[i]);
                 put_quoted(out, file ? file : "");
         }
         if (!json_is_true(json_object_get(input, "corpus")))
-                put_quoted(out, text_at(input, "path"));
+                put_quoted(out, json_text_or_empty(input, "path"));
 }
 
 /* The command that copies all that this host lacks. */
@@ -348,7 +345,7 @@ static bool judge_inputs(const struct host_facts *f, struct host_verdict *ret) {
                 more += one && lack;
                 if (one && !lack) {
                         lack = one;
-                        path = text_at(input, "path");
+                        path = json_text_or_empty(input, "path");
                 }
         }
         if (!lack)

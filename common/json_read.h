@@ -27,5 +27,10 @@ const char *json_plain_string(const json_t *value);
 
 /* The same for a value of the object; NULL if it is missing. */
 const char *json_text_at(const json_t *object, const char *key);
+static inline const char *json_text_or_empty(const json_t *object, const char *key) {
+        const char *text = object ? json_text_at(object, key) : NULL;
+
+        return text ? text : "";
+}
 
 #endif

@@ -118,12 +118,6 @@ static const struct table_column columns[] = {
         { .title = "REASON", .flags = TABLE_FLEX, .min_width = 28, .drop = 1 },
 };
 
-static const char *text_at(const json_t *job, const char *key) {
-        const char *text = json_text_at(job, key);
-
-        return text ? text : "";
-}
-
 static void number_cell(struct table *table, const json_t *job, const char *key, enum style style) {
         const json_t *value = json_object_get(job, key);
 
@@ -149,14 +143,14 @@ static void ranks_cell(struct table *table, const json_t *job) {
 static void add_row(struct table *table, const char *host, const json_t *job) {
         table_cell(table, STYLE_BOLD, "%s", host);
         number_cell(table, job, "id", STYLE_BOLD);
-        table_cell(table, STYLE_NONE, "%s", text_at(job, "name"));
-        table_cell(table, STYLE_NONE, "%s", text_at(job, "user"));
-        table_cell(table, STYLE_NONE, "%s", text_at(job, "state"));
+        table_cell(table, STYLE_NONE, "%s", json_text_or_empty(job, "name"));
+        table_cell(table, STYLE_NONE, "%s", json_text_or_empty(job, "user"));
+        table_cell(table, STYLE_NONE, "%s", json_text_or_empty(job, "state"));
         number_cell(table, job, "step", STYLE_NONE);
         number_cell(table, job, "loss", STYLE_NONE);
         ranks_cell(table, job);
         number_cell(table, job, "gpus", STYLE_NONE);
-        table_cell(table, STYLE_DIM, "%s", text_at(job, "reason"));
+        table_cell(table, STYLE_DIM, "%s", json_text_or_empty(job, "reason"));
 }
 
 static void add_rows(struct table *table, const char *host, const json_t *jobs) {
@@ -211,11 +205,11 @@ static json_int_t count_at(const json_t *object, const char *key) {
 }
 
 static void print_daemon(const struct term *term, const char *host, const json_t *daemon) {
-        const char *draining = text_at(daemon, "draining");
+        const char *draining = json_text_or_empty(daemon, "draining");
         cleanup_free char *line = format_string(
                 "%s  bertd %s  %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " slots, %" JSON_INTEGER_FORMAT
                 " of %" JSON_INTEGER_FORMAT " GPUs in use%s%s",
-                host, text_at(daemon, "version"), count_at(daemon, "slots_used"), count_at(daemon, "slots"),
+                host, json_text_or_empty(daemon, "version"), count_at(daemon, "slots_used"), count_at(daemon, "slots"),
                 count_at(daemon, "gpus_used"), count_at(daemon, "gpus"), draining[0] ? "  drained: " : "", draining);
 
         (void) text_put(stdout, term, line ? line : host, term->width);

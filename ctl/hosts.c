@@ -295,20 +295,15 @@ static void judge_pairs(struct hosts_probe *probe, struct host_probed *h) {
         host_judge_refused(h->name, "input", text, &h->verdict);
 }
 
-static const char *text_of_line(const struct host_probed *h, const char *key) {
-        const char *text = json_text_at(h->line, key);
-
-        return text ? text : "";
-}
-
 /* By another name or address. Containers of one machine have its boot, but their own names. */
 static void judge_twice(const struct hosts_probe *probe, struct host_probed *h) {
-        const char *boot = text_of_line(h, "boot"), *name = text_of_line(h, "host");
+        const char *boot = json_text_or_empty(h->line, "boot"), *name = json_text_or_empty(h->line, "host");
         char text[640];
 
         for (const struct host_probed *other = probe->hosts; other < h && boot[0] && h->verdict.grade == HOST_GOOD;
              other++)
-                if (strcmp(text_of_line(other, "boot"), boot) == 0 && strcmp(text_of_line(other, "host"), name) == 0) {
+                if (strcmp(json_text_or_empty(other->line, "boot"), boot) == 0 &&
+                    strcmp(json_text_or_empty(other->line, "host"), name) == 0) {
                         (void) snprintf(text, sizeof(text), "is the same host as %.253s (%.64s); give one of them",
                                         other->name, name);
                         host_judge_refused(h->name, "input", text, &h->verdict);

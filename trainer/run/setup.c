@@ -93,6 +93,7 @@ static int agree_precision(struct run *run, enum precision asked, struct error *
         if (!exchange_or(run->ranks.exchange, half))
                 return 0;
         int r = half ? 0 : device_change_precision(run->device, PRECISION_FP16, error);
+        run->ops = device_ops(run->device);
         if (run->ranks.own == 0 && r >= 0)
                 (void) fprintf(stderr, "bert-trainer: train.precision: auto: fp16, as %s has no bf16 (rank 0 has %s)\n",
                                run->ranks.n > 1 ? "a GPU" : "this GPU", run->ops->variant());
