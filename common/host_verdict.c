@@ -79,8 +79,8 @@ static const struct ssh_words {
         { "Network is unreachable", HOST_WAITS, "does not answer: this host has no network" },
         { "timed out", HOST_WAITS, "does not answer" },
         { "Host is down", HOST_WAITS, "does not answer" },
-        { "Connection closed by", HOST_WAITS, "its sshd closed the connection" },
-        { "Connection reset by", HOST_WAITS, "its sshd closed the connection" },
+        { "Connection closed by", HOST_WAITS, "its sshd closed the connection; see why: ssh HOST true" },
+        { "Connection reset by", HOST_WAITS, "its sshd closed the connection; see why: ssh HOST true" },
 };
 
 /* Its last line. */
@@ -132,8 +132,10 @@ void host_judge_end(const char *host, const struct host_end *end, struct host_ve
         else if (strstr(said, "lease") && WIFEXITED(end->status) && WEXITSTATUS(end->status) == 2)
                 say(ret, host, HOST_WAITS, "its bertctl is too old to lend (%s); install this host's version",
                     last_line(said, line));
+        else if (*last_line(said, line))
+                say(ret, host, HOST_WAITS, "%s", line);
         else
-                say(ret, host, HOST_WAITS, "%s", *last_line(said, line) ? line : "ssh ended without an answer");
+                say(ret, host, HOST_WAITS, "ssh ended without an answer; see why: ssh %s bertctl --version", host);
 }
 
 /* ---- what was refused there ---- */
@@ -362,6 +364,36 @@ static bool judge_inputs(const struct host_facts *f, struct host_verdict *ret) {
         return say(ret, f->host, HOST_REFUSED, "%s: %s%s; run: %s", path, lack, others, cure ? cure : "rsync");
 }
 
+static bool is_private(const char *path) {
+        return strncmp(path, "/tmp/", 5) == 0 || strncmp(path, "/var/tmp/", 9) == 0;
+}
+
+static bool judge_tmp(const struct host_facts *f, struct host_verdict *ret) {
+        const json_t *inputs = json_object_get(f->head, "inputs");
+        const char *path = json_text_or_empty(json_object_get(f->head, "program"), "name");
+        size_t i = 0;
+
+        if (f->line == f->head || !json_is_true(json_object_get(f->line, "private_tmp")))
+                return false;
+        while (!is_private(path) && i < json_array_size(inputs))
+                path = json_text_or_empty(json_array_get(inputs, i++), "path");
+        return is_private(path) && say(ret, f->host, HOST_REFUSED,
+                                       "%s: a job has its own /tmp and /var/tmp there; move it elsewhere", path);
+}
+
+static bool judge_program(const struct host_facts *f, struct host_verdict *ret) {
+        const json_t *ours = json_object_get(f->head, "program"), *theirs = json_object_get(f->line, "program");
+        const char *name = json_text_or_empty(ours, "name");
+        enum host_grade grade = f->ran ? HOST_WAITS : HOST_REFUSED; /* a mount that is gone */
+
+        if (!json_is_true(json_object_get(ours, "there")) || !json_is_false(json_object_get(theirs, "there")))
+                return false;
+        return strchr(name, '/')
+                       ? say(ret, f->host, grade, "%s: no such program there; copy or install it", name)
+                       : say(ret, f->host, grade,
+                             "%s: no such program there in the job's PATH; install it, or give its path", name);
+}
+
 void host_judge(const struct host_facts *f, struct host_verdict *ret) {
         const char *head = f->head_name ? f->head_name : "";
 
@@ -373,5 +405,5 @@ void host_judge(const struct host_facts *f, struct host_verdict *ret) {
         (void) (judge_bertd(f, ret) || judge_late(f, ret) || judge_version(f, ret) ||
                 judge_names(f->host, f->host, f->line, f->host, ret) ||
                 (f->head && judge_names(head, head, f->head, head, ret)) || judge_network(f, ret) ||
-                judge_size(f, ret) || judge_inputs(f, ret));
+                judge_size(f, ret) || judge_tmp(f, ret) || judge_inputs(f, ret) || judge_program(f, ret));
 }

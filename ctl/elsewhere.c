@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "common/cleanup.h"
 #include "common/file.h"
@@ -20,6 +21,7 @@ struct answers {
         struct remote remotes[BERTD_HOSTS_MAX];
         json_t *values[BERTD_HOSTS_MAX]; /* NULL: that host failed */
         bool failed;
+        uint32_t n_unknown; /* hosts that have no such job */
 };
 
 static void answers_clear(struct answers *a) {
@@ -81,6 +83,7 @@ static int ask(struct ctl *ctl, const char *hosts, const char *command, char beg
                 const struct remote *h = &a->remotes[i];
                 if (remote_problem(h, problem, sizeof(problem))[0]) {
                         say(a, i, &ctl->term, problem);
+                        a->n_unknown += WIFEXITED(h->status) && WEXITSTATUS(h->status) == BERTCTL_EXIT_NO_SUCH_JOB;
                         continue;
                 }
                 a->values[i] = read_answer(h, begin);
@@ -91,7 +94,9 @@ static int ask(struct ctl *ctl, const char *hosts, const char *command, char beg
 }
 
 static int exit_code(struct ctl *ctl, const struct answers *a, int r) {
-        return r < 0 ? command_exit(ctl, r) : a->failed ? BERTCTL_EXIT_FAILED : BERTCTL_EXIT_OK;
+        if (r < 0 || !a->failed)
+                return r < 0 ? command_exit(ctl, r) : BERTCTL_EXIT_OK;
+        return a->n_unknown == a->hosts.n ? BERTCTL_EXIT_NO_SUCH_JOB : BERTCTL_EXIT_FAILED;
 }
 
 /* In ASCII: some terminals obey characters of C1. */

@@ -20,7 +20,8 @@ struct elsewhere_options {
                 .help = "ask the bertd of each of these hosts by ssh: \"h1,h2\", \"gpu[01-04]\""                  \
         }
 
-/* Return exit codes of bertctl: 1 if a host failed, which has a line on stderr; the others are shown. */
+/* Return exit codes of bertctl: 1 if a host failed, which has a line on stderr; the others are shown. 3: none has the
+ * job. */
 int elsewhere_list(struct ctl *ctl, const struct elsewhere_options *options);
 int elsewhere_status(struct ctl *ctl, const struct elsewhere_options *options);
 

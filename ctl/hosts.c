@@ -220,7 +220,8 @@ static int start_all(struct hosts_probe *probe, const struct hosts_asked *asked,
                 cleanup_free char *copy = strdup(command);
                 r = copy ? start(&probe->hosts[i], i == 0 ? NULL : asked->names[i], copy) : -ENOMEM;
                 if (r == 0)
-                        send_line(&probe->hosts[i], host_inputs_line(asked->spec, asked->folder, asked->names));
+                        send_line(&probe->hosts[i],
+                                  host_inputs_line(asked->spec, asked->folder, asked->program, asked->names));
         }
         return r < 0 ? error_errno(error, -r, "the probe of hosts") : 0;
 }
@@ -386,6 +387,7 @@ int hosts_check(const struct spec *spec, struct error *error) {
                 return 0;
         int r = spec->kind == JOB_COMMAND ? surroundings_folder(&folder, error) : 0;
         asked.folder = folder;
+        asked.program = spec->kind == JOB_COMMAND ? spec->command[0] : NULL;
         if (r == 0)
                 r = hosts_probe_run(&asked, &probe, error);
         for (uint32_t i = 0; r == 0 && i < probe->n; i++) {

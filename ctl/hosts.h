@@ -27,6 +27,7 @@ struct hosts_asked {
         uint32_t n;
         const struct spec *spec; /* whose inputs and resources are looked at; NULL: none */
         const char *folder;      /* in which its command will run; NULL: none */
+        const char *program;     /* of the command; NULL: none */
         bool ran;                /* the job has run before */
 };
 

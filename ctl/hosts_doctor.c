@@ -94,7 +94,7 @@ static int find_subject(struct ctl *ctl, const char *what, struct subject *subje
         struct error own = {};
         int r;
 
-        if (strchr(what, '/') || access(what, F_OK) == 0) {
+        if (strchr(what, '/') || strstr(what, ".yaml") || access(what, F_OK) == 0) {
                 r = spec_load(what, &subject->spec, &ctl->error);
                 if (r == 0)
                         r = take_spec(subject, what, &ctl->error);

@@ -152,6 +152,19 @@ static void ask_inputs(int fd, const json_t *inputs) {
         }
 }
 
+/* A command's, with the PATH it will have. */
+static void find_program(int fd, const json_t *inputs) {
+        const json_t *program = json_object_get(inputs, "program");
+        const char *name = json_text_or_empty(program, "name");
+        cleanup_free char *path = NULL;
+
+        if (!name[0])
+                return;
+        (void) setenv("PATH", json_text_or_empty(program, "search"), 1);
+        bool there = executable_find(name, &path) == 0 && executable_is(path);
+        answer(fd, json_pack("{s{sssb}}", "program", "name", name, "there", (int) there));
+}
+
 static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options *o, const char *own,
                                               const json_t *inputs, pid_t parent) {
         int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -164,6 +177,7 @@ static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options
         ask_versions(fd);
         ask_resolver(fd, own, o->of, inputs);
         ask_inputs(fd, inputs);
+        find_program(fd, inputs);
         _exit(0);
 }
 
@@ -264,6 +278,8 @@ json_t *lease_host(const struct lease_options *o, const struct daemon_info *daem
                           (json_int_t) (daemon ? daemon->slots : 0), "gpus", gpus_of(daemon), "draining",
                           daemon ? text_of(daemon->draining) : "");
         (void) json_object_update_new(host, facts);
+        bool private_tmp = daemon && strcmp(text_of(daemon->launcher), "systemd") == 0; /* see systemd_unit.c */
+        (void) json_object_set_new(host, "private_tmp", json_boolean(private_tmp));
         json_t *problem = json_deep_copy(refused);
         (void) json_object_del(problem, "type");
         if (problem)

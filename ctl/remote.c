@@ -15,11 +15,13 @@
 #include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/host_verdict.h"
 #include "common/inherited.h"
 #include "common/ssh.h"
 
 #define INPUT_MAX ((size_t) 64 << 10) /* a pipe holds as much */
 #define READ_BYTES ((size_t) 64 << 10)
+#define SHELL_NOT_FOUND 127
 
 static __attribute__((noreturn)) void become_ssh(const char *host, const char *command, int in, int out, int err,
                                                  pid_t parent) {
@@ -164,8 +166,19 @@ void remote_run(struct remote *hosts, size_t n, const char *command, const char 
         }
 }
 
+/* What ssh could not do, with its cure. */
+static const char *problem_of_ssh(const struct remote *h, char *buffer, size_t size) {
+        const struct host_end end = { .said = h->said, .status = h->status };
+        struct host_verdict verdict;
+
+        host_judge_end(h->host, &end, &verdict);
+        (void) snprintf(buffer, size, "%s", verdict.text + strlen(h->host) + strlen(": "));
+        return buffer;
+}
+
 /* The last line of its standard error. */
 const char *remote_problem(const struct remote *h, char *buffer, size_t size) {
+        static const char own[] = "bertctl: "; /* as its caller prints already */
         size_t end = strlen(h->said);
 
         while (end > 0 && (h->said[end - 1] == '\n' || h->said[end - 1] == '\r'))
@@ -173,18 +186,17 @@ const char *remote_problem(const struct remote *h, char *buffer, size_t size) {
         size_t begin = end;
         while (begin > 0 && h->said[begin - 1] != '\n')
                 begin--;
+        begin += strncmp(h->said + begin, own, strlen(own)) == 0 ? strlen(own) : 0;
         if (h->late)
                 (void) snprintf(buffer, size, "no answer in time");
         else if (h->full)
                 (void) snprintf(buffer, size, "its answer is longer than %zu MiB", REMOTE_BYTES_MAX >> 20);
         else if (WIFEXITED(h->status) && WEXITSTATUS(h->status) == 0)
                 buffer[0] = '\0';
-        else if (end > begin)
-                (void) snprintf(buffer, size, "%.*s", (int) (end - begin), h->said + begin);
-        else if (WIFEXITED(h->status))
-                (void) snprintf(buffer, size, "ssh ended with status %d", WEXITSTATUS(h->status));
+        else if (!WIFEXITED(h->status) || WEXITSTATUS(h->status) >= SHELL_NOT_FOUND || end == begin)
+                return problem_of_ssh(h, buffer, size);
         else
-                (void) snprintf(buffer, size, "ssh was killed");
+                (void) snprintf(buffer, size, "%.*s", (int) (end - begin), h->said + begin);
         return buffer;
 }
 

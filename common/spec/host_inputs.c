@@ -1,7 +1,11 @@
 /* See host_inputs.h. Owns nothing. */
 #include "common/spec/host_inputs.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "common/cleanup.h"
+#include "common/file.h"
 
 static void add_name(json_t *paths, const char *path) {
         for (size_t i = 0; i < json_array_size(paths); i++)
@@ -26,7 +30,16 @@ static void add_data(json_t *paths, const struct spec *spec) {
                 }
 }
 
-json_t *host_inputs_line(const struct spec *spec, const char *folder, char *const *hosts) {
+/* NULL: no memory. */
+static json_t *program_to_find(const char *program, const char *folder) {
+        const char *search = getenv("PATH"), *name = strncmp(program, "./", 2) == 0 ? program + 2 : program;
+        bool relative = program[0] != '/' && strchr(program, '/');
+        cleanup_free char *path = relative ? format_string("%s/%s", folder, name) : strdup(program);
+
+        return path ? json_pack("{s:s,s:s}", "name", path, "search", search ? search : "") : NULL;
+}
+
+json_t *host_inputs_line(const struct spec *spec, const char *folder, const char *program, char *const *hosts) {
         json_t *paths = json_array(), *names = json_array();
 
         if (paths && spec && spec->kind != JOB_COMMAND)
@@ -35,5 +48,6 @@ json_t *host_inputs_line(const struct spec *spec, const char *folder, char *cons
                 add_name(paths, folder);
         for (; names && hosts && *hosts; hosts++)
                 (void) json_array_append_new(names, json_string(*hosts));
-        return json_pack("{s:s,s:o,s:o}", "type", "inputs", "paths", paths, "hosts", names);
+        return json_pack("{s:s,s:o,s:o,s:o*}", "type", "inputs", "paths", paths, "hosts", names, "program",
+                         folder && program ? program_to_find(program, folder) : NULL);
 }

@@ -145,16 +145,48 @@ static int resolve_copy(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* A job of many hosts is started by mpirun, or by Slurm, already. Debian's mpirun is a link to mpirun.openmpi. */
-static bool starts_ranks(const char *program) {
-        static const char *const names[] = { "mpirun", "mpiexec", "orterun", "prterun", "srun" };
-        const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
-        size_t n = strcspn(name, ".");
+/* A program, with or without its folder; Debian's mpirun is a link to mpirun.openmpi. */
+static const char *find_name(const char *program, size_t length, const char *const *names, size_t n_names) {
+        const char *name = memrchr(program, '/', length);
+        size_t n;
 
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+        name = name ? name + 1 : program;
+        n = MIN(strcspn(name, "."), length - (size_t) (name - program));
+        for (size_t i = 0; i < n_names; i++)
                 if (strlen(names[i]) == n && strncmp(name, names[i], n) == 0)
-                        return true;
-        return false;
+                        return names[i];
+        return NULL;
+}
+
+/* A job of many hosts is started by mpirun, or by Slurm, already. Behind "env A=1", "sh -c" and their like, too: the
+ * first word that is neither one of these, nor an option, nor a variable, is the program. */
+static const char *find_starter(char *const *command) {
+        static const char *const starters[] = { "mpirun", "mpiexec", "orterun", "prterun", "srun" };
+        static const char *const before[] = { "env", "nice", "nohup", "exec", "time", "sh", "bash", "dash", "stdbuf" };
+        static const char blanks[] = " \t\n";
+
+        for (; *command; command++)
+                for (const char *word = *command; *word;) {
+                        size_t n;
+                        word += strspn(word, blanks);
+                        n = strcspn(word, blanks);
+                        const char *starter = find_name(word, n, starters, ELEMENTSOF(starters));
+                        if (starter)
+                                return starter;
+                        bool passed = n == 0 || *word == '-' || memchr(word, '=', n);
+                        if (!passed && !find_name(word, n, before, ELEMENTSOF(before)))
+                                return NULL;
+                        word += n;
+                }
+        return NULL;
+}
+
+/* Each host is that for itself. */
+static const char *find_loopback(char *const *hosts, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++)
+                if (strcasecmp(hosts[i], "localhost") == 0 || strncmp(hosts[i], "127.", 4) == 0)
+                        return hosts[i];
+        return NULL;
 }
 
 int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
@@ -169,13 +201,17 @@ int spec_check_hosts(struct spec_reader *reader, struct spec *spec) {
                                            "this out");
         if (r->use > r->n_hosts)
                 return spec_refuse(reader, "resources.use", "%u, but resources.hosts has %u", r->use, r->n_hosts);
+        const char *loopback = r->n_hosts > 1 ? find_loopback(r->hosts, r->n_hosts) : NULL;
+        if (loopback)
+                return spec_refuse(reader, "resources.hosts", "%.64s: each host is that for itself; give its own name",
+                                   loopback);
         if (r->network && !network_is_valid(r->network))
                 return spec_refuse(reader, "resources.network",
                                    "'%.64s': expected an interface, e.g. eth1, or a network, e.g. 10.0.0.0/24",
                                    r->network);
-        if (r->n_hosts > 1 && spec->kind == JOB_COMMAND && starts_ranks(spec->command[0]))
-                return spec_refuse(reader, "command", "%.64s: bertd starts the ranks; give the program alone",
-                                   spec->command[0]);
+        const char *starter = r->n_hosts > 1 && spec->kind == JOB_COMMAND ? find_starter(spec->command) : NULL;
+        if (starter)
+                return spec_refuse(reader, "command", "%s: bertd starts the ranks; give the program alone", starter);
         const uint32_t *cool = spec->restart.host_cooldown_sec;
         if (cool[0] > cool[1])
                 return spec_refuse(reader, "restart.host_cooldown_sec", "the first, %u, is greater than the second, %u",

@@ -146,6 +146,7 @@ static void on_refused(struct gang_host *host, json_t *line) {
 
         host->busy_usec = leash_class_of(line) != LEASH_CLASS_BUSY ? 0 : host->busy_usec > 0 ? host->busy_usec : now;
         if (host->busy_usec > 0 && now - host->busy_usec < start_patience(host->gang, host)) {
+                gang_status(host->gang, "starting: %s: %s", host->name, reason ? reason : "busy");
                 host_close(host);
                 host_set_state(host, HOST_PAUSED);
                 return;

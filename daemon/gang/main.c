@@ -204,7 +204,9 @@ static int read_inputs(struct gang *gang) {
 
         if (gang->plan.spec && gang->plan.kind != JOB_COMMAND)
                 (void) spec_load(gang->plan.spec, &spec, &error);
-        gang->inputs = host_inputs_line(spec, gang->plan.kind == JOB_COMMAND ? gang->cwd : NULL, gang->plan.hosts);
+        bool command = gang->plan.kind == JOB_COMMAND;
+        gang->inputs = host_inputs_line(spec, command ? gang->cwd : NULL, command ? gang->plan.argv[0] : NULL,
+                                        gang->plan.hosts);
         spec_free(spec);
         return gang->inputs ? 0 : -ENOMEM;
 }

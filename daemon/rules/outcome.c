@@ -197,6 +197,9 @@ static void decide_stop(const struct ending *e, struct outcome *ret) {
         }
         ret->event = rule->event;
         (void) snprintf(ret->reason, sizeof(ret->reason), "%s", rule->reason);
+        const char *death = death_reason(e->attempt, ret);
+        if (e->stop_reason == STOP_PAUSE && ret->exit_class == EXIT_CLASS_HOST_LOST && death)
+                add_more(ret->reason, sizeof(ret->reason), NULL, death); /* there was no checkpoint */
 }
 
 static void decide_death(const struct ending *e, struct outcome *ret) {

@@ -366,6 +366,7 @@ static bool judge_peer(struct span text, struct span fatal, struct exit_verdict 
         if (peer.p)
                 (void) shim_clean_text(host, sizeof(host), peer.p + sizeof(label) - 1, peer.n - (sizeof(label) - 1));
         set_reason(v, "a rank%s%s is gone: its connection was closed", host[0] ? " on " : "", host + strspn(host, " "));
+        (void) snprintf(v->private, sizeof(v->private), "%s", v->reason); /* what follows in the log is Open MPI's */
         return true;
 }
 
@@ -505,7 +506,8 @@ static void quote_last_line(const struct shim_evidence *evidence, struct span te
         };
         static const char *const reports[] = { "Primary job  terminated ",   "mpirun noticed that process ",
                                                "mpirun detected that one ",  "prterun noticed that process ",
-                                               "prterun detected that one ", "MPI_ABORT was invoked on rank " };
+                                               "prterun detected that one ", "mpirun has exited due to process ",
+                                               "prterun has exited due to ", "MPI_ABORT was invoked on rank " };
         char line[SHIM_LINE_MAX + 1];
         struct span launcher = find_earliest(text, reports, ELEMENTSOF(reports));
         size_t size = torchrun_program_size(text.p, launcher.p ? (size_t) (launcher.p - text.p) : text.n);

@@ -42,7 +42,16 @@ ok "an option of ssh is not a host" refuses 2 "not a host name" bertctl submit -
 ok "nor is what a terminal obeys" refuses 2 "^bertctl: --hosts: 'a?b': not a host name" bertctl submit --hosts "$head,a"$'\033'"b" -- true
 ok "it uses no more hosts than it has" refuses 2 "^bertctl: --use: 3, but resources.hosts has 2" bertctl submit --hosts "$head,h2" --use 3 -- true
 ok "bertd starts the ranks" refuses 2 "command: mpirun: bertd starts the ranks; give the program alone" bertctl submit --hosts "$head,h2" -- mpirun -n 2 true
-ok "by its longer name, too" refuses 2 "command: .*/mpirun.openmpi: bertd starts the ranks" bertctl submit --hosts "$head,h2" -- /usr/bin/mpirun.openmpi -n 2 true
+while read -r what; do
+  ok "behind $what, too" refuses 2 "command: mpirun: bertd starts the ranks" sh -c "bertctl submit --hosts $head,h2 -- $what"
+done <<'END'
+env A=1 mpirun true
+nice mpirun -n 2 true
+sh -c "exec mpirun -n 2 true"
+/bin/bash -ec "A=1 /usr/bin/mpirun true"
+END
+ok "a host that each is for itself" refuses 2 "--hosts: localhost: each host is that for itself; give its own name" bertctl submit --hosts "$head,localhost" -- true
+ok "by its longer name, too" refuses 2 "command: mpirun: bertd starts the ranks" bertctl submit --hosts "$head,h2" -- /usr/bin/mpirun.openmpi -n 2 true
 printf '# ours\n%s slots=2\nh2 slots=1\n' "$head" >hosts
 cat >file.yaml <<SPEC
 kind: command
@@ -133,7 +142,7 @@ fake h3 'echo Welcome; echo "to {this} host"'
 waits_for_nothing() { [[ -n $(bertctl submit job.yaml 2>said) && ! -s said ]]; }
 ok "a shell that greets does no harm" waits_for_nothing
 fake h3 'yes | head -c 50000000; exit 1'
-waits "one that floods" "h3: ssh ended without an answer"
+waits "one that floods" "h3: ssh ended without an answer; see why: ssh h3 bertctl --version"
 rm fake/h3
 sed -i 's/unmanaged: true/unmanaged: true, network: 10.99.0.0\/16/' job.yaml
 refused "no interface in the network" "h2: network: no interface of this host is "

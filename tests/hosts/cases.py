@@ -43,10 +43,10 @@ def done_and_undone(bed, host, line, undo):
         bed.run(host, "sh", "-c", undo)
 
 
-def refused(bed, what, status, words, text, head=1):
+def refused(bed, what, status, words, text, head=1, path=""):
     """A submit that fails at once, with lines that have all of these words."""
     bed.write(head, "/home/alice/refused.yaml", text)
-    answer = bed.alice(head, "bertctl submit refused.yaml", check=False)
+    answer = bed.alice(head, f"PATH={path}:$PATH bertctl submit refused.yaml" if path else "bertctl submit refused.yaml", check=False)
     right = answer.returncode == status and answer.stderr.count("\n") >= 1 and all(word in answer.stderr for word in words)
     ok(f"refused: {what}", right, f"exit {answer.returncode}, expected {status} and {words}: {answer.stderr}{answer.stdout}")
     if answer.returncode == 0:
@@ -78,6 +78,8 @@ def forced_key(bed):
         ok("a job runs by it", job.finish(120)["state"] == "done")
         said = bed.alice(1, "bertctl list -H h1,h2").stdout
         ok("list -H shows the hosts' jobs", "HOST" in said and "leased to h1:" in said, said)
+        answer = bed.alice(1, "bertctl status -H h2,h3 4242", check=False)
+        ok("status -H of a job that none has", answer.returncode == 3 and "h3: " in answer.stderr, answer.stderr)
     finally:
         for host in (2, 3):
             file = bed.file(host, AUTHORIZED)
@@ -149,6 +151,13 @@ def refusals(bed):
     refused(bed, "a network that no host has", 1, ["10.99.0.0/16"], spec("refused", ["h1", "h2"], 2, more=", network: 10.99.0.0/16"))
     with done_and_undone(bed, 2, "ip route add blackhole 10.77.0.3/32", "ip route del blackhole 10.77.0.3/32"):
         refused(bed, "no TCP between two others", 1, ["h2", "h3"], three)
+    bed.write(1, "/home/alice/bin/only-here", "#!/bin/sh\n")
+    bed.alice(1, "chmod +x bin/only-here")
+    command = "kind: command\ncommand: [{}]\nresources: {{ranks: 1, hosts: [h1, h2]}}\n"
+    refused(bed, "a program that only the head has", 1, ["h2", "/home/alice/bin/only-here", "install"], command.format("./bin/only-here"))
+    refused(bed, "the same, found in PATH", 1, ["h2", "only-here", "PATH"], command.format("only-here"), path="/home/alice/bin")
+    with done_and_undone(bed, 1, "mkdir /tmp/there; cp /bin/true /tmp/there", "rm -r /tmp/there"):
+        refused(bed, "a program below /tmp, which is another for a job there", 1, ["h2", "/tmp/there/true", "/tmp"], command.format("/tmp/there/true"))
     refused(bed, "a command that starts ranks itself", 2, ["give the program alone"],
             "kind: command\ncommand: [mpirun, hostname]\nresources: {ranks: 1, hosts: [h1, h2]}\n")
 

@@ -44,7 +44,7 @@ static const struct {
         { "ssh: connect to host h3 port 22: No route to host\r\n", EXITED(255), false, HOST_WAITS,
           "h3: does not answer: no route to it" },
         { "kex_exchange_identification: Connection closed by remote host\r\nConnection closed by 10.0.0.3 port 22\r\n",
-          EXITED(255), false, HOST_WAITS, "h3: its sshd closed the connection" },
+          EXITED(255), false, HOST_WAITS, "h3: its sshd closed the connection; see why: ssh h3 true" },
         { "\"System is booting up. Unprivileged users are not permitted to log in yet.\"\r\n", EXITED(255), false,
           HOST_WAITS, "h3: it is starting up" },
         { "", 9, true, HOST_WAITS, "h3: does not answer" },
@@ -55,8 +55,8 @@ static const struct {
           "version" },
         { "first\nsomething \033[2Jelse\r\n", EXITED(255), false, HOST_WAITS, "h3: something  [2Jelse" },
         { "bad \xff\xc2\x9b bytes\n", EXITED(255), false, HOST_WAITS, "h3: bad ??? bytes" },
-        { "", EXITED(1), false, HOST_WAITS, "h3: ssh ended without an answer" },
-        { NULL, EXITED(0), false, HOST_WAITS, "h3: ssh ended without an answer" },
+        { "", EXITED(1), false, HOST_WAITS, "h3: ssh ended without an answer; see why: ssh h3 bertctl --version" },
+        { NULL, EXITED(0), false, HOST_WAITS, "h3: ssh ended without an answer; see why: ssh h3 bertctl --version" },
 };
 
 static void test_ends(void **state) {
@@ -198,6 +198,48 @@ static void test_others(void **state) {
         json_decref(head);
 }
 
+/* A command's program, and what lies where a lease has a folder of its own. */
+static void test_programs(void **state) {
+#define PROGRAM(name, there) "{" SAME ",\"private_tmp\":true,\"program\":{\"name\":\"" name "\",\"there\":" there "}}"
+#define INPUT(path, private) \
+        "{" SAME ",\"private_tmp\":" private ",\"inputs\":[{\"path\":\"" path "\",\"state\":\"ok\",\"hash\":\"\"}]}"
+        static const struct {
+                const char *head, *line;
+                bool ran;
+                enum host_grade grade;
+                const char *text;
+        } cases[] = {
+                { PROGRAM("p", "true"), PROGRAM("p", "true"), false, HOST_GOOD, "" },
+                { PROGRAM("p", "false"), PROGRAM("p", "false"), false, HOST_GOOD, "" },
+                { PROGRAM("p", "true"), PROGRAM("p", "false"), false, HOST_REFUSED,
+                  "h3: p: no such program there in the job's PATH; install it, or give its path" },
+                { PROGRAM("p", "true"), PROGRAM("p", "false"), true, HOST_WAITS,
+                  "h3: p: no such program there in the job's PATH; install it, or give its path" },
+                { PROGRAM("/b/p", "true"), PROGRAM("/b/p", "false"), false, HOST_REFUSED,
+                  "h3: /b/p: no such program there; copy or install it" },
+                { PROGRAM("/tmp/p", "true"), PROGRAM("/tmp/p", "true"), false, HOST_REFUSED,
+                  "h3: /tmp/p: a job has its own /tmp and /var/tmp there; move it elsewhere" },
+                { INPUT("/var/tmp/a", "true"), INPUT("/var/tmp/a", "true"), false, HOST_REFUSED,
+                  "h3: /var/tmp/a: a job has its own /tmp and /var/tmp there; move it elsewhere" },
+                { INPUT("/var/tmp/a", "true"), INPUT("/var/tmp/a", "false"), false, HOST_GOOD, "" },
+                { INPUT("/tmpa", "true"), INPUT("/tmpa", "true"), false, HOST_GOOD, "" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                json_t *head = json_loads(cases[i].head, 0, NULL), *line = json_loads(cases[i].line, 0, NULL);
+                const struct host_facts f = { .host = "h3", .line = line, .head = head, .ran = cases[i].ran };
+                struct host_verdict v;
+
+                assert_non_null(head);
+                assert_non_null(line);
+                host_judge(&f, &v);
+                if (v.grade != cases[i].grade || strcmp(v.text, cases[i].text) != 0)
+                        fail_msg("%zu: %d \"%s\", not \"%s\"", i, (int) v.grade, v.text, cases[i].text);
+                json_decref(head);
+                json_decref(line);
+        }
+}
+
 /* What another host sends is bounded and printable. */
 static void test_hostile(void **state) {
         static char text[20000];
@@ -237,19 +279,31 @@ static void test_inputs(void **state) {
         struct error error = {};
 
         assert_int_equal(spec_parse("s", text, strlen(text), NULL, 0, &spec, &error), 0);
-        json_t *line = host_inputs_line(spec, NULL, hosts), *none = host_inputs_line(NULL, "/work", hosts);
+        json_t *line = host_inputs_line(spec, NULL, NULL, hosts), *none = host_inputs_line(NULL, "/work", NULL, hosts);
         cleanup_free char *out = json_dumps(line, JSON_COMPACT), *bare = json_dumps(none, JSON_COMPACT);
         assert_string_equal(
                 out, "{\"type\":\"inputs\",\"paths\":[\"/a.csv\",\"/b.csv\",\"/t.csv\"],\"hosts\":[\"h1\",\"h2\"]}");
         assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[\"/work\"],\"hosts\":[\"h1\",\"h2\"]}");
         json_decref(line);
         json_decref(none);
+        static const struct {
+                const char *program, *name;
+        } programs[] = {
+                { "./bin/p", "/work/bin/p" }, { "bin/p", "/work/bin/p" }, { "/bin/p", "/bin/p" }, { "p", "p" }
+        };
+        for (size_t i = 0; i < ELEMENTSOF(programs); i++) {
+                json_t *command = host_inputs_line(NULL, "/work", programs[i].program, hosts),
+                       *program = json_object_get(command, "program");
+                assert_string_equal(json_string_value(json_object_get(program, "name")), programs[i].name);
+                assert_string_equal(json_string_value(json_object_get(program, "search")), getenv("PATH"));
+                json_decref(command);
+        }
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_ends),    cmocka_unit_test(test_lines),  cmocka_unit_test(test_others),
-                cmocka_unit_test(test_hostile), cmocka_unit_test(test_inputs),
+                cmocka_unit_test(test_hostile), cmocka_unit_test(test_inputs), cmocka_unit_test(test_programs),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,7 @@ static const struct {
 } stops[] = {
         { "cancelled", "cancelled" },
         { "paused", "paused" },
+        { "paused-lost", "paused; h3: silent for 20.1 s" },
         { "shutdown", "stopped with the daemon" },
 };
 

@@ -313,7 +313,9 @@ static void test_gang(void **state) {
                                     "causing\n   Process name: [prterun-h1-77@1,2] Exit code:    3\n";
         static const char closed[] = "  Local host: h1\n  Peer host:  h2\n"
                                      "[h1:00000] *** An error occurred in Socket closed\n"
-                                     "[h1:00000] *** reported by process [77,0]\n";
+                                     "[h1:00000] *** reported by process [77,0]\n"
+                                     "prterun has exited due to process rank 1 with PID 2 on node h1 calling\n"
+                                     "\"abort\".\nterminated by signals sent by prterun (as reported here).\n";
         struct shim_evidence evidence = { .wait_status = CODE(3),
                                           .tail = exited,
                                           .tail_size = strlen(exited),
@@ -332,6 +334,7 @@ static void test_gang(void **state) {
         evidence.tail_size = strlen(closed);
         shim_classify(&evidence, &v);
         assert_string_equal(v.reason, "a rank on h2 is gone: its connection was closed");
+        assert_string_equal(v.private, v.reason);
         assert_int_equal(v.exit_class, EXIT_CLASS_MPI);
         evidence.tail = newer;
         evidence.tail_size = strlen(newer);
