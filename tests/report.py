@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TRIAL = bool(os.environ.get("FIGURES_TRIAL"))
 PROVENANCE = re.compile(r"`(?P<command>[^`]+)` at commit (?P<commit>[0-9a-f]{7,40})(?P<dirty>-dirty)?, (?P<date>\d{4}-\d\d-\d\d), "
                         r"on (?P<machine>\d+ cores of .+?)(?=[.,;:]?(\s|$))")
-SECTION = re.compile(r"^<!-- (?P<name>[a-z-]+): begin -->\n(?P<text>.*?)\n?^<!-- (?P=name): end -->$", re.M | re.S)
+SECTION = re.compile(r"^<!-- (?P<name>[a-z0-9-]+): begin -->\n(?P<text>.*?)\n?^<!-- (?P=name): end -->$", re.M | re.S)
 
 
 def refuse(problem):

@@ -43,12 +43,21 @@ static int check_delimiter(struct spec_reader *reader, const struct spec_data *d
         return spec_refuse(reader, "data.delimiter", "'%.16s': %s", data->delimiter, problem);
 }
 
+static int check_columns(struct spec_reader *reader, const struct spec_data *data) {
+        const char *label = data->label ? data->label : "label";
+        bool same = data->n_text == 0 && strcmp(label, "text") == 0; /* the default */
+
+        for (uint32_t i = 0; i < data->n_text; i++)
+                same = same || strcmp(data->text[i], label) == 0;
+        return same ? spec_refuse(reader, "data.label", "'%.64s' is also in data.text; the model would read the answer",
+                                  label)
+                    : 0;
+}
+
 /* A pair is one sequence, of which each end is cut as transformers does. */
 static int check_pair(struct spec_reader *reader, const struct spec_data *data) {
         static const char *const names[] = TRUNCATION_NAMES;
 
-        if (data->objective != OBJECTIVE_CLASSIFY)
-                return 0;
         if (data->join == JOIN_FALSE && data->n_text != 2)
                 return spec_refuse(reader, "data.join", "false: a pair has two columns, but data.text has %u",
                                    data->n_text > 0 ? data->n_text : 1);
@@ -199,7 +208,9 @@ int spec_check(struct spec_reader *reader, struct spec *spec) {
                 r = check_warmup(reader, spec);
         if (r == 0)
                 r = check_keep(reader, &spec->checkpoint);
-        if (r == 0)
+        if (r == 0 && data->objective == OBJECTIVE_CLASSIFY)
+                r = check_columns(reader, data);
+        if (r == 0 && data->objective == OBJECTIVE_CLASSIFY)
                 r = check_pair(reader, data);
         return r < 0 ? r : check_delimiter(reader, data);
 }

@@ -108,6 +108,8 @@ bad 78 "bad.yaml:4: data.join: false: a pair has two columns, but data.text has 
 bad 78 "bad.yaml:4: data.join: 'maybe' is not auto, false or true" "another word" 's/hypothesis./hypothesis], join: maybe/'
 bad 65 "no column 'hypotheses' in the header; it has index, premise, hypothesis, label" "a column that is not there" 's/hypothesis.,/hypotheses],/'
 bad 65 "rte.tsv: 'premise' and '2' are the same column; a pair has two" "one column by name and number" 's/premise, hypothesis./premise, 2]/'
+bad 78 "bad.yaml:4: data.label: 'premise' is also in data.text; the model would read the answer" "the label among the texts" 's/premise, hypothesis./premise, hypothesis], label: premise/'
+bad 65 "rte.tsv: '2' and 'premise' are the same column, text and label" "the same by its number" 's/premise, hypothesis./2, hypothesis], label: premise/'
 bad 65 "no column '5' in the header; it has index, premise, hypothesis, label" "a number beyond the header" 's/hypothesis.,/5],/'
 ok "predict, too" refuses 65 "rte-dev.tsv:1: no column '9' in the header" "$TRAINER" predict --text premise --text 9 rte/best.ckpt rte-dev.tsv
 sed 's/"type_vocab_size": 2/"type_vocab_size": 1/' tiny.json >flat.json

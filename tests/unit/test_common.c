@@ -258,6 +258,7 @@ static void test_nearest(void **state) {
                 else
                         assert_ptr_equal(got, cases[i].want);
         }
+        assert_string_equal(nearest_of("gpu", (const char *const[]) { "auto", "cpu", "cuda" }, 3), "cuda");
 }
 
 static void test_cpu_lists(void **state) {

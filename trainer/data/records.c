@@ -80,8 +80,12 @@ static int no_column(const struct records *r, const char *name, struct error *er
         for (uint32_t i = 0; i < r->row.n_fields && used < sizeof(all); i++)
                 used += (size_t) snprintf(all + used, sizeof(all) - used, "%s%.40s", i ? ", " : "",
                                           csv_field(&r->row, i));
-        return error_input(error, BERTD_EXIT_DATA, "%s:%" PRIu64 ": no column '%.40s' in the header; it has %s%s",
-                           r->row.path, r->row.first_line, name, all, hint(r));
+        const char *key = name == r->options.label ? "label" : "text";
+        return error_input(error, BERTD_EXIT_DATA,
+                           "%s:%" PRIu64
+                           ": no column '%.40s' in the header; it has %s%s; name it in a spec by data.%s, "
+                           "of a command by --%s",
+                           r->row.path, r->row.first_line, name, all, hint(r), key, key);
 }
 
 static int find_column(const struct records *r, const char *name, bool header, uint32_t *ret, struct error *error) {
@@ -131,6 +135,11 @@ static int find_columns(struct records *r, struct error *error) {
                                    o->text[0], o->text[1]);
         if (code > 0 && o->label)
                 code = find_column(r, o->label, header, &r->label, error) < 0 ? -EINVAL : 1;
+        for (uint32_t i = 0; code > 0 && o->label && i < o->n_text; i++)
+                if (r->column[i] == r->label)
+                        return error_input(error, BERTD_EXIT_DATA,
+                                           "%s: '%.40s' and '%.40s' are the same column, text and label", r->row.path,
+                                           o->text[i], o->label);
         return code < 0 ? code : 0;
 }
 
