@@ -101,7 +101,7 @@ With tensor cores and a link of 100 Gb/s a host, base on 32 GPUs would make near
 - **A network of 10 Gb/s**: {1 / step('base', 'V100, fp16', 32, '10 Gb/s', 64)[3]:.1f} steps/s for base whatever the batch: all 440 MB of gradients pass each host's one link twice. A run on
   such hosts gains from a larger batch a step (accumulation: the exchange is once an update), not from faster GPUs.
 - **fp32 without tensor cores**: 135 sequences of base a second and GPU, so 1.3 to 1.9 steps/s at 70 to 100 sequences a GPU; 39 of large, so the same at 20 to
-  30: what fits into 16 GB. Then fp16 (`train.precision: fp16`) would make it up to five times faster, until the network is the limit.
+  30: what fits into 16 GB. fp16, which `train.precision: auto` chooses there, would make it up to five times faster, until the network is the limit.
 
 What four and eight such hosts may make with tensor cores, before gradients of two bytes or larger batches:
 
