@@ -3,7 +3,7 @@
  * span_kernels.h, once for each instruction set; no guard.
  *
  * A tail of fewer elements is loaded into the low lanes of a vector, the rest `fill`, and only n lanes are stored. Sums are taken in eight
- * lanes whatever LANES, element i in lane i % 8, so that all instruction sets give the same bits.
+ * lanes whatever LANES, element i in lane i % 8, so that all instruction sets that fuse give the same bits.
  */
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -32,6 +32,9 @@ INLINE void KERNEL(store_part)(float *p, FLOATS v, size_t n) {
                 _mm512_mask_storeu_ps(p, (__mmask16) ((1u << n) - 1), (__m512) v);
 }
 INLINE FLOATS KERNEL(sqrt)(FLOATS x) { return (FLOATS) _mm512_sqrt_ps((__m512) x); }
+INLINE FLOATS KERNEL(fma)(FLOATS a, FLOATS b, FLOATS c) {
+        return (FLOATS) _mm512_fmadd_ps((__m512) a, (__m512) b, (__m512) c);
+}
 INLINE FLOATS KERNEL(max)(FLOATS a, FLOATS b) { return (FLOATS) _mm512_max_ps((__m512) a, (__m512) b); }
 INLINE FLOATS KERNEL(min)(FLOATS a, FLOATS b) { return (FLOATS) _mm512_min_ps((__m512) a, (__m512) b); }
 INLINE FLOATS KERNEL(if_greater)(FLOATS a, FLOATS b, FLOATS yes, FLOATS no) {
@@ -57,12 +60,16 @@ INLINE void KERNEL(store_part)(float *p, FLOATS v, size_t n) {
 }
 #ifdef KERNEL_AVX2
 INLINE FLOATS KERNEL(sqrt)(FLOATS x) { return (FLOATS) _mm256_sqrt_ps((__m256) x); }
+INLINE FLOATS KERNEL(fma)(FLOATS a, FLOATS b, FLOATS c) {
+        return (FLOATS) _mm256_fmadd_ps((__m256) a, (__m256) b, (__m256) c);
+}
 INLINE FLOATS KERNEL(max)(FLOATS a, FLOATS b) { return (FLOATS) _mm256_max_ps((__m256) a, (__m256) b); }
 INLINE FLOATS KERNEL(min)(FLOATS a, FLOATS b) { return (FLOATS) _mm256_min_ps((__m256) a, (__m256) b); }
 INLINE FLOATS KERNEL(if_greater)(FLOATS a, FLOATS b, FLOATS yes, FLOATS no) {
         return (FLOATS) _mm256_blendv_ps((__m256) no, (__m256) yes, _mm256_cmp_ps((__m256) a, (__m256) b, _CMP_GT_OQ));
 }
 #else
+INLINE FLOATS KERNEL(fma)(FLOATS a, FLOATS b, FLOATS c) { return a * b + c; } /* rounded twice */
 INLINE FLOATS KERNEL(sqrt)(FLOATS x) {
         for (int i = 0; i < LANES; i++)
                 x[i] = __builtin_sqrtf(x[i]);
@@ -113,19 +120,22 @@ INLINE v8d KERNEL(add_squares)(v8d total, FLOATS v, size_t n) {
 /* Lanes are added in one fixed tree. */
 INLINE float KERNEL(sum)(v8f v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
+/* p · x + c, a step of Horner's rule. */
+INLINE FLOATS KERNEL(step)(FLOATS p, FLOATS x, float c) { return KERNEL(fma)(p, x, KERNEL(splat)(c)); }
+
 /* Cephes' expf: x = n ln 2 + r, degree 6 in r. Within 2 ulp; below −87.3 the smallest normal number. */
 INLINE FLOATS KERNEL(exp_of)(FLOATS x) {
         const float magic = 0x1.8p23f;
         x = KERNEL(clamp)(x, -87.33654f, 88.37626f);
-        FLOATS shifted = x * 1.44269504088896341f + magic;
+        FLOATS shifted = KERNEL(step)(x, KERNEL(splat)(1.44269504088896341f), magic);
         FLOATS n = shifted - magic;
-        FLOATS r = x - n * 0.693359375f - n * -2.12194440e-4f;
-        FLOATS p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-        p = p * r + 8.3334519073e-3f;
-        p = p * r + 4.1665795894e-2f;
-        p = p * r + 1.6666665459e-1f;
-        p = p * r + 5.0000001201e-1f;
-        p = p * (r * r) + r + 1.0f;
+        FLOATS r = KERNEL(fma)(n, KERNEL(splat)(2.12194440e-4f), KERNEL(fma)(n, KERNEL(splat)(-0.693359375f), x));
+        FLOATS p = KERNEL(step)(r, KERNEL(splat)(1.9875691500e-4f), 1.3981999507e-3f);
+        p = KERNEL(step)(p, r, 8.3334519073e-3f);
+        p = KERNEL(step)(p, r, 4.1665795894e-2f);
+        p = KERNEL(step)(p, r, 1.6666665459e-1f);
+        p = KERNEL(step)(p, r, 5.0000001201e-1f);
+        p = KERNEL(fma)(p, r * r, r) + 1.0f;
         INTS exponent = ((INTS) shifted << 23) + (127 << 23);
         return p * (FLOATS) exponent;
 }
@@ -134,18 +144,18 @@ INLINE FLOATS KERNEL(exp_of)(FLOATS x) {
 INLINE FLOATS KERNEL(erf_of)(FLOATS x) {
         INTS sign = (INTS) x & (int) 0x80000000u;
         FLOATS t = KERNEL(clamp)((FLOATS) ((INTS) x ^ sign), 0.0f, 4.0f), z = t * t;
-        FLOATS far = t * -1.72853470e-5f + 3.83197126e-4f;
-        far = far * z + (t * -3.88396438e-3f + 2.42546219e-2f);
-        far = far * t + -1.06777877e-1f;
-        far = far * t + -6.34846687e-1f;
-        far = far * t + -1.28717512e-1f;
-        far = 1.0f - KERNEL(exp_of)(far * t - t);
-        FLOATS near = z * -5.96761703e-4f + 4.99119423e-3f;
-        near = near * z + -2.67681349e-2f;
-        near = near * z + 1.12819925e-1f;
-        near = near * z + -3.76125336e-1f;
-        near = near * z + 1.28379166e-1f;
-        near = near * t + t;
+        FLOATS far = KERNEL(step)(t, KERNEL(splat)(-1.72853470e-5f), 3.83197126e-4f);
+        far = KERNEL(fma)(far, z, KERNEL(step)(t, KERNEL(splat)(-3.88396438e-3f), 2.42546219e-2f));
+        far = KERNEL(step)(far, t, -1.06777877e-1f);
+        far = KERNEL(step)(far, t, -6.34846687e-1f);
+        far = KERNEL(step)(far, t, -1.28717512e-1f);
+        far = 1.0f - KERNEL(exp_of)(KERNEL(fma)(far, t, -t));
+        FLOATS near = KERNEL(step)(z, KERNEL(splat)(-5.96761703e-4f), 4.99119423e-3f);
+        near = KERNEL(step)(near, z, -2.67681349e-2f);
+        near = KERNEL(step)(near, z, 1.12819925e-1f);
+        near = KERNEL(step)(near, z, -3.76125336e-1f);
+        near = KERNEL(step)(near, z, 1.28379166e-1f);
+        near = KERNEL(fma)(near, t, t);
         return (FLOATS) ((INTS) KERNEL(if_greater)(t, KERNEL(splat)(0.927734375f), far, near) | sign);
 }
 
@@ -154,11 +164,11 @@ INLINE FLOATS KERNEL(tanh_of)(FLOATS x) {
         INTS sign = (INTS) x & (int) 0x80000000u;
         FLOATS t = KERNEL(clamp)((FLOATS) ((INTS) x ^ sign), 0.0f, 10.0f), z = t * t;
         FLOATS far = 1.0f - 2.0f / (KERNEL(exp_of)(t + t) + 1.0f);
-        FLOATS near = z * -5.70498872745e-3f + 2.06390887954e-2f;
-        near = near * z + -5.37397155531e-2f;
-        near = near * z + 1.33314422036e-1f;
-        near = near * z + -3.33332819422e-1f;
-        near = near * z * t + t;
+        FLOATS near = KERNEL(step)(z, KERNEL(splat)(-5.70498872745e-3f), 2.06390887954e-2f);
+        near = KERNEL(step)(near, z, -5.37397155531e-2f);
+        near = KERNEL(step)(near, z, 1.33314422036e-1f);
+        near = KERNEL(step)(near, z, -3.33332819422e-1f);
+        near = KERNEL(fma)(near * z, t, t);
         return (FLOATS) ((INTS) KERNEL(if_greater)(t, KERNEL(splat)(0.625f), far, near) | sign);
 }
 
@@ -170,56 +180,45 @@ INLINE FLOATS KERNEL(tanh_of)(FLOATS x) {
 #if LANES == 16
 #define WIDE(name) _mm512_##name
 #define WHOLE __m512i
+#define OFFSETS _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7)
+#define ODD_WORDS(even, odd) _mm512_mask_blend_epi32(0xaaaa, even, odd)
 #else
 #define WIDE(name) _mm256_##name
 #define WHOLE __m256i
+#define OFFSETS _mm256_setr_epi64x(0, 2, 1, 3)
+#define ODD_WORDS(even, odd) _mm256_blend_epi32(even, odd, 0xaa)
 #endif
 
-/* 32 × 32 → 64 bits in each lane, by halves: even lanes, odd lanes, then the high and low words apart. */
-INLINE void KERNEL(multiply_wide)(WHOLE x, WHOLE m, WHOLE *high, WHOLE *low) {
-        WHOLE even = WIDE(mul_epu32)(x, m), odd = WIDE(mul_epu32)(WIDE(srli_epi64)(x, 32), m);
-
-#if LANES == 16
-        *high = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
-        *low = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
-#else
-        *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-        *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
-#endif
-}
-
-/* Lane 4 i + j works on block j · LANES / 4 + i: unpacked twice, a vector then holds consecutive blocks. */
-INLINE void KERNEL(philox)(uint16_t halves[8 * BLOCKS], uint64_t key, uint32_t first_block, uint32_t site, uint64_t k) {
+/* A block in each lane of 64 bits, of whose words only the lower half counts: a product's upper half is the high word, its lower one the
+ * low word. Lanes are taken in such an order that two unpacked vectors hold consecutive blocks. */
+INLINE void KERNEL(philox_lanes)(WHOLE *to, WHOLE c0, uint64_t key, uint32_t site, uint64_t k) {
         const WHOLE m0 = WIDE(set1_epi32)((int) 0xD2511F53u), m1 = WIDE(set1_epi32)((int) 0xCD9E8D57u);
-#if LANES == 16
-        const WHOLE offsets = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-#else
-        const WHOLE offsets = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-#endif
-        WHOLE c0 = WIDE(add_epi32)(WIDE(set1_epi32)((int) first_block), offsets);
         WHOLE c1 = WIDE(set1_epi32)((int) site), c2 = WIDE(set1_epi32)((int) (uint32_t) k);
         WHOLE c3 = WIDE(set1_epi32)((int) (uint32_t) (k >> 32));
         uint32_t k0 = (uint32_t) key, k1 = (uint32_t) (key >> 32);
 
         for (int round = 0; round < 10; round++) {
-                WHOLE high0, low0, high1, low1;
-                KERNEL(multiply_wide)(c0, m0, &high0, &low0);
-                KERNEL(multiply_wide)(c2, m1, &high1, &low1);
-                c0 = (WHOLE) ((INTS) high1 ^ (INTS) c1 ^ (int) k0);
-                c2 = (WHOLE) ((INTS) high0 ^ (INTS) c3 ^ (int) k1);
-                c1 = low1;
-                c3 = low0;
+                WHOLE p0 = WIDE(mul_epu32)(c0, m0), p1 = WIDE(mul_epu32)(c2, m1);
+                c0 = (WHOLE) ((INTS) WIDE(srli_epi64)(p1, 32) ^ (INTS) c1 ^ (int) k0);
+                c2 = (WHOLE) ((INTS) WIDE(srli_epi64)(p0, 32) ^ (INTS) c3 ^ (int) k1);
+                c1 = p1;
+                c3 = p0;
                 k0 += 0x9E3779B9u;
                 k1 += 0xBB67AE85u;
         }
-        WHOLE a = WIDE(unpacklo_epi32)(c0, c1), b = WIDE(unpackhi_epi32)(c0, c1);
-        WHOLE c = WIDE(unpacklo_epi32)(c2, c3), d = WIDE(unpackhi_epi32)(c2, c3);
-        WHOLE *to = (WHOLE *) halves;
-        to[0] = WIDE(unpacklo_epi64)(a, c);
-        to[1] = WIDE(unpackhi_epi64)(a, c);
-        to[2] = WIDE(unpacklo_epi64)(b, d);
-        to[3] = WIDE(unpackhi_epi64)(b, d);
+        WHOLE a = ODD_WORDS(c0, WIDE(slli_epi64)(c1, 32)), b = ODD_WORDS(c2, WIDE(slli_epi64)(c3, 32));
+        to[0] = WIDE(unpacklo_epi64)(a, b);
+        to[1] = WIDE(unpackhi_epi64)(a, b);
 }
+
+INLINE void KERNEL(philox)(uint16_t halves[8 * BLOCKS], uint64_t key, uint32_t first_block, uint32_t site, uint64_t k) {
+        WHOLE *to = (WHOLE *) halves, block = WIDE(add_epi32)(WIDE(set1_epi32)((int) first_block), OFFSETS);
+
+        KERNEL(philox_lanes)(to, block, key, site, k);
+        KERNEL(philox_lanes)(to + 2, WIDE(add_epi32)(block, WIDE(set1_epi32)(BLOCKS / 2)), key, site, k);
+}
+#undef OFFSETS
+#undef ODD_WORDS
 #undef WIDE
 #undef WHOLE
 #else

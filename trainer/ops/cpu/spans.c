@@ -31,7 +31,7 @@ typedef int32_t v16i __attribute__((vector_size(64)));
 #define KERNEL_AVX2
 #define KERNEL(name) avx2_##name
 #define KERNEL_NAME "avx2"
-#define TARGET __attribute__((target("avx2")))
+#define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #include "trainer/ops/cpu/span_kernels.h"
 
@@ -49,7 +49,7 @@ const struct cpu_kernels *cpu_kernels_variant(unsigned index) {
 
 #ifdef __x86_64__
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx2"))
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
                 variants[1] = &avx2_table;
         if (variants[1] && __builtin_cpu_supports("avx512f"))
                 variants[2] = &avx512_table;

@@ -1,7 +1,7 @@
 /*
  * The span kernels of the fp32 CPU backend, which know nothing of threads.
- * span_kernels.h is compiled plain, for AVX2 and for AVX-512; none fuses multiply and add and all take sums in eight lanes, so they give
- * the same bits. Matrix products do fuse where the machine can, so "generic" differs from the other two.
+ * span_kernels.h is compiled plain, for AVX2 and for AVX-512; all take sums in eight lanes, and the latter two fuse the same multiplications
+ * and additions, as matrix products do: they give the same bits, "generic" others.
  */
 #ifndef TRAINER_OPS_CPU_SPANS_H
 #define TRAINER_OPS_CPU_SPANS_H
@@ -12,7 +12,7 @@
 struct cpu_kernels {
         const char *name;
 
-        /* y = act(y + bias); the argument of act goes to pre where given. bias may be NULL. */
+        /* y = act(y + bias), bias may be NULL; what linear keeps goes to pre where given: act′ (ops.h, keeps_slope). */
         void (*bias_activation)(float *y, const float *bias, enum activation act, float *pre, size_t n);
         void (*activation_backward)(float *dx, const float *saved, enum activation act, size_t n);
 
