@@ -38,6 +38,14 @@ static struct workspace plan_kept(const struct model *model, struct arena *arena
         return (struct workspace) { size > 0 ? arena_bytes(arena, size) : NULL, size };
 }
 
+/* A slope is computed for the backward pass alone; an argument may be where the activation is fused with the product. */
+static struct tensor plan_kept_by_linear(const struct model *model, struct arena *arena, uint32_t rows,
+                                         uint32_t columns) {
+        bool idle = !model->limits.training && model->ops->keeps_slope;
+
+        return idle ? (struct tensor) {} : arena_tensor(arena, rows, columns);
+}
+
 /* All but the output may be shared if none of it is needed after the layer, or if backward makes it again. */
 static struct layer_buffers plan_layer(const struct model *model, struct arena *arena) {
         const struct model_config *c = &model->config;
@@ -52,7 +60,7 @@ static struct layer_buffers plan_layer(const struct model *model, struct arena *
                 .mean1 = arena_statistics(arena, 1, t),
                 .rstd1 = arena_statistics(arena, 1, t),
                 .y1 = arena_tensor(arena, t, h),
-                .pre = arena_tensor(arena, t, f),
+                .pre = plan_kept_by_linear(model, arena, t, f),
                 .act = arena_tensor(arena, t, f),
                 .sum2 = arena_tensor(arena, t, h),
                 .mean2 = arena_statistics(arena, 1, t),
@@ -141,7 +149,7 @@ void buffers_plan(struct model *model, struct arena *arena) {
         b->pooled = arena_tensor(arena, limits->max_sequences, h);
         b->sentence_logits = arena_tensor(arena, limits->max_sequences, 2);
         b->masked = arena_tensor(arena, m, h);
-        b->transform_pre = arena_tensor(arena, m, e);
+        b->transform_pre = plan_kept_by_linear(model, arena, m, e);
         b->transform_act = arena_tensor(arena, m, e);
         b->transform_mean = arena_statistics(arena, 1, m);
         b->transform_rstd = arena_statistics(arena, 1, m);

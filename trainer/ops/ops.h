@@ -159,6 +159,7 @@ struct ops {
         const char *name; /* "cpu", "fp64", "cuda" */
         enum dtype dtype, master;
         bool host_memory;
+        bool keeps_slope; /* linear keeps act′ of gelu, gelu_new and relu for linear_dx; false: their argument */
         const char *(*location)(
                 void); /* the device's PCI address as sysfs writes it, "0000:3b:00.0"; NULL, or it returns NULL: unknown */
         const char *(*variant)(void); /* which kernels the machine got: kept in checkpoints' meta (C9) */
@@ -208,13 +209,13 @@ struct ops {
         void (*embed_forward)(const struct op_embed *op, const struct op_norm *norm);
         void (*embed_backward)(const struct op_embed *op);
 
-        /* y (T, N) = act(x (T, K) · w (N, K)ᵀ + bias (1, N)); bias may be absent. `pre` (T, N), where present, keeps the
-         * argument of act. fp32: error of a K-term dot product. */
+        /* y (T, N) = act(x (T, K) · w (N, K)ᵀ + bias (1, N)); bias may be absent. `pre` (T, N), where present, keeps what
+         * linear_dx takes as `saved`: act's argument, or act′ (keeps_slope). fp32: error of a K-term dot product. */
         void (*linear)(struct tensor x, struct tensor w, struct tensor bias, enum activation act, struct tensor pre,
                        struct tensor y);
 
-        /* dx (T, K) = dy (T, N) · w (N, K), added to dx where `add`; then times act′: of the saved argument for gelu, gelu_new and
-         * relu, of the saved value for tanh (`saved` (T, K), the layer below). dbias (1, K), where present, += the column sums of dx as it
+        /* dx (T, K) = dy (T, N) · w (N, K), added to dx where `add`; then times act′: what linear kept of the layer below for gelu,
+         * gelu_new and relu, of tanh its value (`saved` (T, K)). dbias (1, K), where present, += the column sums of dx as it
          * then is: the gradient of the bias below, which is made where dx is. */
         void (*linear_dx)(struct tensor dy, struct tensor w, bool add, enum activation act, struct tensor saved,
                           struct tensor dx, struct tensor dbias);

@@ -4,38 +4,30 @@
  */
 #include "trainer/ops/cpu/span_vectors.h"
 
-INLINE FLOATS KERNEL(activate)(enum activation act, FLOATS x) {
+/* act(x); of the activations that keep it act′(x), too, where ret_slope is given. */
+INLINE FLOATS KERNEL(activate)(enum activation act, FLOATS x, FLOATS *ret_slope) {
+        FLOATS t;
+
         switch (act) {
         case ACTIVATION_GELU:
-                return 0.5f * x * (1.0f + KERNEL(erf_of)(x * 0.70710678118654752440f));
+                t = 1.0f + KERNEL(erf_of)(x * 0.70710678118654752440f);
+                if (ret_slope)
+                        *ret_slope = 0.5f * t + x * 0.39894228040143267794f * KERNEL(exp_of)(-0.5f * x * x);
+                return 0.5f * x * t;
         case ACTIVATION_GELU_NEW:
-                return 0.5f * x * (1.0f + KERNEL(tanh_of)(0.79788456080286535588f * (x + 0.044715f * x * x * x)));
+                t = KERNEL(tanh_of)(0.79788456080286535588f * (x + 0.044715f * x * x * x));
+                if (ret_slope)
+                        *ret_slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456080286535588f *
+                                                                 (1.0f + 3.0f * 0.044715f * x * x);
+                return 0.5f * x * (1.0f + t);
         case ACTIVATION_RELU:
+                if (ret_slope)
+                        *ret_slope = KERNEL(if_greater)(x, KERNEL(splat)(0), KERNEL(splat)(1), KERNEL(splat)(0));
                 return KERNEL(if_greater)(KERNEL(splat)(0), x, KERNEL(splat)(0), x);
         case ACTIVATION_TANH:
                 return KERNEL(tanh_of)(x);
         default:
                 return x;
-        }
-}
-
-INLINE FLOATS KERNEL(activate_derivative)(enum activation act, FLOATS s) {
-        FLOATS t;
-
-        switch (act) {
-        case ACTIVATION_GELU:
-                return 0.5f * (1.0f + KERNEL(erf_of)(s * 0.70710678118654752440f)) +
-                       s * 0.39894228040143267794f * KERNEL(exp_of)(-0.5f * s * s);
-        case ACTIVATION_GELU_NEW:
-                t = KERNEL(tanh_of)(0.79788456080286535588f * (s + 0.044715f * s * s * s));
-                return 0.5f * (1.0f + t) +
-                       0.5f * s * (1.0f - t * t) * 0.79788456080286535588f * (1.0f + 3.0f * 0.044715f * s * s);
-        case ACTIVATION_RELU:
-                return KERNEL(if_greater)(s, KERNEL(splat)(0), KERNEL(splat)(1), KERNEL(splat)(0));
-        case ACTIVATION_TANH:
-                return 1.0f - s * s;
-        default:
-                return KERNEL(splat)(1);
         }
 }
 
@@ -45,9 +37,10 @@ INLINE void KERNEL(bias_activation_of)(enum activation act, float *y, const floa
                 FLOATS x = KERNEL(load_part)(y + i, n - i, 0);
                 if (bias)
                         x += KERNEL(load_part)(bias + i, n - i, 0);
+                FLOATS kept = x;
+                KERNEL(store_part)(y + i, KERNEL(activate)(act, x, pre ? &kept : NULL), n - i);
                 if (pre)
-                        KERNEL(store_part)(pre + i, x, n - i);
-                KERNEL(store_part)(y + i, KERNEL(activate)(act, x), n - i);
+                        KERNEL(store_part)(pre + i, kept, n - i);
         }
 }
 
@@ -70,29 +63,13 @@ FUNCTION void KERNEL(bias_activation)(float *y, const float *bias, enum activati
         }
 }
 
-INLINE void KERNEL(activation_backward_of)(enum activation act, float *dx, const float *saved, size_t n) {
-        for (size_t i = 0; i < n; i += LANES) {
-                FLOATS s = KERNEL(load_part)(saved + i, n - i, 0), d = KERNEL(load_part)(dx + i, n - i, 0);
-                KERNEL(store_part)(dx + i, d * KERNEL(activate_derivative)(act, s), n - i);
-        }
-}
-
+/* See cpu_linear: of tanh the value was kept, of the others the slope. */
 FUNCTION void KERNEL(activation_backward)(float *dx, const float *saved, enum activation act, size_t n) {
-        switch (act) {
-        case ACTIVATION_GELU:
-                KERNEL(activation_backward_of)(ACTIVATION_GELU, dx, saved, n);
-                break;
-        case ACTIVATION_GELU_NEW:
-                KERNEL(activation_backward_of)(ACTIVATION_GELU_NEW, dx, saved, n);
-                break;
-        case ACTIVATION_RELU:
-                KERNEL(activation_backward_of)(ACTIVATION_RELU, dx, saved, n);
-                break;
-        case ACTIVATION_TANH:
-                KERNEL(activation_backward_of)(ACTIVATION_TANH, dx, saved, n);
-                break;
-        default:
-                break;
+        for (size_t i = 0; act != ACTIVATION_NONE && i < n; i += LANES) {
+                FLOATS s = KERNEL(load_part)(saved + i, n - i, 0);
+                if (act == ACTIVATION_TANH)
+                        s = 1.0f - s * s;
+                KERNEL(store_part)(dx + i, KERNEL(load_part)(dx + i, n - i, 0) * s, n - i);
         }
 }
 
@@ -262,11 +239,25 @@ FUNCTION float KERNEL(dot)(const float *a, const float *b, size_t n) {
         return KERNEL(sum)(total);
 }
 
+/* The first of n that is `value`; the last one if none is (NaN). */
+INLINE size_t KERNEL(find)(const float *x, float value, size_t n) {
+        size_t i = 0;
+
+        for (int found = 0; i + 64 < n; i += 64) {
+                for (size_t k = 0; k < 64; k++)
+                        found |= x[i + k] == value;
+                if (found)
+                        break;
+        }
+        while (i + 1 < n && x[i] != value)
+                i++;
+        return i;
+}
+
 /* Blocks of 4096 terms: an fp32 sum over a vocabulary would lose digits. */
 FUNCTION float KERNEL(log_sum_exp)(const float *x, size_t n, size_t *ret_best) {
         float max = KERNEL(greatest)(x, n);
         double sum = 0;
-        size_t best = 0;
 
         for (size_t first = 0; first < n; first += 4096) {
                 size_t end = first + 4096 < n ? first + 4096 : n;
@@ -277,9 +268,7 @@ FUNCTION float KERNEL(log_sum_exp)(const float *x, size_t n, size_t *ret_best) {
                                 end - i);
                 sum += (double) KERNEL(sum)(total);
         }
-        while (best + 1 < n && x[best] != max)
-                best++;
-        *ret_best = best;
+        *ret_best = KERNEL(find)(x, max, n);
         return max + (float) __builtin_log(sum);
 }
 

@@ -55,6 +55,7 @@ static const struct ops table = {
         .dtype = DTYPE_FP32,
         .master = DTYPE_FP32,
         .host_memory = true,
+        .keeps_slope = true,
         .variant = ops_cpu_variant,
         .allocate = cpu_allocate,
         .release = cpu_release,
