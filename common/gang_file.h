@@ -34,6 +34,7 @@ struct gang_plan {
         uint32_t host_timeout_sec;
         char *network;  /* CIDR or interface; NULL: Open MPI chooses */
         char **travels; /* names of variables, "A", "B_*" */
+        bool lasts;     /* of a command: what its first process leaves behind is waited for */
         bool unmanaged; /* hosts without a bertd may be used */
         bool ran;       /* an earlier attempt has executed it: what is missing may return */
         char *spec;     /* path of the normalised spec, which names the inputs; of a command: it has none of interest */

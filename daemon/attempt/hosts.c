@@ -94,6 +94,7 @@ char *attempt_gang_document(const struct gang_input *input) {
                                   .host_timeout_sec = job->host_timeout_sec,
                                   .network = job->network,
                                   .travels = split(job->travels),
+                                  .lasts = job->ends_with == ENDS_WITH_LAST,
                                   .unmanaged = job->unmanaged != 0,
                                   .ran = input->ran,
                                   .spec = (char *) input->spec,

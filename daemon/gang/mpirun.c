@@ -219,6 +219,8 @@ static void add_program(const struct gang *gang, unsigned hosts, struct words *w
                 add(words, "rank");
                 add(words, "--ranks=%u", gang->plan.ranks);
                 add(words, "--hosts=%u", hosts);
+                if (gang->plan.lasts)
+                        add(words, "--last");
                 add(words, "--");
         }
         for (char **p = gang->plan.argv; *p; p++)

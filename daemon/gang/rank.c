@@ -1,21 +1,35 @@
 /*
- * `bertd-gang rank --ranks R --hosts K -- PROGRAM…`: becomes the program of a command's rank, with the variables that
- * torch.distributed, DeepSpeed and others read: mpirun's would not be known to them. MASTER_ADDR and MASTER_PORT come
- * with mpirun's -x.
+ * `bertd-gang rank --ranks R --hosts K [--last] -- PROGRAM…`: runs the program of a command's rank, with the variables
+ * that torch.distributed, DeepSpeed and others read: mpirun's would not be known to them. MASTER_ADDR and MASTER_PORT
+ * come with mpirun's -x.
+ *
+ * A rank ends with its program, as a job of one host does: Open MPI would wait for as long as any process has the
+ * rank's output open. What lives two seconds later was left behind, and is killed; with --last it is waited for. This
+ * process must not be taken for the rank: /proc/PID/environ does not show the rank's variables.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bertd/exit.h"
 #include "bertd/limits.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/parse.h"
+#include "common/proc.h"
+#include "common/proc_files.h"
 #include "daemon/gang/gang.h"
+
+#define LEFT_USEC (2 * USEC_PER_SEC) /* as shim/left.c */
 
 static void set_number(const char *name, uint64_t value) {
         char text[24];
@@ -45,24 +59,133 @@ static void set_variables(uint64_t ranks, uint64_t hosts) {
                 set_number("NODE_RANK", number / ranks);
 }
 
+/* Before any variable is set: all of them are where the kernel put them and shows them. */
+static int move_environment(void) {
+        size_t n = 0;
+
+        while (environ[n])
+                n++;
+        char **copy = calloc(n + 1, sizeof(*copy));
+        for (size_t i = 0; i < n; i++)
+                if (!copy || !(copy[i] = strdup(environ[i])))
+                        return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                explicit_bzero(environ[i], strlen(environ[i]));
+        environ = copy;
+        return 0;
+}
+
+static __attribute__((noreturn)) void become_program(char **argv, pid_t parent, const sigset_t *signals) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+                _exit(1);
+        (void) sigprocmask(SIG_SETMASK, signals, NULL);
+        (void) execvp(argv[0], argv);
+        int code = errno;
+        (void) fprintf(stderr, "%s: %s\n", argv[0], code == ENOENT ? "command not found" : strerror(code));
+        _exit(code == ENOENT ? 127 : 126);
+}
+
+static void mark_self(struct procs *procs, void *userdata) {
+        struct proc *self = procs_find(procs, getpid());
+
+        if (self)
+                self->mark = PROC_ROOT;
+}
+
+static void name_left(void) {
+        const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+        struct procs procs = {};
+        char name[PROC_NAME_SIZE];
+
+        if (procs_read_ours(&procs, mark_self, NULL) < 0 || procs.n == 0)
+                return;
+        proc_name(procs.list[0].pid, name);
+        (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, which end%s with it: %s%s\n",
+                       rank ? rank : "?", procs.n, procs.n > 1 ? "es" : "", procs.n > 1 ? "" : "s", name,
+                       procs.n > 1 ? " and others" : "");
+        procs_free(&procs);
+}
+
+/* Orphans are children of this process, a subreaper. */
+static void end_left(void) {
+        const struct timespec nap = { .tv_nsec = 50000000 };
+        uint64_t deadline = clock_boottime_usec() + LEFT_USEC;
+        pid_t pid;
+
+        while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0 && clock_boottime_usec() < deadline)
+                if (pid == 0)
+                        (void) nanosleep(&nap, NULL);
+        if (pid < 0)
+                return;
+        name_left();
+        (void) procs_end_all(mark_self, NULL, LEFT_USEC);
+}
+
+/* As the program did. */
+static int end_by(int status) {
+        const struct rlimit no_core = {};
+        sigset_t none;
+
+        if (!WIFSIGNALED(status))
+                return WEXITSTATUS(status);
+        (void) setrlimit(RLIMIT_CORE, &no_core);
+        (void) signal(WTERMSIG(status), SIG_DFL);
+        (void) sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        (void) raise(WTERMSIG(status));
+        return 128 + WTERMSIG(status);
+}
+
+/* Signals reach the program by themselves: who sends one sends it to the rank's process group, or to all its processes.
+ */
+static int run(char **argv, bool last) {
+        sigset_t all, before;
+        pid_t parent = getpid(), pid;
+        int status = 0, code;
+
+        (void) sigfillset(&all);
+        (void) sigprocmask(SIG_BLOCK, &all, &before);
+        (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
+        pid_t program = fork();
+        if (program < 0) {
+                code = errno;
+                (void) fprintf(stderr, "%s: %s\n", argv[0], strerror(code));
+                return BERTD_EXIT_OSERR;
+        }
+        if (program == 0)
+                become_program(argv, parent, &before);
+        while ((pid = waitpid(-1, &status, 0)) != program && (pid > 0 || errno == EINTR))
+                ;
+        if (last)
+                while (waitpid(-1, NULL, 0) > 0)
+                        ;
+        else
+                end_left();
+        return end_by(status);
+}
+
 int rank_main(int argc, char **argv) {
         static const struct option options[] = { { "ranks", required_argument, NULL, 'r' },
                                                  { "hosts", required_argument, NULL, 'k' },
+                                                 { "last", no_argument, NULL, 'l' },
                                                  {} };
         uint64_t ranks = 0, hosts = 0;
-        bool good = true;
+        bool good = true, last = false;
 
-        for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;)
+        for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+                last = last || c == 'l';
                 good = good && (c == 'r'   ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &ranks) == 0
                                 : c == 'k' ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &hosts) == 0
-                                           : false);
+                                           : c == 'l');
+        }
         if (!good || ranks == 0 || hosts == 0 || optind >= argc) {
                 (void) fprintf(stderr, "usage: bertd-gang rank --ranks R --hosts K -- PROGRAM... (mpirun calls it)\n");
                 return BERTD_EXIT_USAGE;
         }
+        if (move_environment() < 0) {
+                (void) fprintf(stderr, "bertd-gang rank: %s\n", strerror(ENOMEM));
+                return BERTD_EXIT_OSERR;
+        }
         set_variables(ranks, hosts);
-        (void) execvp(argv[optind], argv + optind);
-        int code = errno;
-        (void) fprintf(stderr, "%s: %s\n", argv[optind], code == ENOENT ? "command not found" : strerror(code));
-        return code == ENOENT ? 127 : 126;
+        return run(argv + optind, last);
 }

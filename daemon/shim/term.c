@@ -55,16 +55,23 @@ static bool has_child(const struct procs *procs, const struct proc *proc, const 
 static const char *const mpirun_names[] = { "mpirun", "mpiexec", "orterun", "prterun" };
 static const char *const gang_names[] = { "bertd-gang" };
 
-/* What connects a gang to its other hosts: the ssh of bertd-gang, its agents below mpirun. They end with it. */
+static bool is_below_mpirun(const struct procs *procs, const struct proc *proc) {
+        const struct proc *parent = procs_find(procs, proc->parent);
+
+        return parent && has_name(parent, mpirun_names, ELEMENTSOF(mpirun_names));
+}
+
+/* What connects a gang to its other hosts, and ends with it: the ssh of bertd-gang, and its agents below mpirun. A
+ * bertd-gang there that has a child is no agent: it runs a rank's program. */
 static bool is_link(const struct procs *procs, const struct proc *proc) {
         const struct proc *parent = procs_find(procs, proc->parent);
 
         if (!parent || parent->pid == getpid())
                 return false;
-        if (has_name(parent, gang_names, ELEMENTSOF(gang_names)))
-                return !has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names));
-        return has_name(proc, gang_names, ELEMENTSOF(gang_names)) &&
-               has_name(parent, mpirun_names, ELEMENTSOF(mpirun_names));
+        if (has_name(proc, gang_names, ELEMENTSOF(gang_names)))
+                return is_below_mpirun(procs, proc) && !has_child(procs, proc, NULL, 0);
+        return has_name(parent, gang_names, ELEMENTSOF(gang_names)) && !is_below_mpirun(procs, parent) &&
+               !has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names));
 }
 
 /* A carrier ends with its children and must not get the signal before them: Open MPI's mpirun, su and runuser give them

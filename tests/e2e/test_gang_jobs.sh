@@ -67,6 +67,11 @@ is "a program without a status of its own is not starting for ever" "$(field "$j
 ok "cancel kills them" wait_state "$job" cancelled
 is "and names them, not what started them" "$(field "$job" reason)" "cancelled; grace time expired, killed: python3 $work/deaf.py"
 
+job=$(submit_on h1,h2 2 sh -c 'sleep 300 & echo rank $RANK is over')
+ok "ranks that leave a process behind end without it" wait_job "$job"
+for i in 0 1; do ok "rank $i names it" says "$(log_of "$job")" "bertd: rank $i left 1 process behind, which ends with it: sleep"; done
+is "it is gone on both hosts" "$(processes_on h1 sleep; processes_on h2 sleep)" ""
+
 cat >"$work/steps.py" <<'EOF'
 import os, socket, time
 if os.environ["RANK"] == "0":
