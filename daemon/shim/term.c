@@ -62,7 +62,7 @@ static bool is_below_mpirun(const struct procs *procs, const struct proc *proc) 
 }
 
 /* What connects a gang to its other hosts, and ends with it: the ssh of bertd-gang, and its agents below mpirun. A
- * bertd-gang there that has a child is no agent: it runs a rank's program. */
+ * bertd-gang there that has a child is not an agent: it runs a rank's program. */
 static bool is_link(const struct procs *procs, const struct proc *proc) {
         const struct proc *parent = procs_find(procs, proc->parent);
 
