@@ -66,6 +66,14 @@ refuses_after_progress() {
 }
 
 have_ranks() { [ "$1" -eq 1 ] || command -v mpirun >/dev/null || { skip "$1 ranks" "no mpirun"; return 1; }; }
+kernel() { sqlite3 "$1" "select value from meta where key = 'kernel'"; }
+# same_end OLDER RUN WHOLE STEP: RUN went on from OLDER to the end of WHOLE, a run that was never stopped: the same bits where the kernels of OLDER
+# are those of today on this CPU, else the same loss but for rounding.
+same_end() {
+        if [ "$(kernel "$1")" = "$(kernel "$(ckpt "$3" "$4")")" ]; then "$TRAINER" diff "$(ckpt "$2" "$4")" "$(ckpt "$3" "$4")" >/dev/null; else
+                jq -se "map(select(.step == $4 and .loss).loss) | length == 2 and (.[0] - .[1] | fabs) < 1e-4 * .[0]" "$2/metrics.jsonl" "$3/metrics.jsonl" >/dev/null
+        fi
+}
 ckpt() { printf '%s/checkpoints/step-%09d.ckpt' "$1" "$2"; }
 
 # kill_run KIND SPEC DIR STEP LAST: a pretrain or finetune of one rank dies of kill -9 once STEP is logged; again where it was quicker, and

@@ -266,7 +266,8 @@ struct ops {
 const struct ops *ops_cpu(void);
 const struct ops *ops_fp64(void);
 
-/* The kernels' instruction set: "avx512" and "avx2" give the same bits, "generic" does not fuse multiply and add. */
+/* The kernels: "avx512-fma" and "avx2-fma" give the same bits, "generic" does not fuse multiply and add. The name changes with the bits:
+ * "avx512" and "avx2" in older checkpoints fused in products alone. */
 const char *ops_cpu_variant(void);
 
 static inline size_t dtype_size(enum dtype dtype) { return dtype == DTYPE_FP64 ? 8 : dtype == DTYPE_FP32 ? 4 : 2; }

@@ -52,7 +52,7 @@ struct gemm_kernel {
 
 #ifdef __x86_64__
 #define GEMM(name) avx2_##name
-#define NAME "avx2"
+#define NAME "avx2-fma"
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #define ROWS 6
@@ -60,7 +60,7 @@ struct gemm_kernel {
 #include "trainer/ops/cpu/gemm_kernels.h"
 
 #define GEMM(name) avx512_##name
-#define NAME "avx512"
+#define NAME "avx512-fma"
 #define TARGET __attribute__((target("avx512f")))
 #define LANES 16
 #define ROWS 12
