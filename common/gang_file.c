@@ -32,15 +32,16 @@ static json_t *strings(char *const *texts) {
 
 char *gang_file_write(const struct gang_plan *p) {
         cleanup_json json_t *root = json_pack(
-                "{s:i,s:I,s:I,s:s,s:s,s:s,s:o,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:s*,s:o,s:b,s:b,s:b,s:s*,s:s*,s:b,s:o}",
+                "{s:i,s:I,s:I,s:s,s:s,s:s,s:o,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:s*,s:o,s:b,s:b,s:b,s:s*,s:s*,s:b,s:"
+                "o}",
                 "version", VERSION, "job", (json_int_t) p->job, "attempt", (json_int_t) p->attempt, "kind",
                 job_kind_name(p->kind), "name", p->name, "head", p->head, "hosts", strings(p->hosts), "spares",
                 strings(p->spares), "shrink", (int) p->shrink, "cooling", (int) p->cooling, "ranks",
                 (json_int_t) p->ranks, "gpus", (json_int_t) p->gpus, "threads", (json_int_t) p->threads, "memory",
-                (json_int_t) p->memory, "host_timeout_sec", (json_int_t) p->host_timeout_sec, "network", p->network,
-                "travels", strings(p->travels), "lasts", (int) p->lasts, "unmanaged", (int) p->unmanaged, "ran",
-                (int) p->ran, "spec", p->spec, "scratch", p->scratch, "private_shm", (int) p->private_shm, "argv",
-                strings(p->argv));
+                (json_int_t) p->memory, "host_timeout_sec", (json_int_t) p->host_timeout_sec, "grace_sec",
+                (json_int_t) p->grace_sec, "network", p->network, "travels", strings(p->travels), "lasts",
+                (int) p->lasts, "unmanaged", (int) p->unmanaged, "ran", (int) p->ran, "spec", p->spec, "scratch",
+                p->scratch, "private_shm", (int) p->private_shm, "argv", strings(p->argv));
 
         return root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 }
@@ -123,6 +124,7 @@ static bool read_plan(const json_t *root, struct gang_plan *p) {
                 .memory = memory > 0 ? (uint64_t) memory : 0,
                 .host_timeout_sec =
                         read_number(root, "host_timeout_sec", BERTD_HOST_TIMEOUT_MIN, BERTD_HOST_TIMEOUT_MAX),
+                .grace_sec = read_number(root, "grace_sec", 0, INT32_MAX),
                 .network = read_text(root, "network"),
                 .travels = read_strings(json_object_get(root, "travels")),
                 .lasts = json_is_true(json_object_get(root, "lasts")),

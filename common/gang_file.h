@@ -31,7 +31,7 @@ struct gang_plan {
         bool cooling;                  /* the job has more hosts, which cool down */
         uint32_t ranks, gpus, threads; /* of each host */
         uint64_t memory;               /* bytes of each host, 0 = no limit */
-        uint32_t host_timeout_sec;
+        uint32_t host_timeout_sec, grace_sec;
         char *network;  /* CIDR or interface; NULL: Open MPI chooses */
         char **travels; /* names of variables, "A", "B_*" */
         bool lasts;     /* of a command: what its first process leaves behind is waited for */

@@ -145,39 +145,33 @@ static int resolve_copy(struct spec_reader *reader, struct spec *spec) {
         return 0;
 }
 
-/* A program, with or without its folder; Debian's mpirun is a link to mpirun.openmpi. */
-static const char *find_name(const char *program, size_t length, const char *const *names, size_t n_names) {
-        const char *name = memrchr(program, '/', length);
-        size_t n;
+/* A program, with or without its folder. */
+static const char *find_name(const char *program, const char *const *names, size_t n_names) {
+        const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
 
-        name = name ? name + 1 : program;
-        n = MIN(strcspn(name, "."), length - (size_t) (name - program));
         for (size_t i = 0; i < n_names; i++)
-                if (strlen(names[i]) == n && strncmp(name, names[i], n) == 0)
+                if (strcmp(names[i], name) == 0)
                         return names[i];
         return NULL;
 }
 
-/* A job of many hosts is started by mpirun, or by Slurm, already. Behind "env A=1", "sh -c" and their like, too: the
- * first word that is neither one of these, nor an option, nor a variable, is the program. */
+/* A job of many hosts is started by mpirun, or by Slurm, already. Behind "env A=1" and its like, too: the first word
+ * that is neither one of these, nor an option, a variable or a number, is the program. Debian's mpirun is
+ * mpirun.openmpi. */
 static const char *find_starter(char *const *command) {
-        static const char *const starters[] = { "mpirun", "mpiexec", "orterun", "prterun", "srun" };
-        static const char *const before[] = { "env", "nice", "nohup", "exec", "time", "sh", "bash", "dash", "stdbuf" };
-        static const char blanks[] = " \t\n";
+        static const char *const starters[] = { "mpirun", "mpiexec",        "orterun",        "prterun",
+                                                "srun",   "mpirun.openmpi", "mpiexec.openmpi" };
+        static const char *const before[] = { "env",    "nice",   "nohup",   "time",   "stdbuf",
+                                              "setsid", "ionice", "timeout", "taskset" };
 
-        for (; *command; command++)
-                for (const char *word = *command; *word;) {
-                        size_t n;
-                        word += strspn(word, blanks);
-                        n = strcspn(word, blanks);
-                        const char *starter = find_name(word, n, starters, ELEMENTSOF(starters));
-                        if (starter)
-                                return starter;
-                        bool passed = n == 0 || *word == '-' || memchr(word, '=', n);
-                        if (!passed && !find_name(word, n, before, ELEMENTSOF(before)))
-                                return NULL;
-                        word += n;
-                }
+        for (; *command; command++) {
+                const char *word = *command, *starter = find_name(word, starters, ELEMENTSOF(starters));
+                if (starter)
+                        return starter;
+                bool passed = *word == '-' || (*word >= '0' && *word <= '9') || strchr(word, '=');
+                if (!passed && !find_name(word, before, ELEMENTSOF(before)))
+                        return NULL;
+        }
         return NULL;
 }
 

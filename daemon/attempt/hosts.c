@@ -92,6 +92,7 @@ char *attempt_gang_document(const struct gang_input *input) {
                                   .threads = job->threads,
                                   .memory = job->memory,
                                   .host_timeout_sec = job->host_timeout_sec,
+                                  .grace_sec = (uint32_t) job->grace_sec,
                                   .network = job->network,
                                   .travels = split(job->travels),
                                   .lasts = job->ends_with == ENDS_WITH_LAST,

@@ -219,6 +219,7 @@ static void add_program(const struct gang *gang, unsigned hosts, struct words *w
                 add(words, "rank");
                 add(words, "--ranks=%u", gang->plan.ranks);
                 add(words, "--hosts=%u", hosts);
+                add(words, "--grace=%u", gang->plan.grace_sec);
                 if (gang->plan.lasts)
                         add(words, "--last");
                 add(words, "--");

@@ -1,13 +1,15 @@
 /*
- * `bertd-gang rank --ranks R --hosts K [--last] -- PROGRAM…`: runs the program of a command's rank, with the variables
- * that torch.distributed, DeepSpeed and others read: mpirun's would not be known to them. MASTER_ADDR and MASTER_PORT
- * come with mpirun's -x.
+ * `bertd-gang rank --ranks R --hosts K [--grace SEC] [--last] -- PROGRAM…`: runs the program of a command's rank, with
+ * the variables that torch.distributed, DeepSpeed and others read: mpirun's would not be known to them. MASTER_ADDR and
+ * MASTER_PORT come with mpirun's -x.
  *
  * A rank ends with its program, as a job of one host does: Open MPI would wait for as long as any process has the
- * rank's output open. What lives two seconds later was left behind, and is killed; with --last it is waited for. This
- * process must not be taken for the rank: /proc/PID/environ does not show the rank's variables.
+ * rank's output open. What lives two seconds later was left behind, and is stopped; with --last it is waited for, and
+ * fails the rank if it fails. This process must not be taken for the rank: /proc/PID/environ does not show the rank's
+ * variables.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -79,6 +81,8 @@ static __attribute__((noreturn)) void become_program(char **argv, pid_t parent, 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 _exit(1);
         (void) sigprocmask(SIG_SETMASK, signals, NULL);
+        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC); /* Open MPI gives rank 0 a pipe */
+        (void) dup2(null_fd, STDIN_FILENO);
         (void) execvp(argv[0], argv);
         int code = errno;
         (void) fprintf(stderr, "%s: %s\n", argv[0], code == ENOENT ? "command not found" : strerror(code));
@@ -92,7 +96,8 @@ static void mark_self(struct procs *procs, void *userdata) {
                 self->mark = PROC_ROOT;
 }
 
-static void name_left(void) {
+/* SIGTERM to what is left. */
+static void ask_left(void) {
         const char *rank = getenv("OMPI_COMM_WORLD_RANK");
         struct procs procs = {};
         char name[PROC_NAME_SIZE];
@@ -100,25 +105,45 @@ static void name_left(void) {
         if (procs_read_ours(&procs, mark_self, NULL) < 0 || procs.n == 0)
                 return;
         proc_name(procs.list[0].pid, name);
-        (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, which end%s with it: %s%s\n",
-                       rank ? rank : "?", procs.n, procs.n > 1 ? "es" : "", procs.n > 1 ? "" : "s", name,
-                       procs.n > 1 ? " and others" : "");
+        (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, stopped: %s%s\n", rank ? rank : "?", procs.n,
+                       procs.n > 1 ? "es" : "", name, procs.n > 1 ? " and others" : "");
+        for (size_t i = 0; i < procs.n; i++)
+                (void) proc_signal(&procs.list[i], SIGTERM);
         procs_free(&procs);
 }
 
-/* Orphans are children of this process, a subreaper. */
-static void end_left(void) {
+/* Orphans are children of this process, a subreaper. False: some live. */
+static bool wait_for_all(uint64_t limit_usec) {
         const struct timespec nap = { .tv_nsec = 50000000 };
-        uint64_t deadline = clock_boottime_usec() + LEFT_USEC;
+        uint64_t deadline = clock_boottime_usec() + limit_usec;
         pid_t pid;
 
         while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0 && clock_boottime_usec() < deadline)
                 if (pid == 0)
                         (void) nanosleep(&nap, NULL);
-        if (pid < 0)
+        return pid < 0;
+}
+
+/* A program that ends so was asked to stop, as was all that it left: twice might be taken for more urgent. */
+static bool was_stopped(int status) {
+        return WIFSIGNALED(status) ? WTERMSIG(status) == SIGTERM
+                                   : WEXITSTATUS(status) == 128 + SIGTERM || WEXITSTATUS(status) == BERTD_EXIT_STOPPED;
+}
+
+static void end_left(int status, uint64_t grace_usec) {
+        if (wait_for_all(LEFT_USEC))
                 return;
-        name_left();
-        (void) procs_end_all(mark_self, NULL, LEFT_USEC);
+        if (!was_stopped(status))
+                ask_left();
+        if (!wait_for_all(grace_usec))
+                (void) procs_end_all(mark_self, NULL, LEFT_USEC);
+}
+
+/* Until the last one has ended; the first failure counts. */
+static int wait_for_last(int status) {
+        for (int later; waitpid(-1, &later, 0) > 0;)
+                status = status != 0 ? status : later;
+        return status;
 }
 
 /* As the program did. */
@@ -138,7 +163,7 @@ static int end_by(int status) {
 
 /* Signals reach the program by themselves: who sends one sends it to the rank's process group, or to all its processes.
  */
-static int run(char **argv, bool last) {
+static int run(char **argv, bool last, uint64_t grace_usec) {
         sigset_t all, before;
         pid_t parent = getpid(), pid;
         int status = 0, code;
@@ -157,25 +182,26 @@ static int run(char **argv, bool last) {
         while ((pid = waitpid(-1, &status, 0)) != program && (pid > 0 || errno == EINTR))
                 ;
         if (last)
-                while (waitpid(-1, NULL, 0) > 0)
-                        ;
+                status = wait_for_last(status);
         else
-                end_left();
+                end_left(status, grace_usec);
         return end_by(status);
 }
 
 int rank_main(int argc, char **argv) {
         static const struct option options[] = { { "ranks", required_argument, NULL, 'r' },
                                                  { "hosts", required_argument, NULL, 'k' },
+                                                 { "grace", required_argument, NULL, 'g' },
                                                  { "last", no_argument, NULL, 'l' },
                                                  {} };
-        uint64_t ranks = 0, hosts = 0;
+        uint64_t ranks = 0, hosts = 0, grace_sec = 0;
         bool good = true, last = false;
 
         for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
                 last = last || c == 'l';
                 good = good && (c == 'r'   ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &ranks) == 0
                                 : c == 'k' ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &hosts) == 0
+                                : c == 'g' ? parse_u64(optarg, 0, UINT32_MAX, &grace_sec) == 0
                                            : c == 'l');
         }
         if (!good || ranks == 0 || hosts == 0 || optind >= argc) {
@@ -187,5 +213,5 @@ int rank_main(int argc, char **argv) {
                 return BERTD_EXIT_OSERR;
         }
         set_variables(ranks, hosts);
-        return run(argv + optind, last);
+        return run(argv + optind, last, grace_sec * USEC_PER_SEC);
 }

@@ -241,6 +241,7 @@ int shim_gang_open(struct shim *shim) {
         g->is = faccessat(shim->dir_fd, "gang.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
         if (!g->is)
                 return 0;
+        shim->attempt.ends_with = ENDS_WITH_FIRST; /* of bertd-gang; each rank waits for its own last process */
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
                 return -errno;
         g->fd = fds[0];

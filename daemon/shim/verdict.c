@@ -419,6 +419,18 @@ static bool judge_mpi(struct span text, struct exit_verdict *v) {
         return false;
 }
 
+/* A rank of a gang that is mpirun, or calls it: Open MPI's own words name no cause. */
+static bool judge_nested(struct span text, struct exit_verdict *v) {
+        static const char *const words[] = { "does not support recursive calls", "plm_rsh_component.c" };
+
+        if (v->first_rank < 0 || !find_earliest(text, words, ELEMENTSOF(words)).p)
+                return false;
+        v->exit_class = EXIT_CLASS_USER_ERROR;
+        set_reason(v, "the program calls mpirun: bertd starts the ranks; give the program alone");
+        (void) snprintf(v->private, sizeof(v->private), "%s", v->reason);
+        return true;
+}
+
 static bool judge_launch(struct span text, struct exit_verdict *v) {
         struct span unable = find_last(text, "mpirun was unable to ");
         struct span slots = find_last(text, "There are not enough slots available");
@@ -467,7 +479,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         read_torchrun(text, v);
         read_python_launcher(evidence, text, v);
         find_host(evidence, v);
-        if (v->signal == 0 && judge_launch(text, v))
+        if (v->signal == 0 && ((evidence->hosts && judge_nested(text, v)) || judge_launch(text, v)))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
                 v->signal = v->exit_code - 128; /* how a shell or mpirun reports a signal */

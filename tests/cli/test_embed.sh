@@ -85,7 +85,7 @@ ok "and what it left is in nobody's way" test $? -eq 0
 awk '{ print NR % 2 ? $0 : "" }' texts.txt >half.txt
 embed "$pre" half.txt >half.jsonl
 ok "lines without text are counted" grep -qx 'bert-trainer: half.txt:2: no text, the first of 35 such lines' err
-sed 's/text: .body./text: [label, body]/' tune.yaml >pair.yaml
+sed 's/text: .body./text: [id, body]/' tune.yaml >pair.yaml
 timeout 120 "$TRAINER" finetune pair.yaml --run-dir pair >pair.log 2>&1
 ok "no line of two texts for a model of pairs: refused" refuses_last 65 "texts.txt:1: no text (expected two texts with a tab between them), as in all 70 lines" "$TRAINER" embed "$(ckpt pair 2)" texts.txt
 : >none.txt

@@ -69,8 +69,17 @@ is "and names them, not what started them" "$(field "$job" reason)" "cancelled; 
 
 job=$(submit_on h1,h2 2 sh -c 'sleep 300 & echo rank $RANK is over')
 ok "ranks that leave a process behind end without it" wait_job "$job"
-for i in 0 1; do ok "rank $i names it" says "$(log_of "$job")" "bertd: rank $i left 1 process behind, which ends with it: sleep"; done
+for i in 0 1; do ok "rank $i names it" says "$(log_of "$job")" "bertd: rank $i left 1 process behind, stopped: sleep"; done
 is "it is gone on both hosts" "$(processes_on h1 sleep; processes_on h2 sleep)" ""
+job=$("$BERTCTL" submit --hosts h1,h2 --retries 0 --ends-with last -- sh -c '(sleep 1; exit $RANK) & exit 0')
+ok "with --ends-with last a later failure is one" not wait_job "$job"
+ok "of that rank" says "$(record_of "$job" 1 reason)" '^rank 1 on h2: exit code 1'
+job=$("$BERTCTL" submit --hosts h1,h2 --retries 0 --ends-with last -- sh -c '(sleep 1; echo late $RANK) & exit 0')
+ok "and a later end is awaited" wait_job "$job"
+for i in 0 1; do ok "of rank $i" says "$(log_of "$job")" "late $i"; done
+job=$("$BERTCTL" submit --hosts h1,h2 --retries 0 -- sh -c 'cd /; mpirun -n 2 hostname')
+ok "a program that calls mpirun" not wait_job "$job"
+ok "is told so" says "$("$BERTCTL" status "$job")" 'the program calls mpirun: bertd starts the ranks; give the program alone'
 
 cat >"$work/steps.py" <<'EOF'
 import os, socket, time

@@ -46,12 +46,11 @@ while read -r what; do
   ok "behind $what, too" refuses 2 "command: mpirun: bertd starts the ranks" sh -c "bertctl submit --hosts $head,h2 -- $what"
 done <<'END'
 env A=1 mpirun true
-nice mpirun -n 2 true
-sh -c "exec mpirun -n 2 true"
-/bin/bash -ec "A=1 /usr/bin/mpirun true"
+nice -n 5 mpirun -n 2 true
+timeout -k 5 10 /usr/bin/mpirun -n 2 true
 END
 ok "a host that each is for itself" refuses 2 "--hosts: localhost: each host is that for itself; give its own name" bertctl submit --hosts "$head,localhost" -- true
-ok "by its longer name, too" refuses 2 "command: mpirun: bertd starts the ranks" bertctl submit --hosts "$head,h2" -- /usr/bin/mpirun.openmpi -n 2 true
+ok "by its longer name, too" refuses 2 "command: mpirun.openmpi: bertd starts the ranks" bertctl submit --hosts "$head,h2" -- /usr/bin/mpirun.openmpi -n 2 true
 printf '# ours\n%s slots=2\nh2 slots=1\n' "$head" >hosts
 cat >file.yaml <<SPEC
 kind: command

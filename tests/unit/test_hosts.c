@@ -293,6 +293,7 @@ static void test_plan(void **state) {
                                         .memory = UINT64_C(1) << 40,
                                         .host_timeout_sec = 40,
                                         .travels = none,
+                                        .grace_sec = 7,
                                         .lasts = true,
                                         .argv = argv };
         struct gang_plan back;
@@ -303,7 +304,8 @@ static void test_plan(void **state) {
         assert_int_equal(file_write_atomic(GANG_FILE, text, strlen(text), 0600, &error), 0);
         assert_int_equal(gang_file_read(GANG_FILE, &back, &error), 0);
         assert_true(back.job == 42 && back.attempt == 3 && back.kind == JOB_COMMAND && back.shrink && back.ranks == 8);
-        assert_true(back.memory == UINT64_C(1) << 40 && back.host_timeout_sec == 40 && !back.unmanaged && back.lasts);
+        assert_true(back.memory == UINT64_C(1) << 40 && back.host_timeout_sec == 40 && !back.unmanaged && back.lasts &&
+                    back.grace_sec == 7);
         assert_string_equal(back.hosts[1], "h2");
         assert_string_equal(back.spares[0], "h3");
         assert_true(!back.hosts[2] && !back.spares[1] && !back.network && !back.travels[0]);

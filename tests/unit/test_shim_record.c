@@ -304,6 +304,9 @@ static void test_long_line(void **state) {
         }
         shim_last_line(NULL, 0, line);
         assert_string_equal(line, "");
+        static const char noise[] = "boom\n[h1:01127] plm:rsh: Warning: setpgid(1150,1150) failed in parent\n";
+        shim_last_line(noise, strlen(noise), line);
+        assert_string_equal(line, "boom");
 }
 
 /* Of a gang the host follows from the rank, and another host's memory is not this one's. */
@@ -330,6 +333,19 @@ static void test_gang(void **state) {
         evidence.tail_size = strlen(newer);
         shim_classify(&evidence, &v);
         assert_string_equal(v.reason, "rank 2 on h2: exit code 3");
+        static const char *const nested[] = {
+                "mpirun does not support recursive calls\n" EXITED("1", "1"),
+                "[h2:9] [[INVALID],INVALID] FORCE-TERMINATE AT Not found:-13 - error plm_rsh_component.c(335)\n" EXITED(
+                        "1", "243"),
+        };
+        for (size_t i = 0; i < ELEMENTSOF(nested); i++) {
+                evidence.tail = nested[i];
+                evidence.tail_size = strlen(nested[i]);
+                shim_classify(&evidence, &v);
+                assert_int_equal(v.exit_class, EXIT_CLASS_USER_ERROR);
+                assert_string_equal(v.private, "rank 1 on h1: the program calls mpirun: bertd starts the ranks; give "
+                                               "the program alone");
+        }
         evidence.tail = closed;
         evidence.tail_size = strlen(closed);
         shim_classify(&evidence, &v);
