@@ -309,6 +309,29 @@ static void test_long_line(void **state) {
         assert_string_equal(line, "boom");
 }
 
+/* A rank that calls mpirun: Open MPI's own words would be the reason. */
+static void test_nested(void **state) {
+        static const char *const nested[] = {
+                "mpirun does not support recursive calls\n" EXITED("1", "1"),
+                "[h2:9] [[INVALID],INVALID] FORCE-TERMINATE AT Not found:-13 - error plm_rsh_component.c(335)\n" EXITED(
+                        "1", "243"),
+        };
+        struct exit_verdict v;
+
+        for (size_t i = 0; i < ELEMENTSOF(nested); i++) {
+                const struct shim_evidence evidence = { .wait_status = CODE(3),
+                                                        .tail = nested[i],
+                                                        .tail_size = strlen(nested[i]),
+                                                        .host = "h1",
+                                                        .hosts = "h1,h2,h3.example",
+                                                        .ranks = 2 };
+                shim_classify(&evidence, &v);
+                assert_int_equal(v.exit_class, EXIT_CLASS_USER_ERROR);
+                assert_string_equal(v.private, "rank 1 on h1: the program calls mpirun: bertd starts the ranks; give "
+                                               "the program alone");
+        }
+}
+
 /* Of a gang the host follows from the rank, and another host's memory is not this one's. */
 static void test_gang(void **state) {
         static const char exited[] = EXITED("5", "3"), killed[] = SIGNALLED("3", "9 (Killed)");
@@ -333,19 +356,6 @@ static void test_gang(void **state) {
         evidence.tail_size = strlen(newer);
         shim_classify(&evidence, &v);
         assert_string_equal(v.reason, "rank 2 on h2: exit code 3");
-        static const char *const nested[] = {
-                "mpirun does not support recursive calls\n" EXITED("1", "1"),
-                "[h2:9] [[INVALID],INVALID] FORCE-TERMINATE AT Not found:-13 - error plm_rsh_component.c(335)\n" EXITED(
-                        "1", "243"),
-        };
-        for (size_t i = 0; i < ELEMENTSOF(nested); i++) {
-                evidence.tail = nested[i];
-                evidence.tail_size = strlen(nested[i]);
-                shim_classify(&evidence, &v);
-                assert_int_equal(v.exit_class, EXIT_CLASS_USER_ERROR);
-                assert_string_equal(v.private, "rank 1 on h1: the program calls mpirun: bertd starts the ranks; give "
-                                               "the program alone");
-        }
         evidence.tail = closed;
         evidence.tail_size = strlen(closed);
         shim_classify(&evidence, &v);
@@ -573,11 +583,17 @@ static void test_written_and_read(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_verdicts),     cmocka_unit_test(test_commands),
-                cmocka_unit_test(test_launchers),    cmocka_unit_test(test_long_line),
-                cmocka_unit_test(test_gang),         cmocka_unit_test(test_host),
-                cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_clean_text),
-                cmocka_unit_test(test_record),       cmocka_unit_test(test_written_and_read),
+                cmocka_unit_test(test_verdicts),
+                cmocka_unit_test(test_commands),
+                cmocka_unit_test(test_launchers),
+                cmocka_unit_test(test_long_line),
+                cmocka_unit_test(test_nested),
+                cmocka_unit_test(test_gang),
+                cmocka_unit_test(test_host),
+                cmocka_unit_test(test_hostile_text),
+                cmocka_unit_test(test_clean_text),
+                cmocka_unit_test(test_record),
+                cmocka_unit_test(test_written_and_read),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
