@@ -118,8 +118,9 @@ json_t *leash_run(uint64_t id, const char *line, json_t *environment) {
                          "environment", environment);
 }
 
-json_t *leash_signal(int signal) {
-        return json_pack("{sssiss}", "type", type_names[LEASH_SIGNAL], "signal", signal, "to", "ranks");
+json_t *leash_signal(int signal, bool stop) {
+        return json_pack("{sssisssb}", "type", type_names[LEASH_SIGNAL], "signal", signal, "to", "ranks", "stop",
+                         (int) stop);
 }
 
 enum leash_type leash_type_of(const json_t *line) {

@@ -92,7 +92,9 @@ json_t *leash_output(uint64_t id, int stream, const char *data, size_t size);
 json_t *leash_exited(uint64_t id, int status);
 /* A shell line; `environment` (object of strings) is borrowed, may be NULL. */
 json_t *leash_run(uint64_t id, const char *line, json_t *environment);
-json_t *leash_signal(int signal);
+/* `stop`: a stop was asked for; bertd-gang's process of each rank gets LEASH_STOP_MARK first. */
+json_t *leash_signal(int signal, bool stop);
+#define LEASH_STOP_MARK (SIGRTMIN + 3) /* nobody else sends it, and mpirun does not hand it on */
 
 enum leash_type leash_type_of(const json_t *line);
 /* The class and reason of refused. LEASH_CLASS_MAX: unknown. */

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +81,14 @@ const char *proc_variable(const char *text, ssize_t size, const char *name) {
                 if (strncmp(p, name, n) == 0 && p[n] == '=')
                         return p + n + 1;
         return NULL;
+}
+
+uint64_t proc_pipe(pid_t pid, const char *name) {
+        char link[64];
+        uint64_t number;
+
+        proc_read_link(pid, name, link, sizeof(link));
+        return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
 }
 
 int proc_rank(pid_t pid) {

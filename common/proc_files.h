@@ -3,6 +3,7 @@
 #define COMMON_PROC_FILES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define PROC_NAME_SIZE 16
@@ -27,6 +28,9 @@ const char *proc_variable(const char *text, ssize_t size, const char *name);
 
 /* The target of a link below /proc/PID, e.g. "exe" or "fd/0"; "" if it cannot be read. Never blocks. */
 void proc_read_link(pid_t pid, const char *name, char *buffer, size_t size);
+
+/* The inode of the pipe that "fd/0" or such is; 0: it is none. Never blocks. */
+uint64_t proc_pipe(pid_t pid, const char *name);
 
 /* Its rank as set by Open MPI, PMIx, Slurm or torchrun; −1: not a rank. May block as above. */
 int proc_rank(pid_t pid);

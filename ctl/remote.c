@@ -191,7 +191,7 @@ const char *remote_problem(const struct remote *h, char *buffer, size_t size) {
                 (void) snprintf(buffer, size, "no answer in time");
         else if (h->full)
                 (void) snprintf(buffer, size, "its answer is longer than %zu MiB", REMOTE_BYTES_MAX >> 20);
-        else if (WIFEXITED(h->status) && WEXITSTATUS(h->status) == 0)
+        else if (WIFEXITED(h->status) && WEXITSTATUS(h->status) == 0 && h->size > 0)
                 buffer[0] = '\0';
         else if (!WIFEXITED(h->status) || WEXITSTATUS(h->status) >= SHELL_NOT_FOUND || end == begin)
                 return problem_of_ssh(h, buffer, size);

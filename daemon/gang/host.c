@@ -145,13 +145,13 @@ static void on_refused(struct gang_host *host, json_t *line) {
         struct host_verdict judged;
 
         host->busy_usec = leash_class_of(line) != LEASH_CLASS_BUSY ? 0 : host->busy_usec > 0 ? host->busy_usec : now;
+        host_judge_refused(host->name, class ? class : "", reason ? reason : "", &judged);
         if (host->busy_usec > 0 && now - host->busy_usec < start_patience(host->gang, host)) {
-                gang_status(host->gang, "starting: %s: %s", host->name, reason ? reason : "busy");
+                gang_status(host->gang, "starting: %s", judged.text);
                 host_close(host);
                 host_set_state(host, HOST_PAUSED);
                 return;
         }
-        host_judge_refused(host->name, class ? class : "", reason ? reason : "", &judged);
         struct gang_verdict v = verdict_of(host, &judged);
         host_lost(host, &v);
 }

@@ -210,6 +210,13 @@ static void add_launcher(const struct gang *gang, struct words *words) {
         }
 }
 
+/* A word ":" begins another program to mpirun: rank.c takes away a "=" before it. */
+static void add_word(struct words *words, const char *word) {
+        bool separates = strcmp(word + strspn(word, "="), ":") == 0;
+
+        add(words, "%s%s", separates ? "=" : "", word);
+}
+
 static void add_program(const struct gang *gang, unsigned hosts, struct words *words) {
         char path[PATH_MAX];
 
@@ -225,7 +232,7 @@ static void add_program(const struct gang *gang, unsigned hosts, struct words *w
                 add(words, "--");
         }
         for (char **p = gang->plan.argv; *p; p++)
-                add(words, "%s", *p);
+                add_word(words, *p);
 }
 
 static int make_argv(const struct gang *gang, struct words *words) {

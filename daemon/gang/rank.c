@@ -26,12 +26,14 @@
 #include "bertd/limits.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/leash.h"
 #include "common/parse.h"
 #include "common/proc.h"
 #include "common/proc_files.h"
 #include "daemon/gang/gang.h"
 
-#define LEFT_USEC (2 * USEC_PER_SEC) /* as shim/left.c */
+#define LEFT_USEC (2 * USEC_PER_SEC)       /* as shim/left.c */
+#define STOP_PAUSE_USEC (USEC_PER_SEC / 5) /* as shim/term.h */
 
 static void set_number(const char *name, uint64_t value) {
         char text[24];
@@ -77,6 +79,15 @@ static int move_environment(void) {
         return 0;
 }
 
+/* A word ":" would be mpirun's own: see add_word in mpirun.c. */
+static void restore_words(char **words) {
+        for (; *words; words++) {
+                size_t n = strspn(*words, "=");
+                if (n > 0 && strcmp(*words + n, ":") == 0)
+                        (*words)++;
+        }
+}
+
 static __attribute__((noreturn)) void become_program(char **argv, pid_t parent, const sigset_t *signals) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 _exit(1);
@@ -96,6 +107,13 @@ static void mark_self(struct procs *procs, void *userdata) {
                 self->mark = PROC_ROOT;
 }
 
+/* Signals are blocked: the mark waits. */
+static bool is_stopping(void) {
+        sigset_t waiting;
+
+        return sigpending(&waiting) == 0 && sigismember(&waiting, LEASH_STOP_MARK) == 1;
+}
+
 /* SIGTERM to what is left. */
 static void ask_left(void) {
         const char *rank = getenv("OMPI_COMM_WORLD_RANK");
@@ -105,8 +123,9 @@ static void ask_left(void) {
         if (procs_read_ours(&procs, mark_self, NULL) < 0 || procs.n == 0)
                 return;
         proc_name(procs.list[0].pid, name);
-        (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, stopped: %s%s\n", rank ? rank : "?", procs.n,
-                       procs.n > 1 ? "es" : "", name, procs.n > 1 ? " and others" : "");
+        if (!is_stopping())
+                (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, stopped: %s%s\n", rank ? rank : "?",
+                               procs.n, procs.n > 1 ? "es" : "", name, procs.n > 1 ? " and others" : "");
         for (size_t i = 0; i < procs.n; i++)
                 (void) proc_signal(&procs.list[i], SIGTERM);
         procs_free(&procs);
@@ -124,19 +143,29 @@ static bool wait_for_all(uint64_t limit_usec) {
         return pid < 0;
 }
 
-/* A program that ends so was asked to stop, as was all that it left: twice might be taken for more urgent. */
-static bool was_stopped(int status) {
-        return WIFSIGNALED(status) ? WTERMSIG(status) == SIGTERM
-                                   : WEXITSTATUS(status) == 128 + SIGTERM || WEXITSTATUS(status) == BERTD_EXIT_STOPPED;
-}
+/* In a stop the shim or the leash has asked the program and, through a shell, what it started. */
+static void end_left(const char *program, uint64_t grace_usec) {
+        static const char *const shells[] = { "sh", "bash", "dash", "zsh", "ksh" };
+        const char *slash = strrchr(program, '/');
+        bool shell = false;
 
-static void end_left(int status, uint64_t grace_usec) {
-        if (wait_for_all(LEFT_USEC))
+        for (size_t i = 0; i < ELEMENTSOF(shells); i++)
+                shell = shell || strcmp(slash ? slash + 1 : program, shells[i]) == 0;
+        if (wait_for_all(is_stopping() ? STOP_PAUSE_USEC : LEFT_USEC))
                 return;
-        if (!was_stopped(status))
+        if (!is_stopping() || !shell)
                 ask_left();
         if (!wait_for_all(grace_usec))
                 (void) procs_end_all(mark_self, NULL, LEFT_USEC);
+}
+
+/* mpirun kills the other ranks once one has failed, also those that still save: who ends by a stop has not. bertd knows
+ * that it was one. */
+static bool ended_by_stop(int status) {
+        bool asked = WIFSIGNALED(status)
+                             ? WTERMSIG(status) == SIGTERM
+                             : WEXITSTATUS(status) == 128 + SIGTERM || WEXITSTATUS(status) == BERTD_EXIT_STOPPED;
+        return asked && is_stopping();
 }
 
 /* Until the last one has ended; the first failure counts. */
@@ -184,8 +213,8 @@ static int run(char **argv, bool last, uint64_t grace_usec) {
         if (last)
                 status = wait_for_last(status);
         else
-                end_left(status, grace_usec);
-        return end_by(status);
+                end_left(argv[0], grace_usec);
+        return ended_by_stop(status) ? 0 : end_by(status);
 }
 
 int rank_main(int argc, char **argv) {
@@ -213,5 +242,6 @@ int rank_main(int argc, char **argv) {
                 return BERTD_EXIT_OSERR;
         }
         set_variables(ranks, hosts);
+        restore_words(argv + optind);
         return run(argv + optind, last, grace_sec * USEC_PER_SEC);
 }

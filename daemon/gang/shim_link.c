@@ -101,7 +101,7 @@ static void forward(struct gang *gang, const json_t *line, int trainers_signal) 
                 return;
         }
         bool declared = leash_number(line, "signal", 64, &number) && number > 0;
-        signal = leash_signal(declared ? (int) number : SIGTERM);
+        signal = leash_signal(declared ? (int) number : SIGTERM, trainers_signal == SIGUSR1);
         if (signal && declared)
                 (void) json_object_set_new(signal, "caught", json_true());
         if (signal)

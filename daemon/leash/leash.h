@@ -73,8 +73,8 @@ bool leash_command_exited(struct leash *leash, pid_t pid, int status);
 
 /* ---- helpers.c ---- */
 
-/* To the ranks; `caught`: only to those of their processes that handle it. */
-void leash_helper_signal(struct leash *leash, int signal, bool caught);
+/* To the ranks; `caught`: only to those of their processes that handle it; `stop`: after LEASH_STOP_MARK. */
+void leash_helper_signal(struct leash *leash, int signal, bool caught, bool stop);
 void leash_helper_stacks(struct leash *leash);
 void leash_helper_read(struct leash *leash, struct leash_helper *helper);
 bool leash_helper_exited(struct leash *leash, pid_t pid);

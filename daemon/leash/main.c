@@ -83,7 +83,8 @@ static void on_line(struct leash *leash, const json_t *line) {
                 break;
         case LEASH_SIGNAL:
                 if (leash_number(line, "signal", 64, &signal) && signal > 0)
-                        leash_helper_signal(leash, (int) signal, json_is_true(json_object_get(line, "caught")));
+                        leash_helper_signal(leash, (int) signal, json_is_true(json_object_get(line, "caught")),
+                                            json_is_true(json_object_get(line, "stop")));
                 break;
         case LEASH_STACKS:
                 leash_helper_stacks(leash);

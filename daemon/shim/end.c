@@ -77,8 +77,19 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 name_inodes(shim, ret);
 }
 
+/* Ranks that were stopped end with 0, lest mpirun kills one that still saves: see gang/rank.c. */
+static void judge_stopped_gang(const struct shim *shim, struct exit_verdict *v) {
+        if (v->exit_class != EXIT_CLASS_FINISHED)
+                return;
+        v->exit_class = EXIT_CLASS_STOPPED;
+        (void) snprintf(v->reason, sizeof(v->reason), "%s",
+                        shim->saved_in_stop ? "stopped after a checkpoint" : "stopped on request");
+}
+
 void shim_judge(struct shim *shim, struct exit_verdict *ret) {
         judge_death(shim, shim->child.status, ret);
+        if (shim->gang.is && shim->attempt.kind == JOB_COMMAND && shim->stop_asked)
+                judge_stopped_gang(shim, ret);
         if (shim->gang.drain[0] && ret->exit_class == EXIT_CLASS_STOPPED) {
                 (void) snprintf(ret->reason, sizeof(ret->reason), "%s", shim->gang.drain);
                 ret->private[0] = '\0';

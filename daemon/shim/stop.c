@@ -108,6 +108,8 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
                 shim_kill_all(shim);
                 return;
         }
+        if (shim->gang.is && shim->attempt.kind == JOB_COMMAND)
+                term_mark_stop(shim_first(shim));
         if (shim->gang.is)
                 shim_gang_ask(shim, "stop", shim->declared.stop);
         else if (stops_by_usr1(shim))

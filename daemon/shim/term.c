@@ -5,7 +5,6 @@
 #include "daemon/shim/term.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/leash.h"
 #include "common/proc_files.h"
 #include "common/proc_program.h"
 #include "daemon/shim/tree.h"
@@ -61,15 +61,20 @@ static bool is_below_mpirun(const struct procs *procs, const struct proc *proc) 
         return parent && has_name(parent, mpirun_names, ELEMENTSOF(mpirun_names));
 }
 
-/* What connects a gang to its other hosts, and ends with it: the ssh of bertd-gang, and its agents below mpirun. A
- * bertd-gang there that has a child is not an agent: it runs a rank's program. */
+/* Below mpirun; its agents, of the same name, have no child. */
+static bool runs_rank(const struct procs *procs, const struct proc *proc) {
+        return has_name(proc, gang_names, ELEMENTSOF(gang_names)) && is_below_mpirun(procs, proc) &&
+               has_child(procs, proc, NULL, 0);
+}
+
+/* What connects a gang to its other hosts, and ends with it: the ssh of bertd-gang, and its agents below mpirun. */
 static bool is_link(const struct procs *procs, const struct proc *proc) {
         const struct proc *parent = procs_find(procs, proc->parent);
 
         if (!parent || parent->pid == getpid())
                 return false;
         if (has_name(proc, gang_names, ELEMENTSOF(gang_names)))
-                return is_below_mpirun(procs, proc) && !has_child(procs, proc, NULL, 0);
+                return is_below_mpirun(procs, proc) && !runs_rank(procs, proc);
         return has_name(parent, gang_names, ELEMENTSOF(gang_names)) && !is_below_mpirun(procs, parent) &&
                !has_name(proc, mpirun_names, ELEMENTSOF(mpirun_names));
 }
@@ -94,22 +99,14 @@ static bool takes_along(const struct proc *proc) {
         return has_name(proc, names, ELEMENTSOF(names));
 }
 
-static uint64_t read_pipe(pid_t pid, const char *name) {
-        char link[64];
-        uint64_t number;
-
-        proc_read_link(pid, name, link, sizeof(link));
-        return sscanf(link, "pipe:[%" SCNu64, &number) == 1 ? number : 0;
-}
-
 static const struct pipes *pipes_of(struct round *round, const struct proc *proc) {
         struct pipes *p = &round->pipes[proc - round->procs->list];
 
         if (!p->known)
                 *p = (struct pipes) { .known = true,
-                                      .in = read_pipe(proc->pid, "fd/0"),
-                                      .out = read_pipe(proc->pid, "fd/1"),
-                                      .err = read_pipe(proc->pid, "fd/2") };
+                                      .in = proc_pipe(proc->pid, "fd/0"),
+                                      .out = proc_pipe(proc->pid, "fd/1"),
+                                      .err = proc_pipe(proc->pid, "fd/2") };
         return p;
 }
 
@@ -212,6 +209,17 @@ int64_t term_look(struct term *term, pid_t main, uint64_t now_usec) {
         continue_all(&procs);
         procs_free(&procs);
         return (int64_t) term->next_usec;
+}
+
+void term_mark_stop(pid_t main) {
+        struct procs procs = {};
+
+        if (tree_read_job(main, &procs) < 0)
+                return;
+        for (size_t i = 0; i < procs.n; i++)
+                if (runs_rank(&procs, &procs.list[i]))
+                        (void) proc_signal(&procs.list[i], LEASH_STOP_MARK);
+        procs_free(&procs);
 }
 
 int term_continue(pid_t main) {

@@ -28,6 +28,9 @@ struct term {
  * next call, 0: when a process has exited; −errno: /proc cannot be read. */
 int64_t term_look(struct term *term, pid_t main, uint64_t now_usec);
 
+/* Signals those that run a gang's ranks on this host that a stop comes; see gang/rank.c. */
+void term_mark_stop(pid_t main);
+
 /* SIGCONT to the stopped processes of the job, for which pending signals wait. 0 or −errno. */
 int term_continue(pid_t main);
 

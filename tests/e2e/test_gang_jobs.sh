@@ -81,6 +81,29 @@ job=$("$BERTCTL" submit --hosts h1,h2 --retries 0 -- sh -c 'cd /; mpirun -n 2 ho
 ok "a program that calls mpirun" not wait_job "$job"
 ok "is told so" says "$("$BERTCTL" status "$job")" 'the program calls mpirun: bertd starts the ranks; give the program alone'
 
+cat >"$work/saver.py" <<'EOF'
+import os, signal, sys, time
+def stop(number, frame):
+    if os.environ["RANK"] == "0":
+        time.sleep(3)
+        print("rank 0 has saved", flush=True)
+    os._exit(int(sys.argv[1]))
+signal.signal(signal.SIGTERM, stop)
+print("rank", os.environ["RANK"], "is up", flush=True)
+while True:
+    time.sleep(1)
+EOF
+stops() { # COMMAND...: rank 0 saves for longer than the other lives, and than what is left behind may
+  job=$("$BERTCTL" submit --grace 60 --hosts h1,h2 -- "$@")
+  wait_for 10 up && sleep 0.3 && "$BERTCTL" pause "$job" && wait_state "$job" paused && says "$(log_of "$job")" "rank 0 has saved" && [[ $(record_of "$job" 1 class) == stopped ]]
+}
+ok "a rank that is stopped does not take another along that still saves" stops python3 "$work/saver.py" 75
+ok "nor does a shell" stops sh -c "python3 $work/saver.py 0 | cat; echo after"
+ok "nor a launcher" stops python3 -c 'import subprocess, sys; subprocess.call(sys.argv[1:])' python3 "$work/saver.py" 0
+job=$("$BERTCTL" submit --hosts h1,h2 -- echo a : b)
+ok "a colon is an argument" wait_job "$job"
+is "of each rank" "$(log_of "$job" | grep -c '^a : b$')" 2
+
 cat >"$work/steps.py" <<'EOF'
 import os, socket, time
 if os.environ["RANK"] == "0":
