@@ -190,20 +190,18 @@ static int end_by(int status) {
         return 128 + WTERMSIG(status);
 }
 
-/* Signals reach the program by themselves: who sends one sends it to the rank's process group, or to all its processes.
- */
+/* Signals reach the program by themselves: they are sent to the rank's process group, or to each of its processes. */
 static int run(char **argv, bool last, uint64_t grace_usec) {
         sigset_t all, before;
         pid_t parent = getpid(), pid;
-        int status = 0, code;
+        int status = 0;
 
         (void) sigfillset(&all);
         (void) sigprocmask(SIG_BLOCK, &all, &before);
         (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
         pid_t program = fork();
         if (program < 0) {
-                code = errno;
-                (void) fprintf(stderr, "%s: %s\n", argv[0], strerror(code));
+                (void) fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
                 return BERTD_EXIT_OSERR;
         }
         if (program == 0)
