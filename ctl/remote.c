@@ -15,13 +15,32 @@
 #include "common/array.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/executable.h"
+#include "common/file.h"
 #include "common/host_verdict.h"
 #include "common/inherited.h"
 #include "common/ssh.h"
+#include "ctl/this_host.h"
 
 #define INPUT_MAX ((size_t) 64 << 10) /* a pipe holds as much */
 #define READ_BYTES ((size_t) 64 << 10)
 #define SHELL_NOT_FOUND 127
+
+/* By a shell, as there; this very bertctl. */
+static __attribute__((noreturn)) void run_here(const char *command) {
+        char self[4096];
+        const char *path = getenv("PATH");
+
+        executable_self(self, sizeof(self));
+        char *slash = strrchr(self, '/');
+        if (slash)
+                *slash = '\0';
+        cleanup_free char *all = format_string("%s:%s", self, path ? path : "/usr/bin:/bin");
+        if (all)
+                (void) setenv("PATH", all, 1);
+        (void) execl("/bin/sh", "sh", "-c", command, (char *) NULL);
+        _exit(SHELL_NOT_FOUND);
+}
 
 static __attribute__((noreturn)) void become_ssh(const char *host, const char *command, int in, int out, int err,
                                                  pid_t parent) {
@@ -34,6 +53,8 @@ static __attribute__((noreturn)) void become_ssh(const char *host, const char *c
         inherited_drop_signals();
         if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
                 _exit(255);
+        if (this_host_is(host))
+                run_here(command);
         ssh_forget_login();
         ssh_words(host, command, argv);
         (void) execvp(argv[0], (char *const *) argv);

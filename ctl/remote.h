@@ -31,7 +31,8 @@ struct remote {
         size_t n_said;
 };
 
-/* `input` (may be NULL) is what each reads, at most 64 KiB. Returns when all have ended. */
+/* This very host is asked without ssh. `input` (may be NULL) is what each reads, at most 64 KiB. Returns when all have
+ * ended. */
 void remote_run(struct remote *hosts, size_t n, const char *command, const char *input, size_t input_size,
                 uint64_t limit_usec);
 
