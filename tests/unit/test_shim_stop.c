@@ -52,6 +52,7 @@ bool __wrap_tree_lives(pid_t main);
 int __wrap_proc_signal(const struct proc *proc, int signal);
 bool __wrap_proc_catches(pid_t pid, int signal);
 void __wrap_proc_read_link(pid_t pid, const char *name, char *buffer, size_t size);
+uint64_t __wrap_proc_pipe(pid_t pid, const char *name);
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status);
 void __wrap_shim_left_killed(struct shim *shim);
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
@@ -113,6 +114,13 @@ void __wrap_proc_read_link(pid_t pid, const char *name, char *buffer, size_t siz
         const char *text = strcmp(name, "exe") == 0 ? p->exe : strcmp(name, "fd/0") == 0 ? p->in : p->out;
 
         (void) snprintf(buffer, size, "%s", text ? text : "");
+}
+
+uint64_t __wrap_proc_pipe(pid_t pid, const char *name) {
+        char link[64];
+
+        __wrap_proc_read_link(pid, name, link, sizeof(link));
+        return strncmp(link, "pipe:[", 6) == 0 ? strtoull(link + 6, NULL, 10) : 0;
 }
 
 unsigned __wrap_tree_kill(pid_t main, uint64_t limit_usec, int *main_status) {
