@@ -370,7 +370,7 @@ static bool is_private(const char *path) {
 
 static bool judge_tmp(const struct host_facts *f, struct host_verdict *ret) {
         const json_t *inputs = json_object_get(f->head, "inputs");
-        const char *path = json_text_or_empty(json_object_get(f->head, "program"), "name");
+        const char *path = json_text_or_empty(json_object_get(f->head, "program"), "path");
         size_t i = 0;
 
         if (f->line == f->head || !json_is_true(json_object_get(f->line, "private_tmp")))

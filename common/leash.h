@@ -94,7 +94,11 @@ json_t *leash_exited(uint64_t id, int status);
 json_t *leash_run(uint64_t id, const char *line, json_t *environment);
 /* `stop`: a stop was asked for; bertd-gang's process of each rank gets LEASH_STOP_MARK first. */
 json_t *leash_signal(int signal, bool stop);
+#define LEASH_STOP_PAUSE_USEC 200000   /* between the mark and the signal */
 #define LEASH_STOP_MARK (SIGRTMIN + 3) /* nobody else sends it, and mpirun does not hand it on */
+
+#define RANK_WAS_STOPPED \
+        "bertd: ended rank " /* begins the log's line of a rank that ended by a stop; mpirun got 0 of it */
 
 enum leash_type leash_type_of(const json_t *line);
 /* The class and reason of refused. LEASH_CLASS_MAX: unknown. */

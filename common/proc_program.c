@@ -1,6 +1,7 @@
 /* See proc_program.h. Owns nothing. */
 #include "common/proc_program.h"
 
+#include <signal.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -26,4 +27,17 @@ bool proc_is_shell(pid_t pid) {
         static const char *const names[] = { "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox" };
 
         return proc_runs(pid, names, ELEMENTSOF(names));
+}
+
+bool proc_ends_with_writer(const struct procs *procs, const struct proc *proc) {
+        uint64_t in = proc_pipe(proc->pid, "fd/0");
+
+        if (in == 0 || proc_catches(proc->pid, SIGTERM))
+                return false;
+        for (size_t i = 0; i < procs->n; i++) {
+                pid_t pid = procs->list[i].pid;
+                if (pid != proc->pid && (proc_pipe(pid, "fd/1") == in || proc_pipe(pid, "fd/2") == in))
+                        return true;
+        }
+        return false;
 }

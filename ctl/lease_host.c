@@ -161,8 +161,9 @@ static void find_program(int fd, const json_t *inputs) {
         if (!name[0])
                 return;
         (void) setenv("PATH", json_text_or_empty(program, "search"), 1);
-        bool there = executable_find(name, &path) == 0 && executable_is(path);
-        answer(fd, json_pack("{s{sssb}}", "program", "name", name, "there", (int) there));
+        bool there = chdir(json_text_or_empty(program, "folder")) == 0 && executable_find(name, &path) == 0 &&
+                     executable_is(path);
+        answer(fd, json_pack("{s{sssbss}}", "program", "name", name, "there", (int) there, "path", there ? path : ""));
 }
 
 static __attribute__((noreturn)) void ask_all(int fd, const struct lease_options *o, const char *own,

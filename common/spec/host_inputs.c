@@ -36,7 +36,7 @@ static json_t *program_to_find(const char *program, const char *folder) {
         bool relative = program[0] != '/' && strchr(program, '/');
         cleanup_free char *path = relative ? format_string("%s/%s", folder, name) : strdup(program);
 
-        return path ? json_pack("{s:s,s:s}", "name", path, "search", search ? search : "") : NULL;
+        return path ? json_pack("{s:s,s:s,s:s}", "name", path, "search", search ? search : "", "folder", folder) : NULL;
 }
 
 json_t *host_inputs_line(const struct spec *spec, const char *folder, const char *program, char *const *hosts) {

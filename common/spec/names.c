@@ -159,8 +159,10 @@ static const char *find_name(const char *program, const char *const *names, size
  * that is neither one of these, nor an option, a variable or a number, is the program. Debian's mpirun is
  * mpirun.openmpi. */
 static const char *find_starter(char *const *command) {
-        static const char *const starters[] = { "mpirun", "mpiexec",        "orterun",        "prterun",
-                                                "srun",   "mpirun.openmpi", "mpiexec.openmpi" };
+        static const char *const starters[] = { "mpirun",        "mpiexec",      "orterun",
+                                                "prterun",       "srun",         "mpirun.openmpi",
+                                                "mpirun.mpich",  "mpirun.hydra", "mpiexec.openmpi",
+                                                "mpiexec.mpich", "mpiexec.hydra" };
         static const char *const before[] = { "env",    "nice",   "nohup",   "time",   "stdbuf",
                                               "setsid", "ionice", "timeout", "taskset" };
 

@@ -5,8 +5,14 @@
  *
  * A rank ends with its program, as a job of one host does: Open MPI would wait for as long as any process has the
  * rank's output open. What lives two seconds later was left behind, and is stopped; with --last it is waited for, and
- * fails the rank if it fails. This process must not be taken for the rank: /proc/PID/environ does not show the rank's
- * variables.
+ * fails the rank if it fails.
+ *
+ * A stop is announced by LEASH_STOP_MARK, before the shim or the leash sends SIGTERM to the topmost processes and,
+ * through shells, to those below; what comes to the top later is asked here. Nothing is killed here in a stop: the shim
+ * and the leash have the grace time. mpirun kills all ranks once one has failed, also one that still saves, so a rank
+ * that ends by a stop ends with 0 here, and with a line in the log, by which the shim knows it.
+ *
+ * This process must not be taken for the rank: /proc/PID/environ does not show the rank's variables.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,10 +36,10 @@
 #include "common/parse.h"
 #include "common/proc.h"
 #include "common/proc_files.h"
+#include "common/proc_program.h"
 #include "daemon/gang/gang.h"
 
-#define LEFT_USEC (2 * USEC_PER_SEC)       /* as shim/left.c */
-#define STOP_PAUSE_USEC (USEC_PER_SEC / 5) /* as shim/term.h */
+#define LEFT_USEC (2 * USEC_PER_SEC) /* as shim/left.c */
 
 static void set_number(const char *name, uint64_t value) {
         char text[24];
@@ -91,14 +97,26 @@ static void restore_words(char **words) {
 static __attribute__((noreturn)) void become_program(char **argv, pid_t parent, const sigset_t *signals) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
                 _exit(1);
-        (void) sigprocmask(SIG_SETMASK, signals, NULL);
         int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC); /* Open MPI gives rank 0 a pipe */
         (void) dup2(null_fd, STDIN_FILENO);
+        (void) signal(LEASH_STOP_MARK, SIG_IGN); /* it may have come already, for the parent */
+        (void) sigprocmask(SIG_SETMASK, signals, NULL);
+        (void) signal(LEASH_STOP_MARK, SIG_DFL);
         (void) execvp(argv[0], argv);
         int code = errno;
         (void) fprintf(stderr, "%s: %s\n", argv[0], code == ENOENT ? "command not found" : strerror(code));
         _exit(code == ENOENT ? 127 : 126);
 }
+
+/* ---- what lives below this process, a subreaper ---- */
+
+struct rank {
+        pid_t program;
+        bool last, ended, stopping, asked_left;
+        int status;                    /* of the program; with `last` of the first that failed */
+        uint64_t grace_usec, due_usec; /* due: what is left is looked at; 0: only when something ends */
+        struct procs asked;            /* in a stop */
+};
 
 static void mark_self(struct procs *procs, void *userdata) {
         struct proc *self = procs_find(procs, getpid());
@@ -107,112 +125,180 @@ static void mark_self(struct procs *procs, void *userdata) {
                 self->mark = PROC_ROOT;
 }
 
-/* Signals are blocked: the mark waits. */
-static bool is_stopping(void) {
-        sigset_t waiting;
-
-        return sigpending(&waiting) == 0 && sigismember(&waiting, LEASH_STOP_MARK) == 1;
+static bool was_asked(const struct rank *rank, const struct proc *proc) {
+        for (size_t i = 0; i < rank->asked.n; i++)
+                if (rank->asked.list[i].pid == proc->pid && rank->asked.list[i].start == proc->start)
+                        return true;
+        return false;
 }
 
-/* SIGTERM to what is left. */
-static void ask_left(void) {
-        const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-        struct procs procs = {};
-        char name[PROC_NAME_SIZE];
+/* Whom the shim or the leash asks, as they choose. */
+static void note_asked(struct rank *rank, const struct procs *procs, pid_t parent) {
+        for (size_t i = 0; i < procs->n; i++) {
+                const struct proc *p = &procs->list[i];
+                if (p->parent != parent || proc_ends_with_writer(procs, p))
+                        continue;
+                (void) procs_add(&rank->asked, p);
+                if (proc_is_shell(p->pid))
+                        note_asked(rank, procs, p->pid);
+        }
+}
 
-        if (procs_read_ours(&procs, mark_self, NULL) < 0 || procs.n == 0)
-                return;
-        proc_name(procs.list[0].pid, name);
-        if (!is_stopping())
-                (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, stopped: %s%s\n", rank ? rank : "?",
-                               procs.n, procs.n > 1 ? "es" : "", name, procs.n > 1 ? " and others" : "");
-        for (size_t i = 0; i < procs.n; i++)
-                (void) proc_signal(&procs.list[i], SIGTERM);
+static void begin_stop(struct rank *rank) {
+        struct procs procs = {};
+
+        rank->stopping = true;
+        if (procs_read_ours(&procs, mark_self, NULL) >= 0)
+                note_asked(rank, &procs, getpid());
         procs_free(&procs);
 }
 
-/* Orphans are children of this process, a subreaper. False: some live. */
-static bool wait_for_all(uint64_t limit_usec) {
-        const struct timespec nap = { .tv_nsec = 50000000 };
-        uint64_t deadline = clock_boottime_usec() + limit_usec;
+/* SIGTERM to what is left; in a stop to what is at the top and was not asked. */
+static void ask_left(struct rank *rank) {
+        const char *number = getenv("OMPI_COMM_WORLD_RANK");
+        struct procs procs = {};
+        char name[PROC_NAME_SIZE] = "";
+
+        if (procs_read_ours(&procs, mark_self, NULL) < 0)
+                procs.n = 0;
+        if (procs.n > 0 && !rank->stopping) {
+                proc_name(procs.list[0].pid, name);
+                (void) fprintf(stderr, "bertd: rank %s left %zu process%s behind, stopped: %s%s\n",
+                               number ? number : "?", procs.n, procs.n > 1 ? "es" : "", name,
+                               procs.n > 1 ? " and others" : "");
+        }
+        for (size_t i = 0; i < procs.n; i++) {
+                const struct proc *p = &procs.list[i];
+                bool asked = was_asked(rank, p) && proc_catches(p->pid, SIGTERM); /* else it would be dead */
+                bool waits = rank->stopping && (asked || p->parent != getpid() || proc_ends_with_writer(&procs, p));
+                if (waits)
+                        continue;
+                (void) proc_signal(p, SIGTERM);
+                (void) procs_add(&rank->asked, p);
+        }
+        procs_free(&procs);
+}
+
+/* False: nobody is left. */
+static bool reap(struct rank *rank) {
+        int status;
         pid_t pid;
 
-        while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0 && clock_boottime_usec() < deadline)
-                if (pid == 0)
-                        (void) nanosleep(&nap, NULL);
-        return pid < 0;
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+                if (pid == rank->program) {
+                        rank->ended = true;
+                        rank->status = status;
+                } else if (rank->ended && rank->last && rank->status == 0) {
+                        rank->status = status;
+                }
+        }
+        return pid == 0;
 }
 
-/* In a stop the shim or the leash has asked the program and, through a shell, what it started. */
-static void end_left(const char *program, uint64_t grace_usec) {
-        static const char *const shells[] = { "sh", "bash", "dash", "zsh", "ksh" };
-        const char *slash = strrchr(program, '/');
-        bool shell = false;
-
-        for (size_t i = 0; i < ELEMENTSOF(shells); i++)
-                shell = shell || strcmp(slash ? slash + 1 : program, shells[i]) == 0;
-        if (wait_for_all(is_stopping() ? STOP_PAUSE_USEC : LEFT_USEC))
-                return;
-        if (!is_stopping() || !shell)
-                ask_left();
-        if (!wait_for_all(grace_usec))
+/* Something is left, and it is time. */
+static void look(struct rank *rank, uint64_t now) {
+        if (rank->stopping) {
+                ask_left(rank);
+                rank->due_usec = now + LEASH_STOP_PAUSE_USEC;
+        } else if (!rank->asked_left) {
+                ask_left(rank);
+                rank->asked_left = true;
+                rank->due_usec = now + (rank->status == 0 ? rank->grace_usec : LEFT_USEC); /* the other ranks wait */
+        } else {
                 (void) procs_end_all(mark_self, NULL, LEFT_USEC);
+                rank->due_usec = now + LEFT_USEC;
+        }
 }
 
-/* mpirun kills the other ranks once one has failed, also those that still save: who ends by a stop has not. bertd knows
- * that it was one. */
-static bool ended_by_stop(int status) {
-        bool asked = WIFSIGNALED(status)
-                             ? WTERMSIG(status) == SIGTERM
-                             : WEXITSTATUS(status) == 128 + SIGTERM || WEXITSTATUS(status) == BERTD_EXIT_STOPPED;
-        return asked && is_stopping();
+static void wait_for_all(struct rank *rank) {
+        sigset_t signals;
+
+        (void) sigemptyset(&signals);
+        (void) sigaddset(&signals, SIGCHLD);
+        (void) sigaddset(&signals, LEASH_STOP_MARK);
+        while (reap(rank)) {
+                uint64_t now = clock_boottime_usec(), due = rank->due_usec;
+                if (rank->ended && due == 0 && (rank->stopping || !rank->last))
+                        rank->due_usec = due = now + (rank->stopping ? LEASH_STOP_PAUSE_USEC : LEFT_USEC);
+                if (due > 0 && now >= due) {
+                        look(rank, now);
+                        continue;
+                }
+                uint64_t left = due > 0 ? due - now : 60 * USEC_PER_SEC;
+                const struct timespec limit = { .tv_sec = (time_t) (left / USEC_PER_SEC),
+                                                .tv_nsec = (long) (left % USEC_PER_SEC * 1000) };
+                if (sigtimedwait(&signals, NULL, &limit) == LEASH_STOP_MARK && !rank->stopping) {
+                        begin_stop(rank);
+                        rank->due_usec = 0;
+                }
+        }
 }
 
-/* Until the last one has ended; the first failure counts. */
-static int wait_for_last(int status) {
-        for (int later; waitpid(-1, &later, 0) > 0;)
-                status = status != 0 ? status : later;
-        return status;
+/* ---- its end ---- */
+
+/* Exit codes that say what a user has to mend are kept, and signals that nobody sends to stop a program. */
+static bool ended_by_stop(const struct rank *rank) {
+        static const int kept[] = { BERTD_EXIT_DATA, BERTD_EXIT_INPUT, BERTD_EXIT_BAD_CHECKPOINT, BERTD_EXIT_NAN,
+                                    BERTD_EXIT_CONFIG };
+        static const int asking[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+        int status = rank->status;
+
+        if (!rank->stopping || status == 0)
+                return false;
+        for (size_t i = 0; WIFSIGNALED(status) && i < ELEMENTSOF(asking); i++)
+                if (WTERMSIG(status) == asking[i])
+                        return true;
+        for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+                if (WIFEXITED(status) && WEXITSTATUS(status) == kept[i])
+                        return false;
+        return WIFEXITED(status);
 }
 
-/* As the program did. */
+static int end_by_stop(int status) {
+        const char *number = getenv("OMPI_COMM_WORLD_RANK");
+
+        (void) fprintf(stderr, RANK_WAS_STOPPED "%s by a stop: %s %d\n", number ? number : "?",
+                       WIFSIGNALED(status) ? "signal" : "exit code",
+                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        return 0;
+}
+
+/* As the program did. Other signals stay blocked: one may wait. */
 static int end_by(int status) {
         const struct rlimit no_core = {};
-        sigset_t none;
+        sigset_t one;
 
         if (!WIFSIGNALED(status))
                 return WEXITSTATUS(status);
         (void) setrlimit(RLIMIT_CORE, &no_core);
         (void) signal(WTERMSIG(status), SIG_DFL);
-        (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        (void) sigemptyset(&one);
+        (void) sigaddset(&one, WTERMSIG(status));
         (void) raise(WTERMSIG(status));
+        (void) sigprocmask(SIG_UNBLOCK, &one, NULL);
         return 128 + WTERMSIG(status);
 }
 
-/* Signals reach the program by themselves: they are sent to the rank's process group, or to each of its processes. */
-static int run(char **argv, bool last, uint64_t grace_usec) {
-        sigset_t all, before;
-        pid_t parent = getpid(), pid;
-        int status = 0;
+/* Signals reach the program by themselves: they are sent to the rank's process group, or to each of its processes. A
+ * SIGTERM that came before there was a program is handed on. */
+static int run(char **argv, struct rank *rank, const sigset_t *before) {
+        pid_t parent = getpid();
+        sigset_t waiting;
 
-        (void) sigfillset(&all);
-        (void) sigprocmask(SIG_BLOCK, &all, &before);
         (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
-        pid_t program = fork();
-        if (program < 0) {
+        bool asked = sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) == 1;
+        rank->program = fork();
+        if (rank->program < 0) {
                 (void) fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
                 return BERTD_EXIT_OSERR;
         }
-        if (program == 0)
-                become_program(argv, parent, &before);
-        while ((pid = waitpid(-1, &status, 0)) != program && (pid > 0 || errno == EINTR))
-                ;
-        if (last)
-                status = wait_for_last(status);
-        else
-                end_left(argv[0], grace_usec);
-        return ended_by_stop(status) ? 0 : end_by(status);
+        if (rank->program == 0)
+                become_program(argv, parent, before);
+        if (asked)
+                (void) kill(rank->program, SIGTERM);
+        wait_for_all(rank);
+        procs_free(&rank->asked);
+        return ended_by_stop(rank) ? end_by_stop(rank->status) : end_by(rank->status);
 }
 
 int rank_main(int argc, char **argv) {
@@ -222,24 +308,31 @@ int rank_main(int argc, char **argv) {
                                                  { "last", no_argument, NULL, 'l' },
                                                  {} };
         uint64_t ranks = 0, hosts = 0, grace_sec = 0;
-        bool good = true, last = false;
+        struct rank rank = {};
+        sigset_t all, before;
+        bool good = true;
 
+        (void) sigfillset(&all);
+        (void) sigprocmask(SIG_BLOCK, &all, &before);
         for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
-                last = last || c == 'l';
+                rank.last = rank.last || c == 'l';
                 good = good && (c == 'r'   ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &ranks) == 0
                                 : c == 'k' ? parse_u64(optarg, 1, BERTD_RANKS_MAX, &hosts) == 0
                                 : c == 'g' ? parse_u64(optarg, 0, UINT32_MAX, &grace_sec) == 0
                                            : c == 'l');
         }
         if (!good || ranks == 0 || hosts == 0 || optind >= argc) {
-                (void) fprintf(stderr, "usage: bertd-gang rank --ranks R --hosts K -- PROGRAM... (mpirun calls it)\n");
+                (void) fprintf(stderr,
+                               "usage: bertd-gang rank --ranks R --hosts K [--grace SEC] [--last] -- PROGRAM... "
+                               "(mpirun calls it)\n");
                 return BERTD_EXIT_USAGE;
         }
         if (move_environment() < 0) {
                 (void) fprintf(stderr, "bertd-gang rank: %s\n", strerror(ENOMEM));
                 return BERTD_EXIT_OSERR;
         }
+        rank.grace_usec = grace_sec * USEC_PER_SEC;
         set_variables(ranks, hosts);
         restore_words(argv + optind);
-        return run(argv + optind, last, grace_sec * USEC_PER_SEC);
+        return run(argv + optind, &rank, &before);
 }

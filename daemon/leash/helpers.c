@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/array.h"
@@ -60,19 +61,19 @@ static void mark_commands(struct procs *procs, void *userdata) {
                 self->mark = PROC_OTHER;
 }
 
-/* It reads what another process writes, and SIGTERM would end it before the last of it: tee in `python train.py | tee
- * log`; as in shim/term.c. */
-static bool ends_with_writer(const struct procs *procs, const struct proc *proc) {
-        uint64_t in = proc_pipe(proc->pid, "fd/0");
+/* To what runs the ranks' programs (gang/rank.c), and time to look at whom the signal will reach. */
+static void mark_stop(pid_t leash) {
+        static const char *const names[] = { "bertd-gang" };
+        const struct timespec pause = { .tv_nsec = LEASH_STOP_PAUSE_USEC * 1000 };
+        struct procs procs = {};
 
-        if (in == 0 || proc_catches(proc->pid, SIGTERM))
-                return false;
-        for (size_t i = 0; i < procs->n; i++) {
-                pid_t pid = procs->list[i].pid;
-                if (pid != proc->pid && (proc_pipe(pid, "fd/1") == in || proc_pipe(pid, "fd/2") == in))
-                        return true;
-        }
-        return false;
+        if (procs_read_ours(&procs, mark_commands, &leash) < 0)
+                return;
+        for (size_t i = 0; i < procs.n; i++)
+                if (proc_runs(procs.list[i].pid, names, ELEMENTSOF(names)))
+                        (void) proc_signal(&procs.list[i], LEASH_STOP_MARK);
+        procs_free(&procs);
+        (void) nanosleep(&pause, NULL);
 }
 
 static bool has_rank(const struct procs *procs, const int *ranks, pid_t pid) {
@@ -81,32 +82,24 @@ static bool has_rank(const struct procs *procs, const int *ranks, pid_t pid) {
         return p && ranks[p - procs->list] >= 0;
 }
 
-/* What runs the ranks' programs; see gang/rank.c. */
-static void mark_stop(const struct procs *procs) {
-        static const char *const names[] = { "bertd-gang" };
-
-        for (size_t i = 0; i < procs->n; i++)
-                if (proc_runs(procs->list[i].pid, names, ELEMENTSOF(names)))
-                        (void) proc_signal(&procs->list[i], LEASH_STOP_MARK);
-}
-
 /* A rank's own processes inherit its variables: the topmost gets the signal, and those below a shell, which would not
  * pass it on. `caught`: those that handle it get it, and no other. All are chosen before the first gets it: a shell
  * that has ended is not known as one. */
 static void signal_ranks(pid_t leash, int number, bool caught, bool stop) {
         struct procs procs = {};
 
+        if (stop)
+                mark_stop(leash);
         if (procs_read_ours(&procs, mark_commands, &leash) < 0)
                 return;
-        if (stop)
-                mark_stop(&procs);
         cleanup_free int *ranks = calloc(procs.n + 1, sizeof(int));
         cleanup_free bool *chosen = calloc(procs.n + 1, sizeof(bool));
         for (size_t i = 0; ranks && i < procs.n; i++)
                 ranks[i] = proc_rank(procs.list[i].pid);
         for (size_t i = 0; ranks && chosen && i < procs.n; i++) {
                 const struct proc *p = &procs.list[i];
-                bool inside = has_rank(&procs, ranks, p->parent), reader = !caught && ends_with_writer(&procs, p);
+                bool inside = has_rank(&procs, ranks, p->parent),
+                     reader = ranks[i] >= 0 && !caught && proc_ends_with_writer(&procs, p);
                 chosen[i] = ranks[i] >= 0 && !reader &&
                             (caught ? proc_catches(p->pid, number) : !inside || proc_is_shell(p->parent));
         }

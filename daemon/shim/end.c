@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/leash.h"
 #include "common/space.h"
 #include "common/own_cgroup.h"
 #include "daemon/shim/allocation.h"
@@ -64,6 +65,7 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 .hosts = hosts, /* else bertd's mpirun stays on this host */
                 .ranks = shim->gang.is ? shim->gang.ranks_of_host : shim->attempt.ranks,
                 .oom_hosts = shim->gang.oom,
+                .gang = shim->gang.is,
                 .stop_asked = shim->stop_asked,
                 .saved = shim->saved_in_stop,
                 .reports = shim->progress.spoke || attempt_is_trainer(&shim->attempt),
@@ -77,9 +79,13 @@ static void judge_death(struct shim *shim, int status, struct exit_verdict *ret)
                 name_inodes(shim, ret);
 }
 
-/* Ranks that were stopped end with 0, lest mpirun kills one that still saves: see gang/rank.c. */
+/* mpirun got 0 of ranks that ended by a stop, lest it kills one that still saves: see gang/rank.c. */
 static void judge_stopped_gang(const struct shim *shim, struct exit_verdict *v) {
-        if (v->exit_class != EXIT_CLASS_FINISHED)
+        size_t size = 0;
+        cleanup_free char *tail = shim_log_tail(&shim->log, &size);
+
+        if (v->exit_class != EXIT_CLASS_FINISHED || !tail ||
+            !memmem(tail, size, RANK_WAS_STOPPED, strlen(RANK_WAS_STOPPED)))
                 return;
         v->exit_class = EXIT_CLASS_STOPPED;
         (void) snprintf(v->reason, sizeof(v->reason), "%s",

@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/leash.h"
 
 #define UNREADY_USEC (2 * USEC_PER_SEC)  /* grace for a job that was never ready: it has nothing to save */
 #define LOOK_USEC USEC_PER_SEC           /* between checks of a checkpoint being written */
@@ -108,8 +109,10 @@ void shim_stop(struct shim *shim, uint64_t grace_usec) {
                 shim_kill_all(shim);
                 return;
         }
-        if (shim->gang.is && shim->attempt.kind == JOB_COMMAND)
+        if (shim->gang.is && shim->attempt.kind == JOB_COMMAND && shim->term.asked.n == 0) {
                 term_mark_stop(shim_first(shim));
+                shim->term.next_usec = clock_boottime_usec() + LEASH_STOP_PAUSE_USEC;
+        }
         if (shim->gang.is)
                 shim_gang_ask(shim, "stop", shim->declared.stop);
         else if (stops_by_usr1(shim))

@@ -479,7 +479,7 @@ static void judge(const struct shim_evidence *evidence, struct span text, struct
         read_torchrun(text, v);
         read_python_launcher(evidence, text, v);
         find_host(evidence, v);
-        if (v->signal == 0 && ((evidence->hosts && judge_nested(text, v)) || judge_launch(text, v)))
+        if (v->signal == 0 && ((evidence->gang && judge_nested(text, v)) || judge_launch(text, v)))
                 return;
         if (v->signal == 0 && v->exit_code > 128 && v->exit_code < 128 + NSIG && sigabbrev_np(v->exit_code - 128)) {
                 v->signal = v->exit_code - 128; /* how a shell or mpirun reports a signal */

@@ -23,6 +23,7 @@ struct shim_evidence {
         const char *hosts;     /* of a gang: all hosts, joined by commas, each with `ranks` ranks; NULL: none */
         unsigned ranks;
         const char *oom_hosts; /* of these, those where the kernel killed a process; NULL: none */
+        bool gang;             /* bertd starts its ranks */
         bool stop_asked;
         bool saved;   /* a checkpoint has been recorded since then */
         bool reports; /* bert-trainer, or a program that has reported progress: exit codes 75, 76 and 77 have their

@@ -84,22 +84,33 @@ ok "is told so" says "$("$BERTCTL" status "$job")" 'the program calls mpirun: be
 cat >"$work/saver.py" <<'EOF'
 import os, signal, sys, time
 def stop(number, frame):
-    if os.environ["RANK"] == "0":
+    print("rank", os.environ["RANK"], "got SIGTERM", flush=True)
+    if os.environ["RANK"] == sys.argv[2]:
         time.sleep(3)
-        print("rank 0 has saved", flush=True)
+        print("it has saved", flush=True)
     os._exit(int(sys.argv[1]))
 signal.signal(signal.SIGTERM, stop)
 print("rank", os.environ["RANK"], "is up", flush=True)
 while True:
     time.sleep(1)
 EOF
-stops() { # COMMAND...: rank 0 saves for longer than the other lives, and than what is left behind may
-  job=$("$BERTCTL" submit --grace 60 --hosts h1,h2 -- "$@")
-  wait_for 10 up && sleep 0.3 && "$BERTCTL" pause "$job" && wait_state "$job" paused && says "$(log_of "$job")" "rank 0 has saved" && [[ $(record_of "$job" 1 class) == stopped ]]
+printf '#!/bin/sh\npython3 %s "$@"\necho after\n' "$work/saver.py" >"$work/script"
+chmod +x "$work/script"
+launcher='import subprocess, sys; subprocess.call(sys.argv[1:])'
+stops() { # OPTION... -- COMMAND...: the rank that saves does so for longer than the other lives, and than what is left behind may; each is asked once
+  local text
+  job=$("$BERTCTL" submit --grace 60 --hosts h1,h2 "$@")
+  wait_for 10 up && sleep 0.3 && "$BERTCTL" pause "$job" && wait_state "$job" paused && text=$(log_of "$job") && says "$text" "it has saved" &&
+    [[ $(grep -c "got SIGTERM" <<<"$text") == 2 && $(record_of "$job" 1 class) == stopped ]]
 }
-ok "a rank that is stopped does not take another along that still saves" stops python3 "$work/saver.py" 75
-ok "nor does a shell" stops sh -c "python3 $work/saver.py 0 | cat; echo after"
-ok "nor a launcher" stops python3 -c 'import subprocess, sys; subprocess.call(sys.argv[1:])' python3 "$work/saver.py" 0
+for rank in 0 1; do
+  ok "rank $rank still saves when the other has stopped" stops -- python3 "$work/saver.py" 75 $rank
+  ok "behind a shell that reads it" stops -- sh -c "python3 $work/saver.py 0 $rank | cat; echo after"
+done
+ok "behind a script" stops -- "$work/script" 0 1
+ok "behind a launcher that ends at once" stops -- sh -c "exec python3 -c '$launcher' python3 $work/saver.py 0 1"
+ok "the same, to its last process" stops --ends-with last -- python3 -c "$launcher" python3 "$work/saver.py" 0 0
+ok "where the others fail" stops -- python3 -c "import os, sys; sys.argv[1] = '0' if os.environ['RANK'] == '0' else '1'; exec(open('$work/saver.py').read())" 0 0
 job=$("$BERTCTL" submit --hosts h1,h2 -- echo a : b)
 ok "a colon is an argument" wait_job "$job"
 is "of each rank" "$(log_of "$job" | grep -c '^a : b$')" 2

@@ -200,7 +200,9 @@ static void test_others(void **state) {
 
 /* A command's program, and what lies where a lease has a folder of its own. */
 static void test_programs(void **state) {
-#define PROGRAM(name, there) "{" SAME ",\"private_tmp\":true,\"program\":{\"name\":\"" name "\",\"there\":" there "}}"
+#define PROGRAM(name, there)                                                                                           \
+        "{" SAME ",\"private_tmp\":true,\"program\":{\"name\":\"" name "\",\"path\":\"" name "\",\"there\":" there "}" \
+        "}"
 #define INPUT(path, private) \
         "{" SAME ",\"private_tmp\":" private ",\"inputs\":[{\"path\":\"" path "\",\"state\":\"ok\",\"hash\":\"\"}]}"
         static const struct {

@@ -324,7 +324,8 @@ static void test_nested(void **state) {
                                                         .tail_size = strlen(nested[i]),
                                                         .host = "h1",
                                                         .hosts = "h1,h2,h3.example",
-                                                        .ranks = 2 };
+                                                        .ranks = 2,
+                                                        .gang = true };
                 shim_classify(&evidence, &v);
                 assert_int_equal(v.exit_class, EXIT_CLASS_USER_ERROR);
                 assert_string_equal(v.private, "rank 1 on h1: the program calls mpirun: bertd starts the ranks; give "
