@@ -132,7 +132,7 @@ static bool was_asked(const struct rank *rank, const struct proc *proc) {
         return false;
 }
 
-/* Whom the shim or the leash asks, as they choose. */
+/* Those that the shim or the leash asks, as they choose. */
 static void note_asked(struct rank *rank, const struct procs *procs, pid_t parent) {
         for (size_t i = 0; i < procs->n; i++) {
                 const struct proc *p = &procs->list[i];
@@ -174,7 +174,8 @@ static void ask_left(struct rank *rank) {
                 if (waits)
                         continue;
                 (void) proc_signal(p, SIGTERM);
-                (void) procs_add(&rank->asked, p);
+                if (!was_asked(rank, p))
+                        (void) procs_add(&rank->asked, p);
         }
         procs_free(&procs);
 }
@@ -236,7 +237,7 @@ static void wait_for_all(struct rank *rank) {
 
 /* ---- its end ---- */
 
-/* Exit codes that say what a user has to mend are kept, and signals that nobody sends to stop a program. */
+/* Exit codes of what a user has to mend are kept, and signals that nobody sends to stop a program. */
 static bool ended_by_stop(const struct rank *rank) {
         static const int kept[] = { BERTD_EXIT_DATA, BERTD_EXIT_INPUT, BERTD_EXIT_BAD_CHECKPOINT, BERTD_EXIT_NAN,
                                     BERTD_EXIT_CONFIG };

@@ -61,7 +61,7 @@ static void mark_commands(struct procs *procs, void *userdata) {
                 self->mark = PROC_OTHER;
 }
 
-/* To what runs the ranks' programs (gang/rank.c), and time to look at whom the signal will reach. */
+/* To what runs the ranks' programs (gang/rank.c), and time to look at those that the signal will reach. */
 static void mark_stop(pid_t leash) {
         static const char *const names[] = { "bertd-gang" };
         const struct timespec pause = { .tv_nsec = LEASH_STOP_PAUSE_USEC * 1000 };
