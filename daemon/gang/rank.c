@@ -148,6 +148,7 @@ static void begin_stop(struct rank *rank) {
         struct procs procs = {};
 
         rank->stopping = true;
+        rank->due_usec = 0;
         if (procs_read_ours(&procs, mark_self, NULL) >= 0)
                 note_asked(rank, &procs, getpid());
         procs_free(&procs);
@@ -211,27 +212,33 @@ static void look(struct rank *rank, uint64_t now) {
         }
 }
 
-static void wait_for_all(struct rank *rank) {
+/* Waits for one of these signals, at most that long. */
+static void wait_for(struct rank *rank, bool child, uint64_t usec) {
+        const struct timespec limit = { .tv_sec = (time_t) (usec / USEC_PER_SEC),
+                                        .tv_nsec = (long) (usec % USEC_PER_SEC * 1000) };
         sigset_t signals;
 
         (void) sigemptyset(&signals);
-        (void) sigaddset(&signals, SIGCHLD);
         (void) sigaddset(&signals, LEASH_STOP_MARK);
-        while (reap(rank)) {
-                uint64_t now = clock_boottime_usec(), due = rank->due_usec;
-                if (rank->ended && due == 0 && (rank->stopping || !rank->last))
-                        rank->due_usec = due = now + (rank->stopping ? LEASH_STOP_PAUSE_USEC : LEFT_USEC);
-                if (due > 0 && now >= due) {
+        if (child)
+                (void) sigaddset(&signals, SIGCHLD);
+        if (sigtimedwait(&signals, NULL, &limit) == LEASH_STOP_MARK && !rank->stopping)
+                begin_stop(rank);
+}
+
+/* The mark comes before what it announces: it counts for a program that has ended by that, if both are seen at once. */
+static void wait_for_all(struct rank *rank) {
+        for (;;) {
+                wait_for(rank, false, 0);
+                if (!reap(rank))
+                        return;
+                uint64_t now = clock_boottime_usec();
+                if (rank->ended && rank->due_usec == 0 && (rank->stopping || !rank->last))
+                        rank->due_usec = now + (rank->stopping ? LEASH_STOP_PAUSE_USEC : LEFT_USEC);
+                if (rank->due_usec > 0 && now >= rank->due_usec)
                         look(rank, now);
-                        continue;
-                }
-                uint64_t left = due > 0 ? due - now : 60 * USEC_PER_SEC;
-                const struct timespec limit = { .tv_sec = (time_t) (left / USEC_PER_SEC),
-                                                .tv_nsec = (long) (left % USEC_PER_SEC * 1000) };
-                if (sigtimedwait(&signals, NULL, &limit) == LEASH_STOP_MARK && !rank->stopping) {
-                        begin_stop(rank);
-                        rank->due_usec = 0;
-                }
+                else
+                        wait_for(rank, true, rank->due_usec > 0 ? rank->due_usec - now : 60 * USEC_PER_SEC);
         }
 }
 

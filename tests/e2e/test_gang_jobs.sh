@@ -148,8 +148,8 @@ rm "$bed/fake/h2.draining"
 ok "it ends" wait_state "$job" cancelled
 
 ok "corpus is prepared" make_corpus
-make_spec one 2 60
-make_spec two 1 60
+make_spec one 2 400
+make_spec two 1 400
 sed -i 's/resources: {/resources: {hosts: [h1, h2], host_timeout_sec: 8, /' "$work/two.yaml"
 one=$("$BERTCTL" submit "$work/one.yaml")
 ok "two ranks train on one host" wait_job "$one"
@@ -161,6 +161,6 @@ is "after a checkpoint" "$(record_of "$job" 1 exit_code) $(record_of "$job" 1 cl
 ok "nothing is left there" wait_for 5 empty_on h2
 ok "it resumes" "$BERTCTL" resume "$job"
 ok "and is done" wait_job "$job"
-ok "both have the same bits" "$BERT_TRAINER" diff "$(checkpoint "$one" 60)" "$(checkpoint "$job" 60)"
+ok "both have the same bits" "$BERT_TRAINER" diff "$(checkpoint "$one" 400)" "$(checkpoint "$job" 400)"
 
 finish
