@@ -31,7 +31,7 @@ cat >"$work/saves.py" <<'EOF'
 import os, signal, socket, sys, time
 rank = int(os.environ["RANK"])
 def save(number, frame):
-    print("rank", rank, "got", number, flush=True)
+    os.write(1, b"rank %d got %d\n" % (rank, number))
     sys.exit(75)
 signal.signal(signal.SIGUSR1, save)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -39,7 +39,7 @@ if rank == 0:
     s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     s.connect(os.environ["NOTIFY_SOCKET"])
     s.send(b"READY=1\nX_BERTD_SIGNALS=stop:USR1\nX_BERTD_STEP=1\nX_BERTD_STEPS=9")
-print("rank", rank, "is up", flush=True)
+os.write(1, b"rank %d is up\n" % rank) # at once: the ranks share a log
 time.sleep(600)
 EOF
 job=$(submit_on h1,h2 2 python3 "$work/saves.py")
@@ -83,14 +83,16 @@ ok "is told so" says "$("$BERTCTL" status "$job")" 'the program calls mpirun: be
 
 cat >"$work/saver.py" <<'EOF'
 import os, signal, sys, time
+def say(text):
+    os.write(1, (text + "\n").encode())
 def stop(number, frame):
-    print("rank", os.environ["RANK"], "got SIGTERM", flush=True)
+    say("rank %s got SIGTERM" % os.environ["RANK"])
     if os.environ["RANK"] == sys.argv[2]:
         time.sleep(3)
-        print("it has saved", flush=True)
+        say("it has saved")
     os._exit(int(sys.argv[1]))
 signal.signal(signal.SIGTERM, stop)
-print("rank", os.environ["RANK"], "is up", flush=True)
+say("rank %s is up" % os.environ["RANK"])
 while True:
     time.sleep(1)
 EOF
