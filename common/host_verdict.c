@@ -373,7 +373,7 @@ static bool judge_tmp(const struct host_facts *f, struct host_verdict *ret) {
         const char *path = json_text_or_empty(json_object_get(f->head, "program"), "path");
         size_t i = 0;
 
-        if (f->line == f->head || !json_is_true(json_object_get(f->line, "private_tmp")))
+        if (!json_is_true(json_object_get(f->line, "private_tmp")))
                 return false;
         while (!is_private(path) && i < json_array_size(inputs))
                 path = json_text_or_empty(json_array_get(inputs, i++), "path");

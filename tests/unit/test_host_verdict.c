@@ -281,20 +281,21 @@ static void test_inputs(void **state) {
         struct error error = {};
 
         assert_int_equal(spec_parse("s", text, strlen(text), NULL, 0, &spec, &error), 0);
-        json_t *line = host_inputs_line(spec, NULL, NULL, hosts), *none = host_inputs_line(NULL, "/work", NULL, hosts);
+        json_t *line = host_inputs_line(spec, NULL, NULL, hosts),
+               *none = host_inputs_line(NULL, "/folder", NULL, hosts);
         cleanup_free char *out = json_dumps(line, JSON_COMPACT), *bare = json_dumps(none, JSON_COMPACT);
         assert_string_equal(
                 out, "{\"type\":\"inputs\",\"paths\":[\"/a.csv\",\"/b.csv\",\"/t.csv\"],\"hosts\":[\"h1\",\"h2\"]}");
-        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[\"/work\"],\"hosts\":[\"h1\",\"h2\"]}");
+        assert_string_equal(bare, "{\"type\":\"inputs\",\"paths\":[\"/folder\"],\"hosts\":[\"h1\",\"h2\"]}");
         json_decref(line);
         json_decref(none);
         static const struct {
                 const char *program, *name;
         } programs[] = {
-                { "./bin/p", "/work/bin/p" }, { "bin/p", "/work/bin/p" }, { "/bin/p", "/bin/p" }, { "p", "p" }
+                { "./bin/p", "/folder/bin/p" }, { "bin/p", "/folder/bin/p" }, { "/bin/p", "/bin/p" }, { "p", "p" }
         };
         for (size_t i = 0; i < ELEMENTSOF(programs); i++) {
-                json_t *command = host_inputs_line(NULL, "/work", programs[i].program, hosts),
+                json_t *command = host_inputs_line(NULL, "/folder", programs[i].program, hosts),
                        *program = json_object_get(command, "program");
                 assert_string_equal(json_string_value(json_object_get(program, "name")), programs[i].name);
                 assert_string_equal(json_string_value(json_object_get(program, "search")), getenv("PATH"));

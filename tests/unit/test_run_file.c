@@ -31,7 +31,7 @@ static void test_written_and_read(void **state) {
         struct run_checkpoint rows[] = { { 10, RUN_GOOD, NULL },
                                          { 20, RUN_DEMOTED, NULL },
                                          { 30, RUN_UNCONFIRMED, S("/there/run/a b") },
-                                         { 40, RUN_GOOD, S("/work/c") } };
+                                         { 40, RUN_GOOD, S("/other/c") } };
         struct run_file a = { .name = S("\xc3\xa4 \"x\""),
                               .host = S("h1"),
                               .job = 42,
@@ -55,7 +55,7 @@ static void test_written_and_read(void **state) {
                 assert_true(b.checkpoints[i].step == rows[i].step && b.checkpoints[i].state == rows[i].state);
         assert_null(b.checkpoints[0].path);
         assert_string_equal(b.checkpoints[2].path, moved); /* the folder was copied */
-        assert_string_equal(b.checkpoints[3].path, "/work/c");
+        assert_string_equal(b.checkpoints[3].path, "/other/c");
         run_file_clear(&b);
 }
 
