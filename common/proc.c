@@ -137,6 +137,13 @@ void procs_free(struct procs *procs) {
 
 /* ---- killing ---- */
 
+bool procs_have(const struct procs *procs, const struct proc *proc) {
+        for (size_t i = 0; i < procs->n; i++)
+                if (procs->list[i].pid == proc->pid && procs->list[i].start == proc->start)
+                        return true;
+        return false;
+}
+
 int procs_read_ours(struct procs *procs, procs_marker_t *mark, void *userdata) {
         pid_t self = getpid();
         size_t kept = 0;

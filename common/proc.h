@@ -53,7 +53,8 @@ int proc_signal(const struct proc *proc, int signal);
 int procs_read(struct procs *procs);
 struct proc *procs_find(const struct procs *procs, pid_t pid); /* NULL: not in the list */
 void procs_spread(struct procs *procs);
-bool procs_add(struct procs *procs, const struct proc *proc); /* at the end; false: no memory */
+bool procs_add(struct procs *procs, const struct proc *proc);        /* at the end; false: no memory */
+bool procs_have(const struct procs *procs, const struct proc *proc); /* in any order */
 void procs_free(struct procs *procs);
 
 /* Reads, marks by the callback, spreads, and keeps the marked living ones except this process. 0 or −errno. */

@@ -125,13 +125,6 @@ static void mark_self(struct procs *procs, void *userdata) {
                 self->mark = PROC_ROOT;
 }
 
-static bool was_asked(const struct rank *rank, const struct proc *proc) {
-        for (size_t i = 0; i < rank->asked.n; i++)
-                if (rank->asked.list[i].pid == proc->pid && rank->asked.list[i].start == proc->start)
-                        return true;
-        return false;
-}
-
 /* Those that the shim or the leash asks, as they choose. */
 static void note_asked(struct rank *rank, const struct procs *procs, pid_t parent) {
         for (size_t i = 0; i < procs->n; i++) {
@@ -170,12 +163,12 @@ static void ask_left(struct rank *rank) {
         }
         for (size_t i = 0; i < procs.n; i++) {
                 const struct proc *p = &procs.list[i];
-                bool asked = was_asked(rank, p) && proc_catches(p->pid, SIGTERM); /* else it would be dead */
+                bool asked = procs_have(&rank->asked, p) && proc_catches(p->pid, SIGTERM); /* else it would be dead */
                 bool waits = rank->stopping && (asked || p->parent != getpid() || proc_ends_with_writer(&procs, p));
                 if (waits)
                         continue;
                 (void) proc_signal(p, SIGTERM);
-                if (!was_asked(rank, p))
+                if (!procs_have(&rank->asked, p))
                         (void) procs_add(&rank->asked, p);
         }
         procs_free(&procs);

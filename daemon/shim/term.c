@@ -4,38 +4,20 @@
  */
 #include "daemon/shim/term.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/leash.h"
-#include "common/proc_files.h"
 #include "common/proc_program.h"
 #include "daemon/shim/tree.h"
-
-/* The pipes that a process reads and writes. */
-struct pipes {
-        bool known;
-        uint64_t in, out, err; /* inodes of pipes, 0: not a pipe */
-};
 
 struct round {
         struct term *term;
         const struct procs *procs;
-        struct pipes *pipes; /* one per process, read when needed; NULL: no memory, no process is waited for */
+        bool cycle; /* all that is left reads from each other: nobody's end is waited for */
         size_t asked;
 };
-
-static bool was_asked(const struct term *term, const struct proc *proc) {
-        for (size_t i = 0; i < term->asked.n; i++)
-                if (term->asked.list[i].pid == proc->pid && term->asked.list[i].start == proc->start)
-                        return true;
-        return false;
-}
 
 /* ---- kinds of processes ---- */
 
@@ -99,33 +81,6 @@ static bool takes_along(const struct proc *proc) {
         return has_name(proc, names, ELEMENTSOF(names));
 }
 
-static const struct pipes *pipes_of(struct round *round, const struct proc *proc) {
-        struct pipes *p = &round->pipes[proc - round->procs->list];
-
-        if (!p->known)
-                *p = (struct pipes) { .known = true,
-                                      .in = proc_pipe(proc->pid, "fd/0"),
-                                      .out = proc_pipe(proc->pid, "fd/1"),
-                                      .err = proc_pipe(proc->pid, "fd/2") };
-        return p;
-}
-
-/* It reads the output of another process, and SIGTERM would end it before that one's last output: tee in `python
- * train.py | tee log`. */
-static bool ends_with_writer(struct round *round, const struct proc *proc) {
-        uint64_t in = round->pipes ? pipes_of(round, proc)->in : 0;
-
-        if (in == 0 || proc_catches(proc->pid, SIGTERM))
-                return false;
-        for (size_t i = 0; i < round->procs->n; i++) {
-                const struct proc *q = &round->procs->list[i];
-                const struct pipes *p = pipes_of(round, q);
-                if (q != proc && (p->out == in || p->err == in))
-                        return true;
-        }
-        return false;
-}
-
 /* ---- sending SIGTERM ---- */
 
 /* A shell gets it before its children, or it would run its next command. A carrier only notices the end of its
@@ -135,7 +90,8 @@ static bool ask_from(struct round *round, const struct proc *top, bool taken) {
         const struct procs *procs = round->procs;
         bool below = false;
 
-        if (was_asked(round->term, top) || is_link(procs, top) || ends_with_writer(round, top))
+        if (procs_have(&round->term->asked, top) || is_link(procs, top) ||
+            (!round->cycle && proc_ends_with_writer(procs, top)))
                 return false;
         bool shell = is_shell(top), through = shell || is_carrier(procs, top);
         bool carrier = through && (!shell || (taken && has_child(procs, top, NULL, 0)));
@@ -156,7 +112,7 @@ static void ask_next(struct round *round, pid_t main) {
         const struct proc *first = main > 0 ? procs_find(round->procs, main) : NULL;
         pid_t self = getpid();
 
-        if (first && !was_asked(round->term, first)) {
+        if (first && !procs_have(&round->term->asked, first)) {
                 (void) ask_from(round, first, false);
                 return;
         }
@@ -167,18 +123,17 @@ static void ask_next(struct round *round, pid_t main) {
 
 static bool asked_live(const struct term *term, const struct procs *procs) {
         for (size_t i = 0; i < procs->n; i++)
-                if (was_asked(term, &procs->list[i]))
+                if (procs_have(&term->asked, &procs->list[i]))
                         return true;
         return false;
 }
 
 static void begin_round(struct term *term, const struct procs *procs, pid_t main) {
-        cleanup_free struct pipes *pipes = calloc(procs->n + 1, sizeof(*pipes));
-        struct round round = { .term = term, .procs = procs, .pipes = pipes };
+        struct round round = { .term = term, .procs = procs };
 
         ask_next(&round, main);
         if (round.asked == 0) {
-                round.pipes = NULL; /* a cycle: they wait for each other */
+                round.cycle = true;
                 ask_next(&round, main);
         }
 }
